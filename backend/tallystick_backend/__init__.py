@@ -1,0 +1,1 @@
+"""The dispatcher: indexes the chain, matches tasks to providers, routes calls."""

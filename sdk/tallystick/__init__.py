@@ -1,0 +1,1 @@
+"""Tallystick: buy and sell GPU compute, settled on a chain by receipts that both sides signed."""
