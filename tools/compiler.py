@@ -1,9 +1,9 @@
 """Install the Solidity compiler that brownie-config.yaml names, once for Brownie and Foundry alike.
 
-First choice is the native build that py-solc-x downloads. Where its download site cannot be reached,
-the same version comes from npm (package `solc`, locked in package-lock.json) behind a small command.
-Either way it ends at ~/.solcx/solc-v<version>, where Brownie looks, and .make/solc points to it for
-Foundry.
+First choice is the native build that py-solc-x downloads. Where its download site cannot be
+reached, the same version comes from npm (package `solc`, locked in package-lock.json) behind a
+small command. Either way it ends at ~/.solcx/solc-v<version>, where Brownie looks, and .make/solc
+points to it for Foundry.
 
 Usage: python tools/compiler.py
 """
