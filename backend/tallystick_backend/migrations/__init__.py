@@ -1,0 +1,1 @@
+"""Alembic migrations, inside the package: whoever installs the backend can migrate."""

@@ -1,0 +1,1 @@
+"""Rows: tables, sessions, and repositories that hold all the SQL there is."""

@@ -1,0 +1,188 @@
+"""What the chain says, as the index wrote it. The first half is for everybody; the second half is
+the index's own and nobody else writes these tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from tallystick_backend.store.tables import (
+    AccountRow,
+    BlockRow,
+    ChainEventEntityRow,
+    ChainEventRow,
+    CursorRow,
+    OperatorKeyRow,
+    ProviderRow,
+    TaskChainRow,
+)
+
+# --- questions for everybody ------------------------------------------------------------------
+
+
+async def cursor(session: AsyncSession) -> CursorRow | None:
+    """Where the index stands; None before its first block."""
+    return await session.get(CursorRow, 1)
+
+
+async def task(session: AsyncSession, task_id: str) -> TaskChainRow | None:
+    return await session.get(TaskChainRow, task_id.lower())
+
+
+async def tasks(session: AsyncSession, task_ids: Iterable[str]) -> dict[str, TaskChainRow]:
+    """Those of `task_ids` that the chain knows, by id."""
+    wanted = [task_id.lower() for task_id in task_ids]
+    found: dict[str, TaskChainRow] = {}
+    for start in range(0, len(wanted), _IN_LIMIT):
+        part = wanted[start : start + _IN_LIMIT]
+        query = select(TaskChainRow).where(col(TaskChainRow.task_id).in_(part))
+        found |= {row.task_id: row for row in (await session.execute(query)).scalars()}
+    return found
+
+
+async def tasks_in_state(
+    session: AsyncSession, state: str, after: str = "", limit: int = 1000
+) -> Sequence[TaskChainRow]:
+    """Tasks that are `open`, `proven`, ... on chain, by id."""
+    query = (
+        select(TaskChainRow)
+        .where(col(TaskChainRow.state) == state, col(TaskChainRow.task_id) > after)
+        .order_by(col(TaskChainRow.task_id))
+        .limit(limit)
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def reclaimable_tasks(
+    session: AsyncSession, now_s: int, limit: int = 100
+) -> Sequence[TaskChainRow]:
+    """Open tasks whose end has passed: anyone may give the ceiling back."""
+    query = (
+        select(TaskChainRow)
+        .where(col(TaskChainRow.state) == "open", col(TaskChainRow.end_s) < now_s)
+        .order_by(col(TaskChainRow.end_s))
+        .limit(limit)
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def account(session: AsyncSession, address: str) -> AccountRow:
+    """Balances inside the escrow; zeros for an address it never saw."""
+    row = await session.get(AccountRow, address.lower())
+    return row or AccountRow(address=address.lower())
+
+
+async def provider(session: AsyncSession, address: str) -> ProviderRow | None:
+    return await session.get(ProviderRow, address.lower())
+
+
+async def providers(
+    session: AsyncSession, after: str = "", limit: int = 1000
+) -> Sequence[ProviderRow]:
+    """Everybody who ever staked or registered, by address."""
+    query = (
+        select(ProviderRow)
+        .where(col(ProviderRow.address) > after.lower())
+        .order_by(col(ProviderRow.address))
+        .limit(limit)
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def operator_key(session: AsyncSession, key: str) -> OperatorKeyRow | None:
+    """Whose key this is; None when nobody bound it."""
+    return await session.get(OperatorKeyRow, key.lower())
+
+
+async def operator_keys_of(session: AsyncSession, provider: str) -> Sequence[OperatorKeyRow]:
+    """Keys of a provider, retired ones too."""
+    query = (
+        select(OperatorKeyRow)
+        .where(col(OperatorKeyRow.provider) == provider.lower())
+        .order_by(col(OperatorKeyRow.key))
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def key_signs_for(session: AsyncSession, key: str, provider: str) -> bool:
+    """True for the provider itself and for a bound key that is not retired."""
+    if key.lower() == provider.lower():
+        return True
+    row = await operator_key(session, key)
+    return row is not None and row.provider == provider.lower() and row.retired_at_s is None
+
+
+# --- changes, by the index alone --------------------------------------------------------------
+
+_IN_LIMIT = 500
+
+
+async def one_index_at_a_time(session: AsyncSession) -> None:
+    """Two indexes on one database take turns. SQLite's write lock does it there."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(select(func.pg_advisory_xact_lock(_INDEX_LOCK)))
+
+
+_INDEX_LOCK = 0x7461_6C6C_7901
+
+
+async def block(session: AsyncSession, number: int) -> BlockRow | None:
+    return await session.get(BlockRow, number)
+
+
+async def blocks_down_from(
+    session: AsyncSession, number: int, limit: int = 256
+) -> Sequence[BlockRow]:
+    """Stored blocks from `number` down, highest first; there may be gaps."""
+    query = (
+        select(BlockRow)
+        .where(col(BlockRow.number) <= number)
+        .order_by(col(BlockRow.number).desc())
+        .limit(limit)
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def forget_blocks_below(session: AsyncSession, number: int) -> None:
+    """Hashes (and undo images) that no reorg within finality can reach."""
+    await session.execute(delete(BlockRow).where(col(BlockRow.number) < number))
+
+
+async def events_of(session: AsyncSession, entity: str) -> Sequence[ChainEventRow]:
+    """Every event that changed `entity`, in chain order."""
+    query = (
+        select(ChainEventRow)
+        .join(ChainEventEntityRow, col(ChainEventEntityRow.event_id) == col(ChainEventRow.id))
+        .where(col(ChainEventEntityRow.entity) == entity)
+        .order_by(col(ChainEventRow.block_number), col(ChainEventRow.log_index))
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def events_above(session: AsyncSession, number: int) -> Sequence[ChainEventRow]:
+    """Events of blocks above `number`, in chain order."""
+    query = (
+        select(ChainEventRow)
+        .where(col(ChainEventRow.block_number) > number)
+        .order_by(col(ChainEventRow.block_number), col(ChainEventRow.log_index))
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def drop_above(session: AsyncSession, number: int) -> None:
+    """Takes the blocks above `number`, their events and what these touched out of the record."""
+    ids = select(col(ChainEventRow.id)).where(col(ChainEventRow.block_number) > number)
+    await session.execute(
+        delete(ChainEventEntityRow).where(col(ChainEventEntityRow.event_id).in_(ids))
+    )
+    await session.execute(delete(ChainEventRow).where(col(ChainEventRow.block_number) > number))
+    await session.execute(delete(BlockRow).where(col(BlockRow.number) > number))
+
+
+def as_columns(row: Any) -> Mapping[str, Any]:
+    """A row's columns by name, for comparing two databases."""
+    return {column.name: getattr(row, column.name) for column in row.__table__.columns}

@@ -1,0 +1,74 @@
+"""Steps of a task, in order, for those who watch it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from tallystick_backend.store.tables import TaskEventRow
+
+TaskEventKind = Literal[
+    "ordered",
+    "funded",
+    "leased",
+    "running",
+    "progress",
+    "finished",
+    "accepted",
+    "proven",
+    "settled",
+    "refunded",
+    "cancelled",
+    "lost",
+    "declined",
+    "failed",
+    "orphaned",
+    "late_result",
+    "stopping",
+    "needs_key",
+]
+
+
+async def append(
+    session: AsyncSession, task_id: str, kind: TaskEventKind, data: dict[str, Any], at_ms: int
+) -> int:
+    """Appends one step in the caller's transaction and answers its id."""
+    await _one_at_a_time(session, task_id)
+    row = TaskEventRow(task_id=task_id, kind=kind, data=data, at_ms=at_ms)
+    session.add(row)
+    await session.flush()
+    assert row.id is not None
+    return row.id
+
+
+async def after(
+    session: AsyncSession, task_id: str, last_id: int, limit: int = 100
+) -> Sequence[TaskEventRow]:
+    """The steps that follow `last_id` (0: from the first), oldest first."""
+    query = (
+        select(TaskEventRow)
+        .where(col(TaskEventRow.task_id) == task_id, col(TaskEventRow.id) > last_id)
+        .order_by(col(TaskEventRow.id))
+        .limit(limit)
+    )
+    return (await session.execute(query)).scalars().all()
+
+
+async def last_id(session: AsyncSession, task_id: str) -> int:
+    """Id of the newest step; 0 when there is none."""
+    query = select(func.max(col(TaskEventRow.id))).where(col(TaskEventRow.task_id) == task_id)
+    return (await session.execute(query)).scalar() or 0
+
+
+async def _one_at_a_time(session: AsyncSession, task_id: str) -> None:
+    """PostgreSQL gives ids before commit: without this lock, held to the end of the transaction, a
+    watcher could see id 8, go on from there, and miss id 7 that was committed later."""
+    if session.get_bind().dialect.name != "postgresql":
+        return
+    number = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=8).digest(), signed=True)
+    await session.execute(select(func.pg_advisory_xact_lock(number)))

@@ -1,0 +1,410 @@
+"""Every table. One column has one writer; the writer stands in the table's docstring.
+
+Amounts are `WeiColumn` (zero-padded text: exact and sortable on SQLite and PostgreSQL alike),
+digests and addresses are lower-case hex text, times are integers with the unit in the name. A
+migration goes with every change here: a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+)
+from sqlmodel import Field, SQLModel
+
+from tallystick_backend.store.types import Uint64Column, WeiColumn
+
+# Names for every constraint, so that a migration can change one.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Table(SQLModel):
+    """Base of all tables; a metadata of our own keeps other packages' models out of our schema."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+def _big(*, primary_key: bool = False, index: bool = False) -> Any:
+    # SQLite only autoincrements INTEGER PRIMARY KEY; there INTEGER is 64 bits wide anyway.
+    return Field(
+        sa_column=Column(
+            BigInteger().with_variant(Integer, "sqlite"),
+            primary_key=primary_key,
+            index=index,
+            nullable=False,
+        )
+    )
+
+
+def _big_or_none() -> Any:
+    return Field(default=None, sa_column=Column(BigInteger, nullable=True))
+
+
+def _serial() -> Any:
+    return Field(
+        default=None,
+        sa_column=Column(
+            BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+        ),
+    )
+
+
+def _wei() -> Any:
+    return Field(default=0, sa_column=Column(WeiColumn, nullable=False))
+
+
+def _uint64_or_none() -> Any:
+    return Field(default=None, sa_column=Column(Uint64Column, nullable=True))
+
+
+def _json() -> Any:
+    return Field(sa_column=Column(JSON, nullable=False))
+
+
+# --- chain: written by the index only ---------------------------------------------------------
+
+
+class CursorRow(Table, table=True):
+    """Where the index stands. Writer: index. One row; refuses another chain or deployment."""
+
+    __tablename__ = "cursor"
+    id: int = Field(default=1, primary_key=True)
+    chain_id: int = _big()
+    genesis_hash: str
+    escrow: str
+    market: str
+    staking: str
+    block_number: int = _big()
+    block_hash: str
+    block_timestamp_s: int = _big()
+    """Time of the last indexed block: what the rows know, they know as of then."""
+    head_number: int = _big()
+    """Newest block the RPC node told of; the rows lag by the difference."""
+    degraded: str | None = None
+    """Why the index stopped and waits for a person, in words; None while it follows."""
+
+
+class BlockRow(Table, table=True):
+    """Hashes of indexed blocks, to find the common ancestor after a reorg. Writer: index."""
+
+    __tablename__ = "block"
+    number: int = _big(primary_key=True)
+    hash: str
+    parent_hash: str
+    timestamp_s: int = _big()
+
+
+class ChainEventRow(Table, table=True):
+    """Decoded events in order; the rows below are a pure fold of these. Writer: index."""
+
+    __tablename__ = "chain_event"
+    __table_args__ = (UniqueConstraint("block_hash", "log_index"),)
+    id: int | None = _serial()
+    block_number: int = _big(index=True)
+    block_hash: str
+    log_index: int
+    tx_hash: str
+    timestamp_s: int = _big()
+    contract: str
+    """escrow | market | staking"""
+    name: str = Field(index=True)
+    args: dict[str, Any] = _json()
+    """Numbers as decimal strings: JSON readers elsewhere round large ones."""
+
+
+class ChainEventEntityRow(Table, table=True):
+    """What each event changes: `task:0x..`, `account:0x..`, `provider:0x..`, `key:0x..`. Writer:
+    index. After a rewind only the entities named here are folded again."""
+
+    __tablename__ = "chain_event_entity"
+    entity: str = Field(primary_key=True)
+    event_id: int = Field(
+        sa_column=Column(
+            BigInteger().with_variant(Integer, "sqlite"),
+            ForeignKey("chain_event.id", ondelete="CASCADE"),
+            primary_key=True,
+            index=True,
+        )
+    )
+
+
+class TaskChainRow(Table, table=True):
+    """What the chain says of a task. Writer: index."""
+
+    __tablename__ = "task_chain"
+    task_id: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    """open | proven | settled | refunded | orphaned (its creation was reorganised away)"""
+    consumer: str = Field(index=True)
+    provider: str | None = None
+    max_charge: int = _wei()
+    charge: int = _wei()
+    end_s: int = Field(default=0, sa_column=Column(Uint64Column, nullable=False))
+    cancelled_at_s: int | None = _big_or_none()
+    fence: int | None = _uint64_or_none()
+    receipt_digest: str | None = None
+    unlock_s: int | None = _big_or_none()
+    created_tx: str | None = None
+    created_block: int | None = _big_or_none()
+    """Block of the creation, or of the proof that needed none."""
+    proven_tx: str | None = None
+    settled_tx: str | None = None
+
+
+class AccountRow(Table, table=True):
+    """Balances inside the escrow. Writer: index."""
+
+    __tablename__ = "account"
+    address: str = Field(primary_key=True)
+    available: int = _wei()
+    locked: int = _wei()
+    credit: int = _wei()
+
+
+class ProviderRow(Table, table=True):
+    """Stake and registered capacity. Writer: index."""
+
+    __tablename__ = "provider"
+    address: str = Field(primary_key=True)
+    stake: int = _wei()
+    unbonding: int = _wei()
+    gpus_registered: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    gpu_set: str | None = None
+    tasks_settled: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+
+
+class OperatorKeyRow(Table, table=True):
+    """Keys bound to a provider, for ever. Writer: index."""
+
+    __tablename__ = "operator_key"
+    key: str = Field(primary_key=True)
+    provider: str = Field(index=True)
+    retired_at_s: int | None = _big_or_none()
+
+
+# --- orders: written by the API only ----------------------------------------------------------
+
+
+class TaskOrderRow(Table, table=True):
+    """The consumer's signed order and manifest. Writer: API."""
+
+    __tablename__ = "task_order"
+    task_id: str = Field(primary_key=True)
+    consumer: str = Field(index=True)
+    name: str = ""
+    terms: dict[str, Any] = _json()
+    signature: str = Field(sa_column=Column(Text, nullable=False))
+    manifest: dict[str, Any] = _json()
+    secured: bool = True
+    created_at_ms: int = _big(index=True)
+    withdrawn_at_ms: int | None = _big_or_none()
+    """Set by cancel: dispatch gives no new lease and stops the one in force."""
+
+
+class SealedKeyRow(Table, table=True):
+    """Input keys sealed to a provider for a fence. Writer: API."""
+
+    __tablename__ = "sealed_key"
+    task_id: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    fence: int = Field(primary_key=True)
+    sealed: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class AcceptanceRow(Table, table=True):
+    """The consumer's co-signature on a receipt. Writer: API."""
+
+    __tablename__ = "acceptance"
+    task_id: str = Field(primary_key=True)
+    total: int = _wei()
+    receipt_digest: str
+    signature: str = Field(sa_column=Column(Text, nullable=False))
+    at_ms: int = _big()
+
+
+# --- work: written by dispatch only -----------------------------------------------------------
+
+
+class TaskWorkRow(Table, table=True):
+    """Where the work on a task stands. Writer: dispatch. No row means nothing was tried yet."""
+
+    __tablename__ = "task_work"
+    task_id: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    """waiting | leased | running | finished | failed | stopped"""
+    fence: int = 0
+    """Highest fence given so far."""
+    attempts: int = 0
+    failure: str | None = None
+    excluded: list[str] = _json()
+    """Providers not to ask again for this task."""
+    needs_key_provider: str | None = None
+    not_before_ms: int = _big()
+
+
+class LeaseRow(Table, table=True):
+    """One provider's claim of one task. Writer: dispatch; updates guarded by task, fence, token."""
+
+    __tablename__ = "lease"
+    __table_args__ = (Index("ix_lease_open", "state", "lease_until_s"),)
+    task_id: str = Field(primary_key=True)
+    fence: int = Field(primary_key=True)
+    provider: str = Field(index=True)
+    token: str
+    state: str
+    """offered | accepted | running | finished | declined | failed | lost | stopped | done"""
+    gpus: int = 0
+    gpu_class: str = ""
+    lease_from_s: int = _big()
+    lease_until_s: int = _big()
+    assignment_signature: str
+    stage: str = ""
+    percent: int | None = None
+    eta_seconds: int | None = None
+    message: str = ""
+    gpu_ms: int = _big()
+    energy_mj: int | None = _big_or_none()
+    updated_at_ms: int = _big()
+
+
+class ReceiptRow(Table, table=True):
+    """The provider's signed receipt of one fence. Writer: dispatch; the first one stays."""
+
+    __tablename__ = "receipt"
+    task_id: str = Field(primary_key=True)
+    fence: int = Field(primary_key=True)
+    provider: str
+    digest: str = Field(index=True)
+    receipt: dict[str, Any] = _json()
+    signature: str
+    exit_code: int
+    result_digest: str
+    result_bytes: int = _big()
+    energy_mj: int | None = _big_or_none()
+    peak_gpu_memory_mib: int | None = None
+    simulated: bool = False
+    runtime: str = "docker"
+    at_ms: int = _big()
+
+
+class AnnouncementRow(Table, table=True):
+    """What a provider offers now. Writer: dispatch."""
+
+    __tablename__ = "announcement"
+    provider: str = Field(primary_key=True)
+    operator_key: str
+    hpke_key: str
+    runtime: str
+    agent_version: str
+    body: dict[str, Any] = _json()
+    """The whole wire.Announcement."""
+    draining: bool = False
+    last_seen_ms: int = _big(index=True)
+
+
+class TaskLogRow(Table, table=True):
+    """Log chunks as the provider sent them. Writer: dispatch."""
+
+    __tablename__ = "task_log"
+    __table_args__ = (UniqueConstraint("task_id", "fence", "seq"),)
+    id: int | None = _serial()
+    task_id: str = Field(index=True)
+    fence: int
+    seq: int
+    stream: str
+    at_ms: int = _big()
+    text: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class TaskEventRow(Table, table=True):
+    """Steps of a task in order, for SSE. Append-only; whoever changes a task appends in the same
+    transaction."""
+
+    __tablename__ = "task_event"
+    id: int | None = _serial()
+    task_id: str = Field(index=True)
+    at_ms: int = _big()
+    kind: str
+    data: dict[str, Any] = _json()
+
+
+# --- access: written by the API only ----------------------------------------------------------
+
+
+class BlobRow(Table, table=True):
+    """Sealed bundles on disk, by keccak-256 of their bytes. Writer: API."""
+
+    __tablename__ = "blob"
+    digest: str = Field(primary_key=True)
+    size_bytes: int = _big()
+    owner: str
+    created_at_ms: int = _big()
+
+
+class SiweNonceRow(Table, table=True):
+    """Single-use login nonces. Writer: API."""
+
+    __tablename__ = "siwe_nonce"
+    nonce: str = Field(primary_key=True)
+    expires_at_ms: int = _big()
+    used_at_ms: int | None = _big_or_none()
+
+
+class SessionRow(Table, table=True):
+    """Logged-in wallets; only the token's hash is kept. Writer: API."""
+
+    __tablename__ = "session"
+    token_hash: str = Field(primary_key=True)
+    address: str = Field(index=True)
+    expires_at_ms: int = _big()
+
+
+class ApiKeyRow(Table, table=True):
+    """API keys; only the hash is kept. Writer: API."""
+
+    __tablename__ = "api_key"
+    id: str = Field(primary_key=True)
+    address: str = Field(index=True)
+    name: str
+    prefix: str
+    secret_hash: str = Field(index=True)
+    scopes: list[str] = _json()
+    created_at_ms: int = _big()
+    last_used_at_ms: int | None = _big_or_none()
+    revoked_at_ms: int | None = _big_or_none()
+
+
+class IdempotencyRow(Table, table=True):
+    """Answers already given, by caller and key. Writer: API."""
+
+    __tablename__ = "idempotency"
+    caller: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    request_hash: str
+    status: int
+    body: dict[str, Any] = _json()
+    created_at_ms: int = _big(index=True)
+
+
+class LoginProofRow(Table, table=True):
+    """Nonces of provider log-ins already used. Writer: dispatch."""
+
+    __tablename__ = "login_proof"
+    nonce: str = Field(primary_key=True)
+    at_ms: int = _big(index=True)
