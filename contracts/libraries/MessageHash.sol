@@ -27,4 +27,77 @@ library MessageHash {
         keccak256("Acceptance(bytes32 taskId,uint128 total,bytes32 receipt)");
 
     bytes32 internal constant OPERATOR_KEY_TYPEHASH = keccak256("OperatorKey(address provider,address key)");
+
+    /// @dev Words of each struct; the typehash goes before them.
+    uint256 private constant TASK_TERMS_BYTES = 17 * 32;
+    uint256 private constant RECEIPT_BYTES = 13 * 32;
+
+    function hash(ITaskMarket.TaskTerms calldata terms) internal pure returns (bytes32) {
+        uint256 offset;
+        assembly ("memory-safe") {
+            offset := terms
+        }
+        return _hashWords(TASK_TERMS_TYPEHASH, offset, TASK_TERMS_BYTES);
+    }
+
+    function hash(ITaskMarket.Receipt calldata receipt) internal pure returns (bytes32) {
+        uint256 offset;
+        assembly ("memory-safe") {
+            offset := receipt
+        }
+        return _hashWords(RECEIPT_TYPEHASH, offset, RECEIPT_BYTES);
+    }
+
+    /// @dev The receipt of a task, put together from its terms and the usage.
+    function hashTaskReceipt(
+        bytes32 taskId,
+        bytes32 spec,
+        ITaskMarket.Usage calldata usage,
+        uint128 total
+    ) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                RECEIPT_TYPEHASH,
+                usage.provider,
+                taskId,
+                usage.fence,
+                bytes32(0),
+                spec,
+                usage.result,
+                usage.gpuSet,
+                usage.startedAtMs,
+                usage.endedAtMs,
+                usage.calls,
+                usage.gpuMs,
+                usage.usageRoot,
+                total
+            )
+        );
+    }
+
+    function hashAssignment(bytes32 taskId, address provider, uint64 fence, uint64 leaseFrom, uint64 leaseUntil)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encode(ASSIGNMENT_TYPEHASH, taskId, provider, fence, leaseFrom, leaseUntil));
+    }
+
+    function hashAcceptance(bytes32 taskId, uint128 total, bytes32 receipt) internal pure returns (bytes32) {
+        return keccak256(abi.encode(ACCEPTANCE_TYPEHASH, taskId, total, receipt));
+    }
+
+    function hashOperatorKey(address provider, address key) internal pure returns (bytes32) {
+        return keccak256(abi.encode(OPERATOR_KEY_TYPEHASH, provider, key));
+    }
+
+    function _hashWords(bytes32 typehash, uint256 offset, uint256 length) private pure returns (bytes32 result) {
+        // Written past the free memory pointer and forgotten: nothing else is allocated before the hash is taken.
+        assembly ("memory-safe") {
+            let start := mload(0x40)
+            mstore(start, typehash)
+            calldatacopy(add(start, 0x20), offset, length)
+            result := keccak256(start, add(length, 0x20))
+        }
+    }
 }
