@@ -1,0 +1,119 @@
+# One command for each thing a developer or CI does. `make help` lists them; each target does its
+# own set-up first and skips what is already there.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ROOT := $(CURDIR)
+export PATH := $(ROOT)/.make/bin:$(ROOT)/.venv/bin:$(PATH)
+PYTHON_IN_VENV := .venv/bin/python
+
+# Arguments for the program behind a target, as in: make demo ARGS=--json
+ARGS ?=
+
+SOLIDITY := $(shell find contracts -name '*.sol' 2>/dev/null)
+TYPED := $(wildcard tools/*.py benchmarks/*.py examples/*.py)
+
+##@ Use it
+
+demo: compiled ## Run the whole market once on this machine: a real training job, a failover, the money
+	@$(PYTHON_IN_VENV) examples/demo.py $(ARGS)
+
+up: compiled ## Start a local market and leave it running
+	@.venv/bin/tallystick dev up $(ARGS)
+
+down: setup ## Stop the local market that `make up` started
+	@.venv/bin/tallystick dev down $(ARGS)
+
+##@ Prove it
+
+test: test-python test-contracts e2e ## Run every test: Python, contracts, end to end
+	@echo "test: everything passed"
+
+test-python: compiled ## Run the tests of protocol, SDK, backend and provider
+	@echo "== Python tests"
+	@.venv/bin/pytest $(ARGS)
+
+test-contracts: compiled ## Run the contract tests with Brownie on a local chain
+	@echo "== Contract tests"
+	@.venv/bin/brownie test tests/contracts $(ARGS)
+
+e2e: compiled ## Run real chain, broker, backend and providers against each other
+	@echo "== End-to-end tests"
+	@.venv/bin/pytest tests/e2e $(ARGS)
+
+gas: compiled ## Measure gas and print it beside the bar, the floor and the best of the field
+	@$(PYTHON_IN_VENV) benchmarks/gas.py $(ARGS)
+
+check: setup ## Lint, check types, layers and formatting
+	@echo "== ruff"
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@echo "== mypy"
+	@.venv/bin/mypy
+	@$(if $(TYPED),.venv/bin/mypy --no-incremental $(TYPED))
+	@echo "== import layers"
+	@.venv/bin/lint-imports --no-cache
+	@echo "== Solidity"
+	@node_modules/.bin/solhint --max-warnings 0 'contracts/**/*.sol'
+	@forge fmt --check contracts
+	@echo "check: everything passed"
+
+##@ Build it
+
+setup: .make/prerequisites .venv/.locked node_modules/.package-lock.json .make/compiler ## Install everything that the other targets need
+	@:
+
+contracts: compiled ## Compile the contracts
+
+format: setup ## Rewrite Python and Solidity in the house style
+	@.venv/bin/ruff check --fix-only --quiet .
+	@.venv/bin/ruff format .
+	@forge fmt contracts
+
+clean: ## Remove what was built and installed
+	rm -rf .venv .uv .make node_modules build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+
+.PHONY: demo up down test test-python test-contracts e2e gas check setup contracts compiled format clean help
+
+# What stands behind the targets ------------------------------------------------------------------
+
+compiled: setup build/contracts/.compiled
+
+build/contracts/.compiled: brownie-config.yaml $(SOLIDITY) | setup
+	@echo "compiling the contracts" >&2
+	@mkdir -p build tests/contracts
+	@.venv/bin/brownie compile >build/compile.log 2>&1 || { cat build/compile.log >&2; exit 1; }
+	@touch $@
+
+.make/prerequisites: tools/bootstrap
+	@tools/bootstrap prerequisites
+	@mkdir -p $(@D) && touch $@
+
+.make/bin/uv: | .make/prerequisites
+	@tools/bootstrap uv
+
+.venv/.locked: pyproject.toml uv.lock | .make/bin/uv
+	@tools/bootstrap python
+	@touch $@
+
+.make/node: | .make/prerequisites
+	@tools/bootstrap node
+	@touch $@
+
+node_modules/.package-lock.json: package.json package-lock.json | .make/node
+	@tools/bootstrap packages
+	@touch $@
+
+.make/compiler: brownie-config.yaml tools/compiler.py tools/solcjs.js .venv/.locked node_modules/.package-lock.json
+	@$(PYTHON_IN_VENV) tools/compiler.py >&2
+	@touch $@
