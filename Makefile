@@ -14,6 +14,8 @@ PYTHON_IN_VENV := .venv/bin/python
 # Arguments for the program behind a target, as in: make demo ARGS=--json
 ARGS ?=
 
+# The compiler is installed once for each user, so the stamp is about this user's.
+COMPILER := .make/compiler$(subst /,-,$(HOME))
 SOLIDITY := $(shell find contracts -name '*.sol' 2>/dev/null)
 TYPED := $(wildcard tools/*.py benchmarks/*.py examples/*.py)
 
@@ -64,7 +66,7 @@ check: setup ## Lint, check types, layers and formatting
 
 ##@ Build it
 
-setup: .make/prerequisites .venv/.locked node_modules/.package-lock.json .make/compiler ## Install everything that the other targets need
+setup: .make/prerequisites .venv/.locked node_modules/.package-lock.json $(COMPILER) ## Install everything that the other targets need
 	@:
 
 contracts: compiled ## Compile the contracts
@@ -114,6 +116,6 @@ node_modules/.package-lock.json: package.json package-lock.json | .make/node
 	@tools/bootstrap packages
 	@touch $@
 
-.make/compiler: brownie-config.yaml tools/compiler.py tools/solcjs.js .venv/.locked node_modules/.package-lock.json
+$(COMPILER): brownie-config.yaml tools/compiler.py tools/solcjs.js .venv/.locked node_modules/.package-lock.json
 	@$(PYTHON_IN_VENV) tools/compiler.py >&2
 	@touch $@
