@@ -1,0 +1,327 @@
+"""The five EIP-712 messages of the protocol, in the words and order of their type strings.
+
+A domain binds every digest to one chain and one deployment: a message signed for another is another
+message. `digest` equals the contracts' `digestOf...` views and what wallets compute from
+`typed_data`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, ClassVar, Final, Self
+
+from tallystick.protocol import signatures, wire
+from tallystick.protocol.errors import MessageError
+from tallystick.protocol.hashing import keccak256
+from tallystick.protocol.signatures import PrivateKey
+from tallystick.protocol.types import (
+    Address,
+    Digest,
+    Fence,
+    Signature,
+    TaskId,
+    to_address,
+    to_digest,
+)
+
+__all__ = [
+    "MESSAGES",
+    "Acceptance",
+    "Assignment",
+    "Domain",
+    "Message",
+    "OperatorKey",
+    "Receipt",
+    "TaskTerms",
+    "as_tuple",
+    "digest",
+    "domain_separator",
+    "recover",
+    "sign",
+    "task_id",
+    "typed_data",
+]
+
+DOMAIN_NAME: Final = "Tallystick"
+DOMAIN_VERSION: Final = "1"
+_DOMAIN_TYPE: Final = (
+    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One deployment on one chain; `escrow` verifies, whichever contract is asked."""
+
+    chain_id: int
+    escrow: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTerms:
+    """What the consumer asks for and the most it pays; signed by the consumer, frozen for ever."""
+
+    TYPE: ClassVar[str] = (
+        "TaskTerms(address consumer,address signer,address dispatcher,address royaltyTo,"
+        "bytes32 spec,uint32 gpus,uint128 flat,uint128 feePerCall,uint128 ratePerGpuSecond,"
+        "uint16 dispatcherBps,uint16 royaltyBps,uint128 maxCharge,uint32 maxSeconds,"
+        "uint64 deadline,uint32 challengeWindow,uint32 verification,uint256 nonce)"
+    )
+
+    consumer: Address
+    signer: Address
+    dispatcher: Address
+    royalty_to: Address
+    spec: Digest
+    gpus: int
+    flat: int
+    fee_per_call: int
+    rate_per_gpu_second: int
+    dispatcher_bps: int
+    royalty_bps: int
+    max_charge: int
+    max_seconds: int
+    deadline: int
+    challenge_window: int
+    verification: int
+    nonce: int
+
+    @classmethod
+    def from_body(cls, body: wire.TaskTermsBody) -> Self:
+        return cls(**_from_body(cls, body))
+
+    def to_body(self) -> wire.TaskTermsBody:
+        return wire.TaskTermsBody(**_values(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A lease: this provider may prove alone from `lease_from` until `lease_until`, both unix
+    seconds and inclusive; signed by the terms' dispatcher."""
+
+    TYPE: ClassVar[str] = (
+        "Assignment(bytes32 taskId,address provider,uint64 fence,"
+        "uint64 leaseFrom,uint64 leaseUntil)"
+    )
+
+    task_id: TaskId
+    provider: Address
+    fence: Fence
+    lease_from: int
+    lease_until: int
+
+    @classmethod
+    def from_body(cls, body: wire.AssignmentBody) -> Self:
+        return cls(**_from_body(cls, body))
+
+    def to_body(self) -> wire.AssignmentBody:
+        return wire.AssignmentBody(**_values(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was done and what it costs; signed by the provider or its operator key. For a task:
+    route is the task id, seq the fence, prev zero, request the spec, total the charge."""
+
+    TYPE: ClassVar[str] = (
+        "Receipt(address provider,bytes32 route,uint64 seq,bytes32 prev,bytes32 request,"
+        "bytes32 result,bytes32 gpuSet,uint64 startedAtMs,uint64 endedAtMs,uint64 calls,"
+        "uint64 gpuMs,bytes32 usageRoot,uint128 total)"
+    )
+
+    provider: Address
+    route: Digest
+    seq: int
+    prev: Digest
+    request: Digest
+    result: Digest
+    gpu_set: Digest
+    started_at_ms: int
+    ended_at_ms: int
+    calls: int
+    gpu_ms: int
+    usage_root: Digest
+    total: int
+
+    @classmethod
+    def from_body(cls, body: wire.ReceiptBody) -> Self:
+        return cls(**_from_body(cls, body))
+
+    def to_body(self) -> wire.ReceiptBody:
+        return wire.ReceiptBody(**_values(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """The consumer (or the terms' signer) agrees to pay `total` for the receipt of this digest."""
+
+    TYPE: ClassVar[str] = "Acceptance(bytes32 taskId,uint128 total,bytes32 receipt)"
+
+    task_id: TaskId
+    total: int
+    receipt: Digest
+
+    @classmethod
+    def from_body(cls, body: wire.AcceptanceBody) -> Self:
+        return cls(**_from_body(cls, body))
+
+    def to_body(self) -> wire.AcceptanceBody:
+        return wire.AcceptanceBody(**_values(self))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorKey:
+    """A hot key consents to sign for one provider, for ever; signed by the key itself."""
+
+    TYPE: ClassVar[str] = "OperatorKey(address provider,address key)"
+
+    provider: Address
+    key: Address
+
+
+Message = TaskTerms | Assignment | Receipt | Acceptance | OperatorKey
+MESSAGES: Final[tuple[type[Message], ...]] = (
+    TaskTerms,
+    Assignment,
+    Receipt,
+    Acceptance,
+    OperatorKey,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    solidity_name: str
+    solidity_type: str
+
+
+def _layout(cls: type[Message]) -> tuple[_Field, ...]:
+    """The Python fields paired with the type string's, by place; the tests compare the names."""
+    inside = cls.TYPE[cls.TYPE.index("(") + 1 : -1]
+    declared = [part.split(" ") for part in inside.split(",")]
+    return tuple(
+        _Field(field.name, name, kind)
+        for field, (kind, name) in zip(fields(cls), declared, strict=True)
+    )
+
+
+_LAYOUT: Final = {cls: _layout(cls) for cls in MESSAGES}
+_TYPE_HASH: Final = {cls: keccak256(cls.TYPE.encode()) for cls in MESSAGES}
+
+
+def digest(domain: Domain, message: Message) -> Digest:
+    """What is signed. Raises `MessageError` when a value does not fit its type."""
+    return Digest("0x" + _digest(domain, message).hex())
+
+
+def sign(domain: Domain, message: Message, private_key: PrivateKey) -> Signature:
+    return signatures.sign_digest(_digest(domain, message), private_key)
+
+
+def recover(domain: Domain, message: Message, signature: str) -> Address:
+    """Who signed; raises `SignatureError` unless the signature has the canonical form. A consumer
+    that is a contract (EIP-1271) can only be checked on chain."""
+    return signatures.recover_digest(_digest(domain, message), signature)
+
+
+def task_id(domain: Domain, terms: TaskTerms) -> TaskId:
+    return TaskId(digest(domain, terms))
+
+
+def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
+    """The argument of a wallet's `eth_signTypedData_v4`. Integers are decimal strings, as JSON
+    readers elsewhere would round them."""
+    layout = _LAYOUT[type(message)]
+    _struct_hash(message)  # refuses values that do not fit, as signing would
+    return {
+        "types": {
+            "EIP712Domain": [
+                {"name": "name", "type": "string"},
+                {"name": "version", "type": "string"},
+                {"name": "chainId", "type": "uint256"},
+                {"name": "verifyingContract", "type": "address"},
+            ],
+            type(message).__name__: [
+                {"name": field.solidity_name, "type": field.solidity_type} for field in layout
+            ],
+        },
+        "primaryType": type(message).__name__,
+        "domain": {
+            "name": DOMAIN_NAME,
+            "version": DOMAIN_VERSION,
+            "chainId": domain.chain_id,
+            "verifyingContract": domain.escrow,
+        },
+        "message": {
+            field.solidity_name: str(value) if isinstance(value, int) else value
+            for field, value in zip(layout, as_tuple(message), strict=True)
+        },
+    }
+
+
+def as_tuple(message: Message) -> tuple[Any, ...]:
+    """The fields in order, as a contract call takes the struct."""
+    return tuple(getattr(message, field.name) for field in _LAYOUT[type(message)])
+
+
+@lru_cache(maxsize=64)
+def domain_separator(domain: Domain) -> bytes:
+    return keccak256(
+        keccak256(_DOMAIN_TYPE.encode())
+        + keccak256(DOMAIN_NAME.encode())
+        + keccak256(DOMAIN_VERSION.encode())
+        + _word("chainId", "uint256", domain.chain_id)
+        + _word("verifyingContract", "address", domain.escrow)
+    )
+
+
+def _digest(domain: Domain, message: Message) -> bytes:
+    return keccak256(b"\x19\x01" + domain_separator(domain) + _struct_hash(message))
+
+
+def _struct_hash(message: Message) -> bytes:
+    cls = type(message)
+    words = [_TYPE_HASH[cls]]
+    for field in _LAYOUT[cls]:
+        words.append(_word(field.name, field.solidity_type, getattr(message, field.name)))
+    return keccak256(b"".join(words))
+
+
+_HEX_LENGTH: Final[Mapping[str, int]] = {"address": 20, "bytes32": 32}
+_HEX = re.compile(r"0x[0-9a-fA-F]+", re.ASCII)
+
+
+def _word(name: str, kind: str, value: object) -> bytes:
+    """One ABI word. Checks everything the contract's decoder would refuse."""
+    length = _HEX_LENGTH.get(kind)
+    if length is not None:
+        if not isinstance(value, str) or len(value) != 2 + 2 * length or not _HEX.fullmatch(value):
+            raise MessageError(
+                f"{name} is {value!r}: expected {kind}, 0x and {2 * length} hex digits"
+            )
+        return bytes.fromhex(value[2:]).rjust(32, b"\0")
+    bits = int(kind.removeprefix("uint"))
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise MessageError(f"{name} is {value!r}: expected a whole number ({kind})")
+    if not 0 <= value < 1 << bits:
+        raise MessageError(f"{name} is {value}: {kind} goes from 0 to {(1 << bits) - 1}")
+    return value.to_bytes(32, "big")
+
+
+def _values(message: Message) -> dict[str, Any]:
+    return {field.name: getattr(message, field.name) for field in _LAYOUT[type(message)]}
+
+
+def _from_body(cls: type[Message], body: wire.WireModel) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in _LAYOUT[cls]:
+        value = getattr(body, field.name)
+        if field.solidity_type == "address":
+            value = to_address(value)
+        elif field.solidity_type == "bytes32":
+            value = to_digest(value)
+        values[field.name] = value
+    return values
