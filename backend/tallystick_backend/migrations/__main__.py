@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from tallystick_backend.migrations.run import config, upgrade
@@ -19,7 +20,9 @@ def main(message: str) -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
         upgrade(connection)
-        command.revision(config(connection), message=message, autogenerate=True)
+        settings = config(connection)
+        number = len(list(ScriptDirectory.from_config(settings).walk_revisions())) + 1
+        command.revision(settings, message=message, autogenerate=True, rev_id=f"{number:04d}")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from alembic import context
+from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import Connection
+from sqlmodel.sql.sqltypes import AutoString
 
 from tallystick_backend.store.tables import Table
 from tallystick_backend.store.types import PaddedInteger
 
 
-def _render_item(kind: str, item: object, autogen_context: object) -> str | bool:
+def _render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | Literal[False]:
     if kind == "type" and isinstance(item, PaddedInteger):
-        autogen_context.imports.add("from tallystick_backend.store import types")  # type: ignore[attr-defined]
+        autogen_context.imports.add("from tallystick_backend.store import types")
         return f"types.{type(item).__name__}()"
+    if kind == "type" and isinstance(item, AutoString):
+        return "sa.String()"
     return False
 
 

@@ -130,7 +130,7 @@ class ChainEventRow(Table, table=True):
 
 class ChainEventEntityRow(Table, table=True):
     """What each event changes: `task:0x..`, `account:0x..`, `provider:0x..`, `key:0x..`. Writer:
-    index. After a rewind only the entities named here are folded again."""
+    index. A rewind gives each entity named here back what it was before its first lost event."""
 
     __tablename__ = "chain_event_entity"
     entity: str = Field(primary_key=True)
@@ -142,6 +142,8 @@ class ChainEventEntityRow(Table, table=True):
             index=True,
         )
     )
+    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    """The entity before this event; None when there was none, or when no rewind can reach it."""
 
 
 class TaskChainRow(Table, table=True):
@@ -205,8 +207,9 @@ class TaskOrderRow(Table, table=True):
     """The consumer's signed order and manifest. Writer: API."""
 
     __tablename__ = "task_order"
+    __table_args__ = (Index("ix_task_order_mine", "consumer", "created_at_ms", "task_id"),)
     task_id: str = Field(primary_key=True)
-    consumer: str = Field(index=True)
+    consumer: str
     name: str = ""
     terms: dict[str, Any] = _json()
     signature: str = Field(sa_column=Column(Text, nullable=False))
@@ -322,9 +325,12 @@ class TaskLogRow(Table, table=True):
     """Log chunks as the provider sent them. Writer: dispatch."""
 
     __tablename__ = "task_log"
-    __table_args__ = (UniqueConstraint("task_id", "fence", "seq"),)
+    __table_args__ = (
+        UniqueConstraint("task_id", "fence", "seq"),
+        Index("ix_task_log_in_order", "task_id", "id"),
+    )
     id: int | None = _serial()
-    task_id: str = Field(index=True)
+    task_id: str
     fence: int
     seq: int
     stream: str
@@ -337,8 +343,9 @@ class TaskEventRow(Table, table=True):
     transaction."""
 
     __tablename__ = "task_event"
+    __table_args__ = (Index("ix_task_event_in_order", "task_id", "id"),)
     id: int | None = _serial()
-    task_id: str = Field(index=True)
+    task_id: str
     at_ms: int = _big()
     kind: str
     data: dict[str, Any] = _json()

@@ -59,7 +59,7 @@ class WeiColumn(PaddedInteger):
 
 
 class Uint64Column(PaddedInteger):
-    """A uint64 that a stranger chose on chain (a deadline, a fence): 2^63 and more must not stop us."""
+    """A uint64 that a stranger chose on chain (a deadline, a fence): 2^63 must not stop us."""
 
     cache_ok = True
 
