@@ -60,7 +60,7 @@ check: setup ## Lint, check types, layers and formatting
 	@echo "== import layers"
 	@.venv/bin/lint-imports --no-cache
 	@echo "== Solidity"
-	@node_modules/.bin/solhint --max-warnings 0 'contracts/**/*.sol'
+	@node_modules/.bin/solhint --noPoster --max-warnings 0 'contracts/**/*.sol'
 	@forge fmt --check contracts
 	@echo "check: everything passed"
 
