@@ -177,9 +177,7 @@ async def forget_expired(
     return counts
 
 
-async def _insert_if_new(
-    session: AsyncSession, table: type[Table], values: dict[str, Any]
-) -> bool:
+async def _insert_if_new(session: AsyncSession, table: type[Table], values: dict[str, Any]) -> bool:
     is_postgresql = session.get_bind().dialect.name == "postgresql"
     insert = postgresql.insert if is_postgresql else sqlite.insert
     done = await session.execute(insert(table).values(**values).on_conflict_do_nothing())

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, select
-from sqlmodel import col
+from sqlmodel import col, delete, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import (
@@ -40,7 +39,7 @@ async def tasks(session: AsyncSession, task_ids: Iterable[str]) -> dict[str, Tas
     for start in range(0, len(wanted), _IN_LIMIT):
         part = wanted[start : start + _IN_LIMIT]
         query = select(TaskChainRow).where(col(TaskChainRow.task_id).in_(part))
-        found |= {row.task_id: row for row in (await session.execute(query)).scalars()}
+        found |= {row.task_id: row for row in await session.exec(query)}
     return found
 
 
@@ -54,7 +53,7 @@ async def tasks_in_state(
         .order_by(col(TaskChainRow.task_id))
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def reclaimable_tasks(
@@ -67,7 +66,7 @@ async def reclaimable_tasks(
         .order_by(col(TaskChainRow.end_s))
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def account(session: AsyncSession, address: str) -> AccountRow:
@@ -90,7 +89,7 @@ async def providers(
         .order_by(col(ProviderRow.address))
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def operator_key(session: AsyncSession, key: str) -> OperatorKeyRow | None:
@@ -105,7 +104,7 @@ async def operator_keys_of(session: AsyncSession, provider: str) -> Sequence[Ope
         .where(col(OperatorKeyRow.provider) == provider.lower())
         .order_by(col(OperatorKeyRow.key))
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def key_signs_for(session: AsyncSession, key: str, provider: str) -> bool:
@@ -124,7 +123,7 @@ _IN_LIMIT = 500
 async def one_index_at_a_time(session: AsyncSession) -> None:
     """Two indexes on one database take turns. SQLite's write lock does it there."""
     if session.get_bind().dialect.name == "postgresql":
-        await session.execute(select(func.pg_advisory_xact_lock(_INDEX_LOCK)))
+        await session.exec(select(func.pg_advisory_xact_lock(_INDEX_LOCK)))
 
 
 _INDEX_LOCK = 0x7461_6C6C_7901
@@ -144,12 +143,12 @@ async def blocks_down_from(
         .order_by(col(BlockRow.number).desc())
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def forget_blocks_below(session: AsyncSession, number: int) -> None:
     """Hashes (and undo images) that no reorg within finality can reach."""
-    await session.execute(delete(BlockRow).where(col(BlockRow.number) < number))
+    await session.exec(delete(BlockRow).where(col(BlockRow.number) < number))
 
 
 async def events_of(session: AsyncSession, entity: str) -> Sequence[ChainEventRow]:
@@ -160,7 +159,7 @@ async def events_of(session: AsyncSession, entity: str) -> Sequence[ChainEventRo
         .where(col(ChainEventEntityRow.entity) == entity)
         .order_by(col(ChainEventRow.block_number), col(ChainEventRow.log_index))
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def events_above(session: AsyncSession, number: int) -> Sequence[ChainEventRow]:
@@ -170,17 +169,17 @@ async def events_above(session: AsyncSession, number: int) -> Sequence[ChainEven
         .where(col(ChainEventRow.block_number) > number)
         .order_by(col(ChainEventRow.block_number), col(ChainEventRow.log_index))
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def drop_above(session: AsyncSession, number: int) -> None:
     """Takes the blocks above `number`, their events and what these touched out of the record."""
     ids = select(col(ChainEventRow.id)).where(col(ChainEventRow.block_number) > number)
-    await session.execute(
+    await session.exec(
         delete(ChainEventEntityRow).where(col(ChainEventEntityRow.event_id).in_(ids))
     )
-    await session.execute(delete(ChainEventRow).where(col(ChainEventRow.block_number) > number))
-    await session.execute(delete(BlockRow).where(col(BlockRow.number) > number))
+    await session.exec(delete(ChainEventRow).where(col(ChainEventRow.block_number) > number))
+    await session.exec(delete(BlockRow).where(col(BlockRow.number) > number))
 
 
 def as_columns(row: Any) -> Mapping[str, Any]:

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import func, select
-from sqlmodel import col
+from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import TaskEventRow
@@ -56,13 +55,13 @@ async def after(
         .order_by(col(TaskEventRow.id))
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def last_id(session: AsyncSession, task_id: str) -> int:
     """Id of the newest step; 0 when there is none."""
     query = select(func.max(col(TaskEventRow.id))).where(col(TaskEventRow.task_id) == task_id)
-    return (await session.execute(query)).scalar() or 0
+    return (await session.exec(query)).one() or 0
 
 
 async def _one_at_a_time(session: AsyncSession, task_id: str) -> None:
@@ -71,4 +70,4 @@ async def _one_at_a_time(session: AsyncSession, task_id: str) -> None:
     if session.get_bind().dialect.name != "postgresql":
         return
     number = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=8).digest(), signed=True)
-    await session.execute(select(func.pg_advisory_xact_lock(number)))
+    await session.exec(select(func.pg_advisory_xact_lock(number)))

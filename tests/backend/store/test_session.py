@@ -1,0 +1,93 @@
+"""A transaction is whole or nothing; a lost update is an error on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from tallystick_backend.store import session as session_module
+from tallystick_backend.store.session import (
+    Database,
+    DatabaseBusy,
+    UnsupportedDatabase,
+    is_conflict,
+)
+from tallystick_backend.store.tables import AccountRow
+
+
+async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+    async def write_and_fail() -> None:
+        async with database.transaction() as session:
+            session.add(AccountRow(address="0xa", available=1))
+            await session.flush()
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        await write_and_fail()
+    async with database.read() as session:
+        assert await session.get(AccountRow, "0xa") is None
+
+
+async def test_a_read_sees_one_moment(database: Database) -> None:
+    async with database.transaction() as session:
+        session.add(AccountRow(address="0xa", available=1))
+    async with database.read() as reading:
+        before = await reading.get(AccountRow, "0xa")
+        assert before is not None
+        async with database.transaction() as writing:
+            row = await writing.get(AccountRow, "0xa")
+            assert row is not None
+            row.available = 2
+            writing.add(row)
+        await reading.refresh(before)
+        assert before.available == 1
+
+
+async def test_a_read_cannot_write(database: Database) -> None:
+    async with database.read() as session:
+        session.add(AccountRow(address="0xa"))
+        with pytest.raises(DBAPIError):
+            await session.flush()
+
+
+async def test_twenty_writers_lose_no_update(database: Database) -> None:
+    async with database.transaction() as session:
+        session.add(AccountRow(address="0xa", available=0))
+
+    async def add_one() -> None:
+        while True:
+            try:
+                async with database.transaction() as session:
+                    row = await session.get(AccountRow, "0xa")
+                    assert row is not None
+                    row.available += 1
+                    session.add(row)
+                return
+            except DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+
+    await asyncio.gather(*(add_one() for _ in range(20)))
+    async with database.read() as session:
+        row = await session.get(AccountRow, "0xa")
+    assert row is not None
+    assert row.available == 20
+
+
+async def test_a_transaction_inside_another_is_an_error_and_no_deadlock(
+    sqlite_url_of_a_new_database: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "BUSY_TIMEOUT_S", 0.05)
+    database = Database(next(sqlite_url_of_a_new_database()))  # type: ignore[operator]
+    async with database.transaction():
+        with pytest.raises(DatabaseBusy):
+            async with database.transaction():
+                pass
+    await database.close()
+
+
+def test_another_database_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedDatabase, match="mysql"):
+        Database("mysql+aiomysql://root@localhost/x")
