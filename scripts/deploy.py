@@ -5,7 +5,7 @@
 Networks, accounts and the deployment file: see support.py. The contracts cannot be changed later,
 and neither can these, each read from the environment:
 
-    TALLYSTICK_TOKEN                  payment token; without it a TallyToken is deployed for both uses
+    TALLYSTICK_TOKEN                  payment token; without it a TallyToken is deployed
     TALLYSTICK_STAKING_TOKEN          staking token; the payment token without it
     TALLYSTICK_SUPPLY                 supply of that TallyToken, in whole tokens   (1000000000)
     TALLYSTICK_TREASURY               receives the protocol fee                    (the deployer)

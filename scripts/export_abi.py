@@ -3,9 +3,9 @@
     python scripts/export_abi.py            compiles what changed, needs no network
     brownie run export_abi main             the same
 
-One file a contract, {"contractName", "abi", "bytecode"}: `tallystick.protocol` reads the ABI, local
-markets and tests deploy the bytecode without a compiler. The files are committed; `git diff` after a
-run shows whether the contracts changed without them.
+One file a contract, {"contractName", "abi", "bytecode"}: `tallystick.protocol` reads the ABI,
+local markets and tests deploy the bytecode without a compiler. The files are committed; `git diff`
+after a run shows whether the contracts changed without them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def compiled() -> dict[str, dict[str, object]]:
     """Build artifacts by contract name, compiled now if the sources changed."""
     loaded = project.get_loaded_projects()
     active = loaded[0] if loaded else project.load(ROOT, raise_if_loaded=False)
-    return {name: artifact for name, artifact in active._build.items()}
+    return dict(active._build.items())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from scripts.support import (
 def main(amount: str = "") -> None:
     if not amount:
         raise ScriptError(
-            "how much? `brownie run unstake main 100`; to be paid out: `brownie run unstake withdraw`"
+            "how much? `brownie run unstake main 100`;"
+            " to be paid out: `brownie run unstake withdraw`"
         )
     market = deployment()
     provider = signer()
