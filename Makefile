@@ -17,7 +17,8 @@ ARGS ?=
 # The compiler is installed once for each user, so the stamp is about this user's.
 COMPILER := .make/compiler$(subst /,-,$(HOME))
 SOLIDITY := $(shell find contracts -name '*.sol' 2>/dev/null)
-TYPED := $(wildcard tools/*.py benchmarks/*.py examples/*.py)
+ABI := sdk/tallystick/protocol/abi
+TYPED := $(wildcard tools/*.py benchmarks/*.py examples/*.py tests/tools/*.py)
 
 ##@ Use it
 
@@ -50,7 +51,7 @@ e2e: compiled ## Run real chain, broker, backend and providers against each othe
 gas: compiled ## Measure gas and print it beside the bar, the floor and the best of the field
 	@$(PYTHON_IN_VENV) benchmarks/gas.py $(ARGS)
 
-check: setup ## Lint, check types, layers and formatting
+check: compiled ## Lint, check types, layers, formatting and generated files
 	@echo "== ruff"
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -62,6 +63,9 @@ check: setup ## Lint, check types, layers and formatting
 	@echo "== Solidity"
 	@node_modules/.bin/solhint --noPoster --max-warnings 0 'contracts/**/*.sol'
 	@forge fmt --check contracts
+	@echo "== generated files"
+	@$(PYTHON_IN_VENV) scripts/export_abi.py >/dev/null
+	@git diff --exit-code --stat -- $(ABI) || { echo "check: $(ABI) was out of date; it is rewritten, commit it"; exit 1; }
 	@echo "check: everything passed"
 
 ##@ Build it
@@ -70,6 +74,9 @@ setup: .make/prerequisites .venv/.locked node_modules/.package-lock.json $(COMPI
 	@:
 
 contracts: compiled ## Compile the contracts
+
+abi: compiled ## Write ABI and bytecode of the contracts into the SDK
+	@$(PYTHON_IN_VENV) scripts/export_abi.py
 
 format: setup ## Rewrite Python and Solidity in the house style
 	@.venv/bin/ruff check --fix-only --quiet .
@@ -85,7 +92,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts e2e gas check setup contracts compiled format clean help
+.PHONY: demo up down test test-python test-contracts e2e gas check setup contracts abi compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
