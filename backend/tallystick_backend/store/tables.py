@@ -122,7 +122,7 @@ class ChainEventRow(Table, table=True):
     tx_hash: str
     timestamp_s: int = _big()
     contract: str
-    """escrow | market | staking"""
+    """ComputeEscrow | TaskMarket | ProviderStaking"""
     name: str = Field(index=True)
     args: dict[str, Any] = _json()
     """Numbers as decimal strings: JSON readers elsewhere round large ones."""
@@ -142,7 +142,9 @@ class ChainEventEntityRow(Table, table=True):
             index=True,
         )
     )
-    before: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+    before: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
     """The entity before this event; None when there was none, or when no rewind can reach it."""
 
 

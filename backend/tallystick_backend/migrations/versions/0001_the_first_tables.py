@@ -354,7 +354,7 @@ def upgrade() -> None:
         "chain_event_entity",
         sa.Column("entity", sa.String(), nullable=False),
         sa.Column("event_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("before", sa.JSON(), nullable=True),
+        sa.Column("before", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["event_id"],
             ["chain_event.id"],

@@ -4,9 +4,10 @@ the index's own and nobody else writes these tables."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlmodel import col, delete, func, select
+from sqlalchemy import inspect, null
+from sqlmodel import col, delete, func, insert, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import (
@@ -118,6 +119,7 @@ async def key_signs_for(session: AsyncSession, key: str, provider: str) -> bool:
 # --- changes, by the index alone --------------------------------------------------------------
 
 _IN_LIMIT = 500
+_INDEX_LOCK = 0x7461_6C6C_7901
 
 
 async def one_index_at_a_time(session: AsyncSession) -> None:
@@ -126,15 +128,12 @@ async def one_index_at_a_time(session: AsyncSession) -> None:
         await session.exec(select(func.pg_advisory_xact_lock(_INDEX_LOCK)))
 
 
-_INDEX_LOCK = 0x7461_6C6C_7901
-
-
 async def block(session: AsyncSession, number: int) -> BlockRow | None:
     return await session.get(BlockRow, number)
 
 
 async def blocks_down_from(
-    session: AsyncSession, number: int, limit: int = 256
+    session: AsyncSession, number: int, limit: int = 100_000
 ) -> Sequence[BlockRow]:
     """Stored blocks from `number` down, highest first; there may be gaps."""
     query = (
@@ -146,9 +145,22 @@ async def blocks_down_from(
     return (await session.exec(query)).all()
 
 
-async def forget_blocks_below(session: AsyncSession, number: int) -> None:
-    """Hashes (and undo images) that no reorg within finality can reach."""
-    await session.exec(delete(BlockRow).where(col(BlockRow.number) < number))
+async def add_blocks(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        await session.exec(insert(BlockRow), params=rows)
+
+
+async def add_events(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Appends events and answers their ids in the same order."""
+    if not rows:
+        return []
+    statement = insert(ChainEventRow).returning(col(ChainEventRow.id), sort_by_parameter_order=True)
+    return [row[0] for row in (await session.exec(statement, params=rows)).all()]
+
+
+async def add_touched(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        await session.exec(insert(ChainEventEntityRow), params=rows)
 
 
 async def events_of(session: AsyncSession, entity: str) -> Sequence[ChainEventRow]:
@@ -172,9 +184,23 @@ async def events_above(session: AsyncSession, number: int) -> Sequence[ChainEven
     return (await session.exec(query)).all()
 
 
+async def images_before(session: AsyncSession, number: int) -> dict[str, Mapping[str, Any] | None]:
+    """Every entity that a block above `number` changed, as it was before the first such change."""
+    query = (
+        select(ChainEventEntityRow.entity, ChainEventEntityRow.before)
+        .join(ChainEventRow, col(ChainEventEntityRow.event_id) == col(ChainEventRow.id))
+        .where(col(ChainEventRow.block_number) > number)
+        .order_by(col(ChainEventRow.block_number), col(ChainEventRow.log_index))
+    )
+    images: dict[str, Mapping[str, Any] | None] = {}
+    for entity, before in await session.exec(query):
+        images.setdefault(entity, before)
+    return images
+
+
 async def drop_above(session: AsyncSession, number: int) -> None:
     """Takes the blocks above `number`, their events and what these touched out of the record."""
-    ids = select(col(ChainEventRow.id)).where(col(ChainEventRow.block_number) > number)
+    ids = select(ChainEventRow.id).where(col(ChainEventRow.block_number) > number)
     await session.exec(
         delete(ChainEventEntityRow).where(col(ChainEventEntityRow.event_id).in_(ids))
     )
@@ -182,6 +208,57 @@ async def drop_above(session: AsyncSession, number: int) -> None:
     await session.exec(delete(BlockRow).where(col(BlockRow.number) > number))
 
 
-def as_columns(row: Any) -> Mapping[str, Any]:
-    """A row's columns by name, for comparing two databases."""
-    return {column.name: getattr(row, column.name) for column in row.__table__.columns}
+async def forget_below(session: AsyncSession, number: int) -> None:
+    """Lets go of hashes and images that no rewind can reach any more."""
+    oldest = (await session.exec(select(func.min(BlockRow.number)))).one()
+    if (oldest or 0) >= number:
+        return
+    ids = select(ChainEventRow.id).where(
+        col(ChainEventRow.block_number) >= oldest, col(ChainEventRow.block_number) < number
+    )
+    await session.exec(
+        update(ChainEventEntityRow)
+        .where(col(ChainEventEntityRow.event_id).in_(ids))
+        .values(before=null())
+    )
+    await session.exec(delete(BlockRow).where(col(BlockRow.number) < number))
+
+
+async def forget_everything(session: AsyncSession) -> None:
+    """Empties every table of the index, so that it reads the chain from the start again."""
+    for table in (
+        ChainEventEntityRow,
+        ChainEventRow,
+        BlockRow,
+        TaskChainRow,
+        AccountRow,
+        ProviderRow,
+        OperatorKeyRow,
+        CursorRow,
+    ):
+        await session.exec(delete(table))
+
+
+async def entities(
+    session: AsyncSession, table: type[EntityRow], ids: Iterable[str]
+) -> dict[str, EntityRow]:
+    """Those of `ids` that have a row in `table`, by id."""
+    [key] = inspect(table).primary_key
+    wanted = list(ids)
+    found: dict[str, EntityRow] = {}
+    for start in range(0, len(wanted), _IN_LIMIT):
+        query = select(table).where(key.in_(wanted[start : start + _IN_LIMIT]))
+        found |= {getattr(row, key.name): row for row in await session.exec(query)}
+    return found
+
+
+EntityRow: TypeAlias = TaskChainRow | AccountRow | ProviderRow | OperatorKeyRow
+
+
+async def note_head(session: AsyncSession, head_number: int) -> None:
+    """The node told of a newer block; the cursor stands where it stood, on the chain."""
+    await session.exec(update(CursorRow).values(head_number=head_number, degraded=null()))
+
+
+async def mark_degraded(session: AsyncSession, why: str) -> None:
+    await session.exec(update(CursorRow).values(degraded=why))

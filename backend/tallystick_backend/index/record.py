@@ -1,0 +1,294 @@
+"""Cursor and rows, in one transaction: what the chain said up to a block, all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from tallystick.protocol.deployments import Deployment
+from tallystick.protocol.events import Event
+from tallystick_backend.chain import Header
+from tallystick_backend.index import project
+from tallystick_backend.index.project import Entity, EntityKey
+from tallystick_backend.store.repositories import chain as rows
+from tallystick_backend.store.repositories import events as steps
+from tallystick_backend.store.tables import (
+    AccountRow,
+    CursorRow,
+    OperatorKeyRow,
+    ProviderRow,
+    TaskChainRow,
+)
+
+_TABLES: Mapping[type[Entity], type[rows.EntityRow]] = {
+    project.Task: TaskChainRow,
+    project.Account: AccountRow,
+    project.Provider: ProviderRow,
+    project.OperatorKey: OperatorKeyRow,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Blocks that follow `parent`, with our contracts' events in chain order."""
+
+    parent: Header
+    headers: tuple[Header, ...]
+    """At least the last one and every block with an event."""
+    events: tuple[Event, ...]
+
+    @property
+    def tip(self) -> Header:
+        return self.headers[-1] if self.headers else self.parent
+
+
+async def extend(
+    session: AsyncSession,
+    branch: Branch,
+    *,
+    head_number: int,
+    finality_blocks: int,
+    now_ms: int,
+) -> None:
+    """Appends a branch that follows the cursor."""
+    before = await _load(session, branch.events)
+    after = await _append_events(session, branch, before, finality_blocks)
+    await _write(session, after)
+    for event in branch.events:
+        await _append_step(session, event, now_ms)
+    await _move_cursor(session, branch.tip, head_number)
+    await rows.forget_below(session, branch.tip.number - finality_blocks)
+
+
+async def replace_branch(
+    session: AsyncSession,
+    branch: Branch,
+    *,
+    head_number: int,
+    finality_blocks: int,
+    now_ms: int,
+) -> None:
+    """Takes back what lies above the branch's parent and appends the branch instead."""
+    images = await rows.images_before(session, branch.parent.number)
+    lost_history = _history(
+        (event.name, event.args) for event in await rows.events_above(session, branch.parent.number)
+    )
+    await rows.drop_above(session, branch.parent.number)
+
+    restored = {EntityKey(key): _from_image(EntityKey(key), image) for key, image in images.items()}
+    before = {**await _load(session, branch.events), **restored}
+    after = await _append_events(session, branch, before, finality_blocks)
+    await _write(session, {**restored, **after})
+
+    new_history = _history((event_name(event), project.args_of(event)) for event in branch.events)
+    await _append_steps_of_reorg(
+        session, branch, lost_history, new_history, {**restored, **after}, now_ms
+    )
+    await _move_cursor(session, branch.tip, head_number)
+
+
+async def begin(
+    session: AsyncSession,
+    deployment: Deployment,
+    genesis_hash: str,
+    start: Header,
+) -> None:
+    """The first row of a new database: nothing indexed yet, up to and with `start`."""
+    session.add(
+        CursorRow(
+            id=1,
+            chain_id=deployment.chain_id,
+            genesis_hash=genesis_hash,
+            escrow=deployment.escrow.lower(),
+            market=deployment.market.lower(),
+            staking=deployment.staking.lower(),
+            block_number=start.number,
+            block_hash=start.hash,
+            block_timestamp_s=start.timestamp_s,
+            head_number=start.number,
+        )
+    )
+    await rows.add_blocks(session, [_block_row(start)])
+
+
+def event_name(event: Event) -> str:
+    return type(event).__name__
+
+
+# --- entities ---------------------------------------------------------------------------------
+
+
+async def _load(session: AsyncSession, events: Iterable[Event]) -> dict[EntityKey, Entity | None]:
+    keys = {key for event in events for key in project.touched(event)}
+    found: dict[EntityKey, Entity | None] = dict.fromkeys(keys)
+    for kind, table in _TABLES.items():
+        of_kind = {project.id_of(key): key for key in keys if project.kind_of(key) is kind}
+        for entity_id, row in (await rows.entities(session, table, of_kind)).items():
+            found[of_kind[entity_id]] = _from_row(kind, row)
+    return found
+
+
+def _from_row(kind: type[Entity], row: rows.EntityRow) -> Entity | None:
+    if isinstance(row, TaskChainRow) and row.state == "orphaned":
+        # It is on no branch; should its creation come back, it begins anew.
+        return None
+    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
+
+
+def _from_image(key: EntityKey, image: Mapping[str, Any] | None) -> Entity | None:
+    return None if image is None else project.kind_of(key)(**image)
+
+
+async def _write(session: AsyncSession, after: Mapping[EntityKey, Entity | None]) -> None:
+    for kind, table in _TABLES.items():
+        of_kind = {
+            project.id_of(key): entity
+            for key, entity in after.items()
+            if project.kind_of(key) is kind
+        }
+        there = await rows.entities(session, table, of_kind)
+        for entity_id, entity in of_kind.items():
+            row = there.get(entity_id)
+            if entity is not None:
+                values = asdict(entity)
+                if row is None:
+                    session.add(table(**values))
+                else:
+                    row.sqlmodel_update(values)
+                    session.add(row)
+            elif isinstance(row, TaskChainRow):
+                # Somebody may be working on it: it stays, as a warning.
+                row.state = "orphaned"
+                session.add(row)
+            elif row is not None:
+                await session.delete(row)
+    await session.flush()
+
+
+async def _append_events(
+    session: AsyncSession,
+    branch: Branch,
+    before: Mapping[EntityKey, Entity | None],
+    finality_blocks: int,
+) -> dict[EntityKey, Entity | None]:
+    """Writes blocks and events down, each event with what it touched as it was before; without
+    that image where no rewind can reach."""
+    final_number = branch.tip.number - finality_blocks
+    await rows.add_blocks(session, [_block_row(header) for header in branch.headers])
+    ids = await rows.add_events(session, [_event_row(event) for event in branch.events])
+    now = dict(before)
+    changed: dict[EntityKey, Entity | None] = {}
+    touched: list[dict[str, Any]] = []
+    for event_id, event in zip(ids, branch.events, strict=True):
+        after = project.apply(event, now)
+        for key in after:
+            image = now.get(key) if event.at.block_number > final_number else None
+            touched.append(
+                {
+                    "entity": key,
+                    "event_id": event_id,
+                    "before": None if image is None else asdict(image),
+                }
+            )
+        now |= after
+        changed |= after
+    await rows.add_touched(session, touched)
+    return changed
+
+
+def _block_row(header: Header) -> dict[str, Any]:
+    return {
+        "number": header.number,
+        "hash": header.hash,
+        "parent_hash": header.parent_hash,
+        "timestamp_s": header.timestamp_s,
+    }
+
+
+def _event_row(event: Event) -> dict[str, Any]:
+    return {
+        "block_number": event.at.block_number,
+        "block_hash": event.at.block_hash,
+        "log_index": event.at.log_index,
+        "tx_hash": event.at.tx_hash,
+        "timestamp_s": event.at.timestamp_s,
+        "contract": event.CONTRACT,
+        "name": event_name(event),
+        "args": project.args_of(event),
+    }
+
+
+async def _move_cursor(session: AsyncSession, tip: Header, head_number: int) -> None:
+    cursor = await rows.cursor(session)
+    assert cursor is not None
+    cursor.block_number = tip.number
+    cursor.block_hash = tip.hash
+    cursor.block_timestamp_s = tip.timestamp_s
+    cursor.head_number = head_number
+    cursor.degraded = None
+    session.add(cursor)
+    await session.flush()
+
+
+# --- steps for those who watch a task ---------------------------------------------------------
+
+_Step = tuple[str, Mapping[str, Any]]
+
+
+async def _append_step(session: AsyncSession, event: Event, now_ms: int) -> None:
+    kind = project.step_of(event_name(event))
+    if kind is not None:
+        args = project.args_of(event)
+        await steps.append(session, args["task_id"].lower(), kind, _step_data(event, args), now_ms)
+
+
+def _step_data(event: Event, args: Mapping[str, Any]) -> dict[str, Any]:
+    shown = ("provider", "fence", "charge", "amount", "receipt", "challenge_ends_at", "end")
+    return {
+        "tx": event.at.tx_hash,
+        "block": event.at.block_number,
+        **{name: args[name] for name in shown if name in args},
+    }
+
+
+def _history(events: Iterable[_Step]) -> dict[str, list[_Step]]:
+    """The steps of each task, without the place in the chain: what happened, not where."""
+    by_task: dict[str, list[_Step]] = {}
+    for name, args in events:
+        if project.step_of(name) is not None:
+            by_task.setdefault(args["task_id"].lower(), []).append((name, args))
+    return by_task
+
+
+async def _append_steps_of_reorg(
+    session: AsyncSession,
+    branch: Branch,
+    lost: Mapping[str, Sequence[_Step]],
+    new: Mapping[str, Sequence[_Step]],
+    after: Mapping[EntityKey, Entity | None],
+    now_ms: int,
+) -> None:
+    """Tells of what is different on the new branch, and not of what only moved to another block."""
+    told = dict.fromkeys(new, 0)
+    for task_id in sorted(lost.keys() | new.keys()):
+        before, now = lost.get(task_id, ()), new.get(task_id, ())
+        if list(now[: len(before)]) == list(before):
+            told[task_id] = len(before)
+            continue
+        told[task_id] = len(now)
+        task = after.get(EntityKey(f"task:{task_id}"))
+        kind = project.STEP_OF_STATE[task.state if isinstance(task, project.Task) else "orphaned"]
+        await steps.append(
+            session, task_id, kind, {"reorganised": True, "block": branch.tip.number}, now_ms
+        )
+    for event in branch.events:
+        if project.step_of(event_name(event)) is None:
+            continue
+        task_id = project.args_of(event)["task_id"].lower()
+        if told[task_id] > 0:
+            told[task_id] -= 1
+        else:
+            await _append_step(session, event, now_ms)
