@@ -1,0 +1,525 @@
+"""The contracts as typed reads and as calldata. A refusal arrives as `ContractError`, with a
+sentence.
+
+Reads answer frozen values at `block` (a number, or "latest"). Methods that change something answer
+a `Call`; sending it is `transactions.Sender`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar, Literal
+
+from web3 import AsyncWeb3
+from web3.exceptions import ContractLogicError, OffchainLookup
+from web3.types import TxParams, Wei
+
+from tallystick.protocol import codec
+from tallystick.protocol.codec import ContractName
+from tallystick.protocol.contract_errors import decode_error
+from tallystick.protocol.deployments import Deployment
+from tallystick.protocol.errors import ContractError, DeploymentError, MessageError
+from tallystick.protocol.messages import (
+    Acceptance,
+    Assignment,
+    OperatorKey,
+    Receipt,
+    TaskTerms,
+    as_tuple,
+    domain_separator,
+)
+from tallystick.protocol.signatures import canonical
+from tallystick.protocol.types import Address, Digest, Fence, Signature, TaskId
+
+__all__ = [
+    "AcceptedProof",
+    "Account",
+    "Block",
+    "Call",
+    "Escrow",
+    "KeyState",
+    "LeasedProof",
+    "Market",
+    "Payee",
+    "ProvenWork",
+    "Stake",
+    "Staking",
+    "TaskState",
+    "TaskStatus",
+    "Token",
+    "UnbondRequest",
+    "Usage",
+    "call_contract",
+    "refusal",
+    "verify_deployment",
+]
+
+Block = int | Literal["latest", "pending", "safe", "finalized"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a transaction does, without who sends it and what gas costs."""
+
+    to: Address
+    data: bytes
+    value: int = 0
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    available: int
+    locked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    credit: int
+    fees: int
+
+
+class TaskStatus(IntEnum):
+    """None also stands for settled and refunded: then the consumer's nonce is used."""
+
+    NONE = 0
+    OPEN = 1
+    PROVEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    status: TaskStatus
+    time_s: int
+    """Open: when it was cancelled, 0 if it was not. Proven: when the challenge window ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The fields of a task's receipt that do not follow from its terms."""
+
+    provider: Address
+    fence: Fence
+    result: Digest
+    gpu_set: Digest
+    started_at_ms: int
+    ended_at_ms: int
+    calls: int
+    gpu_ms: int
+    usage_root: Digest
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Usage:
+        return cls(
+            receipt.provider,
+            Fence(receipt.seq),
+            receipt.result,
+            receipt.gpu_set,
+            receipt.started_at_ms,
+            receipt.ended_at_ms,
+            receipt.calls,
+            receipt.gpu_ms,
+            receipt.usage_root,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedProof:
+    """An empty signature is "": terms of a task created before, a receipt that its provider
+    sends."""
+
+    terms: TaskTerms
+    usage: Usage
+    terms_signature: str
+    receipt_signature: str
+    acceptance: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedProof:
+    terms: TaskTerms
+    usage: Usage
+    lease_from: int
+    lease_until: int
+    receipt_signature: str
+    assignment: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenWork:
+    """As `TaskProven` told it."""
+
+    provider: Address
+    charge: int
+    receipt: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    bonded: int
+    unbonding: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnbondRequest:
+    amount: int
+    withdrawable_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """`provider` is the zero address for a key that is bound to nobody; `retired_at` 0 if in
+    use."""
+
+    provider: Address
+    retired_at: int
+
+
+# --- contracts --------------------------------------------------------------------------------
+
+
+class _Contract:
+    NAME: ClassVar[ContractName]
+
+    def __init__(self, web3: AsyncWeb3[Any], address: Address) -> None:
+        self._web3 = web3
+        self.address = address
+
+    async def domain_separator(self) -> Digest:
+        return Digest(await self._one("domainSeparator"))
+
+    async def _one(self, function: str, *values: Any, block: Block = "latest") -> Any:
+        return (await self._read(function, *values, block=block))[0]
+
+    async def _read(self, function: str, *values: Any, block: Block = "latest") -> tuple[Any, ...]:
+        call = self._call(function, *values)
+        return codec.decode_answer(
+            self.NAME, function, await call_contract(self._web3, call, block=block)
+        )
+
+    def _call(self, function: str, *values: Any) -> Call:
+        return Call(self.address, codec.encode_call(self.NAME, function, *values))
+
+
+class Escrow(_Contract):
+    """Whose money waits for what."""
+
+    NAME = "ComputeEscrow"
+
+    async def account(self, owner: Address, *, block: Block = "latest") -> Account:
+        return Account(*await self._read("accountOf", owner, block=block))
+
+    async def payee(self, payee: Address, *, block: Block = "latest") -> Payee:
+        return Payee(*await self._read("payeeOf", payee, block=block))
+
+    async def payout_address(self, payee: Address, *, block: Block = "latest") -> Address:
+        return Address(await self._one("payoutAddressOf", payee, block=block))
+
+    async def token(self) -> Address:
+        return Address(await self._one("token"))
+
+    async def market(self) -> Address:
+        return Address(await self._one("market"))
+
+    async def treasury(self) -> Address:
+        return Address(await self._one("treasury"))
+
+    async def protocol_fee_bps(self) -> int:
+        return int(await self._one("protocolFeeBps"))
+
+    def deposit(self, to: Address, amount: int) -> Call:
+        """The token must have approved the escrow before."""
+        return self._call("deposit", to, amount)
+
+    def deposit_with_permit(
+        self, to: Address, amount: int, deadline: int, signature: Signature
+    ) -> Call:
+        return self._call("depositWithPermit", to, amount, deadline, *_vrs(signature))
+
+    def withdraw(self, amount: int, to: Address) -> Call:
+        return self._call("withdraw", amount, to)
+
+    def withdraw_credit(self, payee: Address) -> Call:
+        return self._call("withdrawCredit", payee)
+
+    def set_payout_address(self, payee: Address, payout: Address) -> Call:
+        return self._call("setPayoutAddress", payee, payout)
+
+    def share_fees(self, payee: Address) -> Call:
+        return self._call("shareFees", payee)
+
+
+class Market(_Contract):
+    """Was this task done, and what is it worth."""
+
+    NAME = "TaskMarket"
+
+    async def task(self, task_id: TaskId, *, block: Block = "latest") -> TaskState:
+        status, time_s = await self._read("taskOf", task_id, block=block)
+        return TaskState(TaskStatus(status), time_s)
+
+    async def nonce_used(self, consumer: Address, nonce: int, *, block: Block = "latest") -> bool:
+        return bool(await self._one("nonceUsed", consumer, nonce, block=block))
+
+    async def charge(self, terms: TaskTerms, calls: int, gpu_ms: int) -> int:
+        return int(await self._one("chargeOf", as_tuple(terms), calls, gpu_ms))
+
+    async def receipt(self, terms: TaskTerms, usage: Usage) -> tuple[Receipt, Digest]:
+        """The receipt as the market completes it, and its digest."""
+        receipt, digest = await self._read("receiptOf", as_tuple(terms), _usage_tuple(usage))
+        return Receipt(*receipt), Digest(digest)
+
+    async def digest_of(self, message: TaskTerms | Assignment | Receipt | Acceptance) -> Digest:
+        name = type(message).__name__
+        return Digest(await self._one(f"digestOf{name}", as_tuple(message)))
+
+    async def escrow(self) -> Address:
+        return Address(await self._one("escrow"))
+
+    async def staking(self) -> Address:
+        return Address(await self._one("staking"))
+
+    async def court(self) -> Address:
+        return Address(await self._one("court"))
+
+    async def cancel_seconds(self) -> int:
+        return int(await self._one("cancelSeconds"))
+
+    async def min_challenge_seconds(self) -> int:
+        return int(await self._one("minChallengeSeconds"))
+
+    async def max_challenge_seconds(self) -> int:
+        return int(await self._one("maxChallengeSeconds"))
+
+    def create_task(self, terms: TaskTerms, signature: str = "") -> Call:
+        """Without a signature only the consumer can send it."""
+        return self._call("createTask", as_tuple(terms), signature)
+
+    def cancel(self, terms: TaskTerms) -> Call:
+        return self._call("cancel", as_tuple(terms))
+
+    def reclaim(self, terms: TaskTerms) -> Call:
+        return self._call("reclaim", as_tuple(terms))
+
+    def prove(self, proof: AcceptedProof) -> Call:
+        return self._call("prove", _accepted_tuple(proof))
+
+    def prove_many(self, proofs: Sequence[AcceptedProof]) -> Call:
+        return self._call("proveMany", [_accepted_tuple(proof) for proof in proofs])
+
+    def prove_alone(self, proof: LeasedProof) -> Call:
+        return self._call(
+            "proveAlone",
+            (
+                as_tuple(proof.terms),
+                _usage_tuple(proof.usage),
+                proof.lease_from,
+                proof.lease_until,
+                proof.receipt_signature,
+                proof.assignment,
+            ),
+        )
+
+    def finalize(self, terms: TaskTerms, proven: ProvenWork, acceptance: str = "") -> Call:
+        """Without an acceptance only after the challenge window."""
+        work = (proven.provider, proven.charge, proven.receipt)
+        return self._call("finalize", as_tuple(terms), work, acceptance)
+
+
+class Staking(_Contract):
+    """Who may serve, and what they stand to lose."""
+
+    NAME = "ProviderStaking"
+
+    async def stake_of(self, provider: Address, *, block: Block = "latest") -> Stake:
+        return Stake(*await self._read("stakeOf", provider, block=block))
+
+    async def gpus_of(self, provider: Address, *, block: Block = "latest") -> int:
+        return int(await self._one("gpusOf", provider, block=block))
+
+    async def units_of(self, provider: Address, *, block: Block = "latest") -> int:
+        return int(await self._one("unitsOf", provider, block=block))
+
+    async def unbond_request(
+        self, provider: Address, request_id: int, *, block: Block = "latest"
+    ) -> UnbondRequest:
+        return UnbondRequest(*await self._read("unbondRequest", provider, request_id, block=block))
+
+    async def unbond_requests(self, provider: Address, *, block: Block = "latest") -> int:
+        """How many there ever were: their ids count from 0."""
+        return int(await self._one("unbondRequestsOf", provider, block=block))
+
+    async def operator_key(self, key: Address, *, block: Block = "latest") -> KeyState:
+        return KeyState(*await self._read("operatorKey", key, block=block))
+
+    async def signs_for(
+        self, signer: Address, provider: Address, *, block: Block = "latest"
+    ) -> bool:
+        """The provider itself or one of its keys that is not retired."""
+        return bool(await self._one("signsFor", signer, provider, block=block))
+
+    async def answers_for(
+        self, provider: Address, signer: Address, *, block: Block = "latest"
+    ) -> bool:
+        return bool(await self._one("answersFor", provider, signer, block=block))
+
+    async def digest_of(self, message: OperatorKey) -> Digest:
+        return Digest(await self._one("digestOfOperatorKey", message.provider, message.key))
+
+    async def token(self) -> Address:
+        return Address(await self._one("token"))
+
+    async def unit(self) -> int:
+        return int(await self._one("unit"))
+
+    def stake(self, amount: int) -> Call:
+        """The staking token must have approved the contract before."""
+        return self._call("stake", amount)
+
+    def stake_with_permit(self, amount: int, deadline: int, signature: Signature) -> Call:
+        return self._call("stakeWithPermit", amount, deadline, *_vrs(signature))
+
+    def request_unbond(self, amount: int) -> Call:
+        return self._call("requestUnbond", amount)
+
+    def withdraw_stake(self, request_id: int, to: Address) -> Call:
+        return self._call("withdrawStake", request_id, to)
+
+    def register_gpus(self, gpu_set: Digest, gpus: int) -> Call:
+        return self._call("registerGpus", gpu_set, gpus)
+
+    def bind_operator_key(self, key: Address, signature: str) -> Call:
+        """`signature` is the key's own over `OperatorKey(provider, key)`."""
+        return self._call("bindOperatorKey", key, signature)
+
+    def retire_operator_key(self, key: Address) -> Call:
+        return self._call("retireOperatorKey", key)
+
+
+class Token(_Contract):
+    """An ERC-20 token; the permit parts need EIP-2612."""
+
+    NAME = "TallyToken"
+
+    async def domain_separator(self) -> Digest:
+        return Digest(await self._one("DOMAIN_SEPARATOR"))
+
+    async def balance_of(self, owner: Address, *, block: Block = "latest") -> int:
+        return int(await self._one("balanceOf", owner, block=block))
+
+    async def allowance(self, owner: Address, spender: Address, *, block: Block = "latest") -> int:
+        return int(await self._one("allowance", owner, spender, block=block))
+
+    async def decimals(self) -> int:
+        return int(await self._one("decimals"))
+
+    async def symbol(self) -> str:
+        return str(await self._one("symbol"))
+
+    async def permit_nonce(self, owner: Address) -> int:
+        return int(await self._one("nonces", owner))
+
+    def approve(self, spender: Address, amount: int) -> Call:
+        return self._call("approve", spender, amount)
+
+    def transfer(self, to: Address, amount: int) -> Call:
+        return self._call("transfer", to, amount)
+
+
+# --- calls ------------------------------------------------------------------------------------
+
+
+async def call_contract(
+    web3: AsyncWeb3[Any], call: Call, *, sender: Address | None = None, block: Block = "latest"
+) -> bytes:
+    """`eth_call`; raises `ContractError` when the contract refuses."""
+    params: TxParams = {"to": call.to, "data": _hex(call.data), "value": Wei(call.value)}
+    if sender is not None:
+        params["from"] = sender
+    try:
+        answer = bytes(await web3.eth.call(params, block, ccip_read_enabled=False))
+    except ContractLogicError as failure:
+        raise refusal(failure) from failure
+    return answer
+
+
+def refusal(failure: ContractLogicError) -> ContractError:
+    """web3's exception in our words."""
+    if isinstance(failure, OffchainLookup):
+        return ContractError(
+            "OffchainLookup", (), "the contract asks to fetch data from elsewhere, which is refused"
+        )
+    data = failure.data
+    if isinstance(data, str) and data.startswith("0x"):
+        return decode_error(data)
+    return decode_error(b"")
+
+
+async def verify_deployment(web3: AsyncWeb3[Any], deployment: Deployment) -> None:
+    """Raises `DeploymentError` unless the chain holds these very contracts, wired to each other."""
+    actual_chain = await web3.eth.chain_id
+    if actual_chain != deployment.chain_id:
+        raise DeploymentError(
+            f"the node is on chain {actual_chain} and the deployment on {deployment.chain_id}: "
+            "name the node of that chain"
+        )
+    escrow = Escrow(web3, deployment.escrow)
+    market = Market(web3, deployment.market)
+    staking = Staking(web3, deployment.staking)
+    separator = "0x" + domain_separator(deployment.domain).hex()
+    try:
+        facts: list[tuple[str, object, object]] = [
+            ("the escrow's token", deployment.token, await escrow.token()),
+            ("the escrow's market", deployment.market, await escrow.market()),
+            (
+                "the escrow's protocol fee",
+                deployment.protocol_fee_bps,
+                await escrow.protocol_fee_bps(),
+            ),
+            ("the escrow's signing domain", separator, await escrow.domain_separator()),
+            ("the market's escrow", deployment.escrow, await market.escrow()),
+            ("the market's staking", deployment.staking, await market.staking()),
+            ("the market's court", deployment.court, await market.court()),
+            ("the market's signing domain", separator, await market.domain_separator()),
+            ("the staking's token", deployment.staking_token, await staking.token()),
+            ("the staking's unit", deployment.stake_unit, await staking.unit()),
+            ("the staking's signing domain", separator, await staking.domain_separator()),
+        ]
+    except (MessageError, ContractError) as failure:
+        raise DeploymentError(
+            f"chain {deployment.chain_id} does not hold this deployment ({failure}): "
+            "name the file that belongs to it"
+        ) from failure
+    for what, expected, actual in facts:
+        if expected != actual:
+            raise DeploymentError(
+                f"{what} should be {expected} and is {actual}: the deployment file belongs to "
+                "other contracts"
+            )
+
+
+def _accepted_tuple(proof: AcceptedProof) -> tuple[Any, ...]:
+    return (
+        as_tuple(proof.terms),
+        _usage_tuple(proof.usage),
+        proof.terms_signature,
+        proof.receipt_signature,
+        proof.acceptance,
+    )
+
+
+def _usage_tuple(usage: Usage) -> tuple[Any, ...]:
+    return tuple(getattr(usage, name) for name in Usage.__slots__)
+
+
+def _vrs(signature: Signature) -> tuple[int, bytes, bytes]:
+    raw = bytes.fromhex(canonical(signature)[2:])
+    return raw[64], raw[:32], raw[32:64]
+
+
+def _hex(data: bytes) -> Any:
+    return "0x" + data.hex()
