@@ -66,6 +66,8 @@ class MarketPlan:
     lease_margin_seconds: int = 1
     acceptance_wait_seconds: int = 30
     finality_blocks: int = 64
+    keep_chain: bool = False
+    """Writes the chain to disk when it ends, so that it can be started again."""
     database_url: str | None = None
     """None: SQLite inside the directory."""
     backend_port: int = 0
@@ -92,9 +94,9 @@ class LocalMarket:
         """Starts everything; on any failure ends what was started and raises `DevnetError`."""
         try:
             self._prepare()
-            self._start_chain()
+            self.start_chain()
             self._deploy()
-            self._start_bus()
+            self.start_bus()
             self.start_backend()
             for number in range(1, len(self.plan.providers) + 1):
                 self.stake_provider(number)
@@ -141,14 +143,18 @@ class LocalMarket:
             self.image = images.python_image(report=self.report)
         self.report("runtime", f"{self.runtime}, image {self.image[:24]}")
 
-    def _start_chain(self) -> None:
-        port = self.plan.rpc_port or free_port()
-        self.rpc_url = f"http://127.0.0.1:{port}"
+    def start_chain(self) -> None:
+        """Starts anvil, or starts it again on the same port, with its state when that is kept."""
+        if not self.rpc_url:
+            self.rpc_url = f"http://127.0.0.1:{self.plan.rpc_port or free_port()}"
+        port = self.rpc_url.rsplit(":", 1)[1]
         argv = [program("anvil", checkout() / "node_modules" / ".bin")]
-        argv += ["--host", "127.0.0.1", "--port", str(port), "--chain-id", str(_CHAIN_ID)]
+        argv += ["--host", "127.0.0.1", "--port", port, "--chain-id", str(_CHAIN_ID)]
         argv += ["--accounts", str(people.ACCOUNTS_NEEDED), "--hardfork", "prague", "--silent"]
         if self.plan.block_seconds:
             argv += ["--block-time", str(self.plan.block_seconds), "--mixed-mining"]
+        if self.plan.keep_chain:
+            argv += ["--state", str(self.plan.directory / "chain.json")]
         service = self._service("anvil", argv, {})
         service.start()
         service.wait_until(lambda: self._chain_answers(), _START_TIMEOUT_S)
@@ -161,9 +167,11 @@ class LocalMarket:
         found = self.deployment()
         self.report("contracts", f"escrow {found['escrow']}, market {found['market']}")
 
-    def _start_bus(self) -> None:
-        port = free_port()
-        self.nats_url = f"nats://127.0.0.1:{port}"
+    def start_bus(self) -> None:
+        """Starts NATS, or starts it again on the same port."""
+        if not self.nats_url:
+            self.nats_url = f"nats://127.0.0.1:{free_port()}"
+        port = int(self.nats_url.rsplit(":", 1)[1])
         config = subprocess.run(
             [program("tallystick-backend"), "nats-config"],
             env=clean_environment(self.backend_environment()),
@@ -252,6 +260,14 @@ class LocalMarket:
             "ACCEPTANCE_WAIT_SECONDS": str(self.plan.acceptance_wait_seconds),
         }
         return {f"TALLYSTICK_PROVIDER_{name}": value for name, value in settings.items()}
+
+    def client_settings(self) -> dict[str, str]:
+        """Arguments for `GPUClient`, to act as the local consumer."""
+        return {
+            "url": self.url,
+            "rpc_url": self.rpc_url,
+            "private_key": people.CONSUMER.private_key,
+        }
 
     def consumer_environment(self) -> dict[str, str]:
         """What the SDK and the command line need to act as the local consumer."""
