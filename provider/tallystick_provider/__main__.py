@@ -1,0 +1,368 @@
+"""`tallystick-provider`: the command line, and the place where the agent's parts are joined."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import httpx
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tallystick.protocol.contracts import verify_deployment
+from tallystick.protocol.deployments import load
+from tallystick.protocol.errors import ProtocolError
+from tallystick.protocol.signatures import address_of
+from tallystick.protocol.types import to_address
+from tallystick.protocol.web3 import close, connect
+from tallystick_provider import __version__, keys
+from tallystick_provider.agent import DRAINING, Agent
+from tallystick_provider.clock import SystemClock
+from tallystick_provider.doctor import examine, runtime_of
+from tallystick_provider.errors import ProviderError, RuntimeUnsafe, SettingsError
+from tallystick_provider.gpus import open_source
+from tallystick_provider.inbox import Inbox
+from tallystick_provider.journal import Journal, Lease
+from tallystick_provider.ledger import ChainLedger
+from tallystick_provider.runtime import Finding, Runtime
+from tallystick_provider.settings import Settings, from_environment
+from tallystick_provider.settle import Settler
+from tallystick_provider.work import Tools
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+TRANSFER_SECONDS = 120.0
+PROBLEMS = "problems"
+
+app = typer.Typer(
+    help="Earn from idle GPUs: take tasks, run them in containers, be paid by the chain.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+log = structlog.get_logger()
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for programs.")]
+
+
+@app.command()
+def start(
+    log_json: Annotated[bool, typer.Option(help="Log lines as JSON.")] = not sys.stderr.isatty(),
+) -> None:
+    """Serve until stopped. Containers go on when the agent stops; the next start finds them."""
+    _set_up_log(log_json)
+    os.umask(0o022)  # containers run as another user and must read their inputs
+    settings = _settings()
+    try:
+        with _only_one(settings.data_dir):
+            asyncio.run(serve(settings))
+    except (ProviderError, ProtocolError) as error:
+        _refuse(str(error))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at everything a provider needs; each problem comes with its fix."""
+
+    async def collect() -> list[Finding]:
+        return [finding async for finding in examine(os.environ, SystemClock())]
+
+    _set_up_log(as_json=False, level=logging.ERROR)
+    found = asyncio.run(collect())
+    if as_json:
+        print(json.dumps({"ok": all(f.ok for f in found), "findings": [_plain(f) for f in found]}))
+    else:
+        _print_findings(found)
+    raise typer.Exit(0 if all(finding.ok for finding in found) else EXIT_FAILED)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """What the agent has in hand and what it was paid, from its journal."""
+    settings = _settings()
+    journal = _journal(settings)
+    leases = journal.recent_leases(50)
+    facts = {
+        "provider": settings.address,
+        "agent_version": __version__,
+        "running": _is_running(settings.data_dir),
+        "draining": journal.meta(DRAINING) == "1",
+        "problems": json.loads(journal.meta(PROBLEMS) or "[]"),
+        "tasks": [_task(journal, lease) for lease in leases],
+    }
+    journal.close()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    _print_status(facts)
+
+
+@app.command()
+def drain(
+    wait: Annotated[bool, typer.Option(help="Return only when nothing runs any more.")] = False,
+    undo: Annotated[bool, typer.Option(help="Take offers again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take no new tasks; finish those in hand. The next `start` takes offers again."""
+    settings = _settings()
+    journal = _journal(settings)
+    journal.set_meta(DRAINING, "0" if undo else "1")
+    while wait and not undo and _in_hand(journal) and _is_running(settings.data_dir):
+        time.sleep(0.5)
+    left = _in_hand(journal)
+    journal.close()
+    if as_json:
+        print(json.dumps({"draining": not undo, "in_hand": left}))
+    elif undo:
+        print("taking offers again")
+    else:
+        print(f"draining: {left} tasks in hand" if left else "drained: nothing runs")
+
+
+async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
+    """Joins the parts and runs them until a signal, or `stop`."""
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError, RuntimeError):
+            loop.add_signal_handler(which, stop.set)
+    clock = SystemClock()
+    key = keys.operator_key(settings.key_file)
+    deployment = _deployment(settings)
+    provider = to_address(settings.address)
+    gpus = open_source(settings.gpus, settings.address, settings.gpu_classes, clock)
+    runtime = runtime_of(settings)
+    web3 = connect(settings.rpc_url)
+    journal = Journal(settings.journal_path, clock)
+    try:
+        await verify_deployment(web3, deployment)
+        await _require_safe(runtime)
+        ledger = ChainLedger(web3, deployment, key)
+        inbox = Inbox(settings.nats_url, deployment.domain, provider, key, clock)
+        async with httpx.AsyncClient(timeout=TRANSFER_SECONDS) as http:
+            tools = Tools(
+                provider=provider,
+                key=key,
+                domain=deployment.domain,
+                sealing=keys.sealing_key(settings.data_dir / "sealing.key"),
+                journal=journal,
+                runtime=runtime,
+                gpus=gpus,
+                backend=inbox,
+                http=http,
+                clock=clock,
+                data_dir=settings.data_dir,
+                poll_s=settings.poll_seconds,
+                stop_grace_s=settings.stop_grace_seconds,
+            )
+            settler = Settler(
+                journal,
+                ledger,
+                clock,
+                acceptance_wait_s=settings.acceptance_wait_seconds,
+                stuck_s=settings.stuck_seconds,
+                on_over=lambda lease: _drop_result(settings.data_dir, lease),
+            )
+            agent = Agent(settings, tools, ledger, settler.wake)
+            journal.set_meta(DRAINING, "0")
+            await agent.resume()
+            log.info("agent_started", provider=provider, key=address_of(key), version=__version__)
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(inbox.run(stop, agent))
+                parts.create_task(agent.run(stop))
+                parts.create_task(settler.run(stop, settings.settle_seconds))
+                parts.create_task(_note_problems(stop, journal, inbox, agent, settler))
+            await agent.close()
+            log.info("agent_stopped")
+    finally:
+        journal.close()
+        await runtime.close()
+        await close(web3)
+
+
+async def _require_safe(runtime: Runtime) -> None:
+    unsafe = [finding for finding in (await runtime.probe()).findings if not finding.ok]
+    if unsafe:
+        raise RuntimeUnsafe(
+            "this machine cannot hold a stranger's program: "
+            + "; ".join(f"{f.name}: {f.found} (fix: {f.fix})" for f in unsafe)
+        )
+
+
+async def _note_problems(
+    stop: asyncio.Event, journal: Journal, inbox: Inbox, agent: Agent, settler: Settler
+) -> None:
+    """For `status`, which reads the journal and asks nobody."""
+    noted = None
+    while not stop.is_set():
+        problems = json.dumps([p for p in (inbox.problem, agent.problem, settler.problem) if p])
+        if problems != noted:
+            journal.set_meta(PROBLEMS, problems)
+            noted = problems
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1.0)
+
+
+def _drop_result(data_dir: Path, lease: Lease) -> None:
+    """The sealed result was needed until the task was over."""
+    if lease.result_digest is not None:
+        (data_dir / "results" / lease.result_digest).unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """Two agents on one journal would answer for each other."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data_dir / "agent.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"an agent already runs on {data_dir}; stop it, or give this one its own "
+                "TALLYSTICK_PROVIDER_DATA_DIR"
+            ) from None
+        yield
+
+
+def _is_running(data_dir: Path) -> bool:
+    try:
+        with (data_dir / "agent.lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _settings() -> Settings:
+    try:
+        return from_environment(os.environ)
+    except SettingsError as error:
+        _refuse(str(error), EXIT_USAGE)
+
+
+def _journal(settings: Settings) -> Journal:
+    if not settings.journal_path.exists():
+        _refuse(f"no journal at {settings.journal_path}; run tallystick-provider start first")
+    return Journal(settings.journal_path, SystemClock())
+
+
+def _deployment(settings: Settings) -> Any:
+    if not settings.deployment:
+        raise SettingsError(
+            "TALLYSTICK_PROVIDER_DEPLOYMENT is not set; give the deployment's JSON file, or a "
+            "chain id"
+        )
+    chosen = settings.deployment
+    return load(int(chosen) if chosen.isdigit() else chosen)
+
+
+def _refuse(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _in_hand(journal: Journal) -> int:
+    return sum(1 for lease in journal.open_leases() if not lease.reached("reported"))
+
+
+def _task(journal: Journal, lease: Lease) -> dict[str, Any]:
+    signed = journal.signed(lease.task_id, lease.fence)
+    return {
+        "task_id": lease.task_id,
+        "fence": lease.fence,
+        "stage": lease.stage,
+        "outcome": lease.outcome,
+        "reason": lease.reason,
+        "gpus": list(lease.gpu_ids),
+        "exit_code": lease.exit_code,
+        "charge": None if signed is None else str(signed.receipt.total),
+        "receipt": None if signed is None else signed.digest,
+        "lease_until": lease.assignment.lease_until,
+        "transactions": [
+            {"verb": i.verb, "nonce": i.nonce, "state": i.state, "tx": i.latest.tx_hash}
+            for i in journal.intents(lease.task_id)
+        ],
+    }
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "ok": finding.ok,
+        "found": finding.found,
+        "fix": finding.fix if not finding.ok else "",
+        "advice": finding.fix if finding.ok else "",
+    }
+
+
+def _print_findings(found: list[Finding]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "what", "found", "do"):
+        table.add_column(title, overflow="fold")
+    for finding in found:
+        advice = finding.ok and finding.fix
+        mark = "[yellow]![/]" if advice else "[green]ok[/]" if finding.ok else "[red]no[/]"
+        table.add_row(
+            mark, finding.name, finding.found, "" if finding.ok and not advice else finding.fix
+        )
+    Console().print(table)
+
+
+def _print_status(facts: dict[str, Any]) -> None:
+    console = Console()
+    state = "running" if facts["running"] else "not running"
+    console.print(
+        f"provider {facts['provider']}: {state}{', draining' if facts['draining'] else ''}",
+        highlight=False,
+    )
+    for problem in facts["problems"] if facts["running"] else ():
+        console.print(f"problem: {problem}", style="yellow", markup=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("task", "fence", "stage", "outcome", "charge", "transactions", "note"):
+        table.add_column(title, overflow="fold")
+    for task in facts["tasks"]:
+        sent = ", ".join(f"{t['verb']} {t['state']}" for t in task["transactions"])
+        table.add_row(
+            task["task_id"][:12],
+            str(task["fence"]),
+            task["stage"],
+            task["outcome"] or "open",
+            task["charge"] or "",
+            sent,
+            task["reason"],
+        )
+    console.print(table)
+
+
+def _set_up_log(as_json: bool, level: int = logging.INFO) -> None:
+    """To stderr; names of events first, ids as fields, never a key and never a payload."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

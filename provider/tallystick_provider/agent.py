@@ -1,0 +1,304 @@
+"""The provider's agent: takes offers, keeps its leases alive, looks after the work.
+
+The life of a task, in order, and where it is written:
+
+    1 accept   `Agent.on_offer`: checked (`offers.py`), placed on free cards, journalled, answered
+    2 fetch, start, watch, sign, upload, report: `work.py`
+    3 settle   `settle.py`, from the journal alone
+
+Beside that the agent beats: each heartbeat names every lease in hand, each answer renews it, ends
+it or asks to stop. On start it compares journal and runtime: a container whose lease still stands
+goes on under a new `Work`, every other container of ours is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from tallystick.protocol import wire
+from tallystick.protocol.errors import ProtocolError
+from tallystick.protocol.messages import Acceptance, Assignment, recover
+from tallystick.protocol.signatures import address_of
+from tallystick.protocol.types import ZERO_ADDRESS, Signature, TaskId, to_digest
+from tallystick_provider import __version__
+from tallystick_provider.backend import Offline
+from tallystick_provider.errors import JournalError, OfferRefused, ProviderError, RuntimeFailure
+from tallystick_provider.journal import Lease
+from tallystick_provider.ledger import Ledger
+from tallystick_provider.offers import CheckedOffer, check, place, require_secured
+from tallystick_provider.settings import Settings
+from tallystick_provider.work import Tools, Work, tell_failures
+
+DRAINING = "draining"
+FIRST_BEAT_S = 1.0
+"""Until the backend has said how often it wants to hear of us."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Agent:
+    settings: Settings
+    tools: Tools
+    ledger: Ledger
+    wake_settler: Callable[[], None] = lambda: None
+    _works: dict[tuple[TaskId, int], tuple[Work, asyncio.Task[None]]] = field(default_factory=dict)
+    _accepting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _beat_s: float = FIRST_BEAT_S
+    _announced: wire.Announcement | None = None
+    problem: str = ""
+    """Why the backend gives no work, in its words."""
+
+    # --- start and stop -------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """After a start: go on with what still stands, remove the rest."""
+        now_s = self._now_s()
+        standing = {}
+        for lease in self.tools.journal.open_leases():
+            over = lease.lease_lost or lease.assignment.lease_until < now_s
+            if over and not lease.reached("signed"):
+                self.tools.journal.close_lease(lease, "lost", "the lease ended while we were away")
+            else:
+                standing[lease.task_id, lease.fence] = lease
+        for ref in await self.tools.runtime.own():
+            known = standing.get((ref.task_id, ref.fence))
+            if known is None or known.reached("signed"):
+                log.warning("container_reaped", task=ref.task_id, fence=ref.fence)
+                await self.tools.runtime.stop(ref, 1)
+                await self.tools.runtime.remove(ref)
+        for lease in standing.values():
+            log.info("lease_resumed", task=lease.task_id, fence=lease.fence, stage=lease.stage)
+            self._begin(lease)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Beats until told to stop. Containers go on without us; the next start finds them."""
+        while not stop.is_set():
+            try:
+                self._restart_idle()
+                await self.announce_if_changed()
+                await self.beat()
+                await tell_failures(self.tools)
+            except Offline as error:
+                log.debug("beat_missed", why=str(error))
+            except ProviderError as error:
+                log.warning("beat_failed", why=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._beat_s)
+
+    async def close(self) -> None:
+        tasks = [task for _, task in self._works.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what the backend asks ------------------------------------------------------------------
+
+    async def on_connected(self) -> None:
+        self._announced = None
+        await self.announce_if_changed()
+
+    async def on_offer(self, offer: wire.Offer) -> wire.OfferReply:
+        """One at a time, so that two offers never get the same card."""
+        async with self._accepting:
+            try:
+                await self._accept(offer)
+            except (OfferRefused, JournalError, ProviderError) as error:
+                log.info("offer_declined", reason=str(error))
+                return wire.OfferReply(accepted=False, reason=str(error)[:200])
+        return wire.OfferReply(accepted=True)
+
+    async def _accept(self, offer: wire.Offer) -> None:
+        checked = check(offer, self.tools.domain, self.settings, self._now_s())
+        known = self.tools.journal.lease(checked.task_id, checked.assignment.fence)
+        if known is not None:
+            if known.outcome is not None:
+                raise OfferRefused(f"this lease is over here: {known.outcome}, {known.reason}")
+            return
+        if self.draining:
+            raise OfferRefused("this provider is draining: it finishes what it has")
+        self._require_newest(checked)
+        chain = await self.ledger.task(checked.task_id, checked.terms, 0)
+        require_secured(checked, chain)
+        held = [lease for lease in self.tools.journal.open_leases() if lease.holds_capacity]
+        gpu_ids = place(checked, self.tools.gpus.read(), held, self.settings)
+        lease = self.tools.journal.accept(offer, gpu_ids, chain.block)
+        log.info("offer_accepted", task=lease.task_id, fence=lease.fence, gpus=len(gpu_ids))
+        self._begin(lease)
+
+    def _require_newest(self, checked: CheckedOffer) -> None:
+        """A lease of an older fence than one we hold for the task is a leftover."""
+        for lease in self.tools.journal.open_leases():
+            if lease.task_id == checked.task_id and lease.fence > checked.assignment.fence:
+                raise OfferRefused(f"fence {lease.fence} of this task is in hand already")
+
+    async def on_stop(self, stop: wire.Stop) -> wire.Ack:
+        try:
+            self.tools.journal.stop_wanted(TaskId(to_digest(stop.task_id)), stop.fence, stop.reason)
+        except (JournalError, ProtocolError) as error:
+            return wire.Ack(ok=False, reason=str(error))
+        log.info("stop_asked", task=stop.task_id, reason=stop.reason)
+        return wire.Ack()
+
+    async def on_acceptance(self, notice: wire.AcceptanceNotice) -> wire.Ack:
+        return self.take_acceptance(notice.acceptance, notice.signature)
+
+    def take_acceptance(self, body: wire.AcceptanceBody, signature: str) -> wire.Ack:
+        """Kept if the consumer or its signer signed it over a receipt of ours."""
+        try:
+            acceptance = Acceptance.from_body(body)
+            lease = self._lease_of(acceptance)
+            if lease is None:
+                return wire.Ack(ok=False, reason="no receipt of ours has that digest")
+            signer = recover(self.tools.domain, acceptance, signature)
+        except ProtocolError as error:
+            return wire.Ack(ok=False, reason=f"the acceptance is malformed: {error}")
+        allowed = {lease.terms.consumer, lease.terms.signer} - {ZERO_ADDRESS}
+        if signer not in allowed:
+            return wire.Ack(ok=False, reason=f"{signer} may not accept for this consumer")
+        if lease.acceptance != acceptance:
+            self.tools.journal.keep_acceptance(acceptance, Signature(signature), lease.fence)
+            log.info("accepted_by_consumer", task=lease.task_id)
+        self.wake_settler()
+        return wire.Ack()
+
+    def _lease_of(self, acceptance: Acceptance) -> Lease | None:
+        for lease in self.tools.journal.open_leases():
+            if lease.task_id != acceptance.task_id:
+                continue
+            signed = self.tools.journal.signed(lease.task_id, lease.fence)
+            if signed is not None and signed.digest == acceptance.receipt:
+                return lease
+        return None
+
+    # --- what we tell the backend ---------------------------------------------------------------
+
+    async def announce_if_changed(self) -> None:
+        offered = await self._announcement()
+        if offered == self._announced:
+            return
+        reply = await self.tools.backend.announce(offered)
+        self._announced = offered
+        self._beat_s = reply.heartbeat_seconds
+        if reply.problem != self.problem and reply.problem:
+            log.warning("no_work_will_come", problem=reply.problem)
+        self.problem = reply.problem or ""
+
+    async def _announcement(self) -> wire.Announcement:
+        try:
+            images = await self.tools.runtime.images()
+        except RuntimeFailure as error:
+            log.warning("runtime_silent", error=str(error))
+            images = ()
+        return wire.Announcement(
+            provider=self.tools.provider,
+            operator_key=address_of(self.tools.key),
+            hpke_key=self.tools.sealing.public,
+            runtime=self.tools.runtime.kind,
+            agent_version=__version__,
+            # What a card is; what it does now goes with the heartbeat.
+            gpus=tuple(
+                wire.GpuBody(
+                    gpu_id=gpu.gpu_id,
+                    model=gpu.model,
+                    gpu_class=gpu.gpu_class,
+                    memory_mib=gpu.memory_mib,
+                    driver=gpu.driver,
+                    simulated=gpu.simulated,
+                )
+                for gpu in self.tools.gpus.read()
+            ),
+            rate_per_gpu_second=self.settings.rate,
+            cpu_milli=self.settings.cpu_milli,
+            memory_mib=self.settings.memory_mib,
+            disk_mib=self.settings.disk_mib,
+            draining=self.draining,
+            images=images,
+        )
+
+    async def beat(self) -> None:
+        leases = [lease for lease in self.tools.journal.open_leases() if not lease.lease_lost]
+        reply = await self.tools.backend.heartbeat(
+            wire.Heartbeat(
+                leases=tuple(self._work(lease).beat() for lease in leases),
+                gpus=tuple(gpu.to_body() for gpu in self.tools.gpus.read()),
+            )
+        )
+        held = {(lease.task_id, lease.fence): lease for lease in leases}
+        for answer in reply.leases:
+            lease = held.get((TaskId(to_digest(answer.task_id)), answer.fence))
+            if lease is not None:
+                self._obey(lease, answer)
+
+    def _obey(self, lease: Lease, answer: wire.LeaseAnswer) -> None:
+        if answer.acceptance is not None and answer.acceptance_signature is not None:
+            self.take_acceptance(answer.acceptance, answer.acceptance_signature)
+        if answer.verdict == "lost":
+            log.warning("lease_lost", task=lease.task_id, fence=lease.fence)
+            self.tools.journal.lose(lease)
+        elif answer.verdict == "stop":
+            self.tools.journal.stop_wanted(lease.task_id, lease.fence, "the consumer cancelled")
+        if answer.assignment is not None and answer.assignment_signature is not None:
+            self._renew(lease, answer.assignment, Signature(answer.assignment_signature))
+
+    def _renew(self, lease: Lease, body: wire.AssignmentBody, signature: Signature) -> None:
+        """A renewal counts only when it is the dispatcher's and changes nothing but the end."""
+        try:
+            renewed = Assignment.from_body(body)
+            signer = recover(self.tools.domain, renewed, signature)
+        except ProtocolError as error:
+            log.warning("renewal_refused", task=lease.task_id, why=str(error))
+            return
+        held = lease.assignment
+        same = (renewed.task_id, renewed.provider, renewed.fence, renewed.lease_from) == (
+            held.task_id,
+            held.provider,
+            held.fence,
+            held.lease_from,
+        )
+        if signer != lease.terms.dispatcher or not same:
+            log.warning("renewal_refused", task=lease.task_id, why=f"signed by {signer}")
+            return
+        self.tools.journal.renew(renewed, signature)
+
+    # --- works ----------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        return self.tools.journal.meta(DRAINING) == "1"
+
+    @property
+    def busy(self) -> int:
+        return sum(1 for _, task in self._works.values() if not task.done())
+
+    def _begin(self, lease: Lease) -> None:
+        work = Work(self.tools, lease)
+        task = asyncio.create_task(self._run(work), name=f"work {lease.name}")
+        self._works[lease.task_id, lease.fence] = (work, task)
+
+    async def _run(self, work: Work) -> None:
+        await work.run()
+        self.wake_settler()
+
+    def _work(self, lease: Lease) -> Work:
+        known = self._works.get((lease.task_id, lease.fence))
+        return known[0] if known is not None else Work(self.tools, lease)
+
+    def _restart_idle(self) -> None:
+        """Work that stopped short of the report (a full disk, say) is tried again."""
+        for lease in self.tools.journal.open_leases():
+            known = self._works.get((lease.task_id, lease.fence))
+            if (known is None or known[1].done()) and not lease.reached("reported"):
+                self._begin(lease)
+        for name, (work, task) in list(self._works.items()):
+            work.refresh()
+            if task.done() and work.lease.outcome is not None:
+                del self._works[name]
+
+    def _now_s(self) -> int:
+        return self.tools.clock.now_ms() // 1000

@@ -1,0 +1,170 @@
+"""What runs a container. `Runtime` is the promise; `docker` keeps it, `process` says it does not.
+
+A runtime never touches what does not carry this provider's labels, and a started run outlives the
+agent: after a restart `own()` finds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from tallystick.protocol import wire
+from tallystick.protocol.types import Address, TaskId
+
+INPUT_PATH = "/task/in"
+OUTPUT_PATH = "/task/out"
+WORK_PATH = "/task/work"
+
+Stream = Literal["stdout", "stderr"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDirectory:
+    """One task's place on the provider's disk."""
+
+    root: Path
+
+    @property
+    def input(self) -> Path:
+        return self.root / "in"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "out"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything a runtime is told. There is no field for a privilege, so none can be asked for."""
+
+    provider: Address
+    task_id: TaskId
+    fence: int
+    image: str
+    command: tuple[str, ...]
+    env: dict[str, str]
+    directory: TaskDirectory
+    gpu_ids: tuple[str, ...]
+    gpus_simulated: bool
+    cpu_milli: int
+    memory_mib: int
+    disk_mib: int
+    max_output_mib: int
+
+    @property
+    def task_environment(self) -> dict[str, str]:
+        """What a task sees: its own variables and ours, never the agent's."""
+        return {
+            **self.env,
+            "TALLYSTICK_TASK_ID": self.task_id,
+            "TALLYSTICK_INPUT": INPUT_PATH,
+            "TALLYSTICK_OUTPUT": OUTPUT_PATH,
+            "TALLYSTICK_GPU_IDS": ",".join(self.gpu_ids),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """A run that exists: of which lease, and how the runtime calls it."""
+
+    task_id: TaskId
+    fence: int
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the runtime says of a run. Times are those of the container, not of the observer."""
+
+    status: Literal["created", "running", "exited", "gone"]
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogCursor:
+    """How far the log of a run was read."""
+
+    position: str = ""
+    """Opaque to everybody but the runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    stream: Stream
+    at_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    pieces: tuple[LogPiece, ...]
+    cursor: LogCursor
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing `doctor` looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeReport:
+    """What protections this runtime gives here."""
+
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def safe(self) -> bool:
+        return all(finding.ok for finding in self.findings)
+
+
+class Runtime(Protocol):
+    """One verb each; every verb is safe to repeat."""
+
+    @property
+    def kind(self) -> Literal["docker", "process"]: ...
+
+    async def probe(self) -> RuntimeReport:
+        """What this runtime can and cannot protect, each with its fix."""
+
+    async def images(self) -> tuple[str, ...]:
+        """Digests of images present, so that a task starts without a pull."""
+
+    async def prepare(self, image: str) -> None:
+        """Have the image here. Raises ImageRefused when it cannot or must not run."""
+
+    async def start(self, spec: RunSpec) -> RunRef:
+        """Start it, or find the one already started for this task and fence."""
+
+    async def state(self, ref: RunRef) -> RunState: ...
+
+    async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead: ...
+
+    async def stop(self, ref: RunRef, grace_s: int) -> None:
+        """SIGTERM, then SIGKILL after the grace; returns when nothing of it runs."""
+
+    async def remove(self, ref: RunRef) -> None: ...
+
+    async def own(self) -> Sequence[RunRef]:
+        """All runs with this provider's labels, running or ended."""
+
+    async def close(self) -> None: ...
+
+
+def process_manifest(manifest: wire.Manifest) -> bool:
+    """Whether the consumer itself asked for the development runtime."""
+    return manifest.image == "process"

@@ -1,0 +1,252 @@
+"""What the Docker engine is asked for, and nothing else. Pure.
+
+`request_for` builds the body of the create call; `refuse_unsafe` reads it again before it is sent
+and knows only what is allowed: a field it has never heard of is refused, so neither a new engine
+nor a slip in this file opens a door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
+from tallystick_provider.runtime import INPUT_PATH, OUTPUT_PATH, WORK_PATH, RunSpec
+
+LABEL_TASK = "tallystick.task"
+LABEL_FENCE = "tallystick.fence"
+LABEL_PROVIDER = "tallystick.provider"
+
+MIB = 1024 * 1024
+PIDS = 512
+TMP_MIB = 64
+SHM_MIB = 64
+LOG_MIB = 8
+OPEN_FILES = 4096
+UNPRIVILEGED = 65_532
+
+GpuDriver = Literal["nvidia", "cdi"]
+
+DIGEST = r"sha256:[0-9a-f]{64}"
+LOCAL_IMAGE = re.compile(rf"^{DIGEST}$")
+PINNED_IMAGE = re.compile(
+    rf"^(?P<name>[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*)@{DIGEST}$"
+)
+ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
+RESERVED_ENV = ("TALLYSTICK_", "NVIDIA_", "LD_", "CUDA_VISIBLE_DEVICES")
+"""Ours, or read by the GPU hook that runs outside of the container (CVE-2025-23266)."""
+
+
+def check_image_name(image: str) -> str | None:
+    """The repository to pull from, None for a local image. Tags are refused: they can move."""
+    if LOCAL_IMAGE.match(image):
+        return None
+    pinned = PINNED_IMAGE.match(image)
+    if pinned is None:
+        raise ImageRefused(
+            f"image {image!r} is not pinned; name it by digest, such as "
+            "registry.example/app@sha256:<64 hex digits>"
+        )
+    return pinned["name"]
+
+
+def check_environment(env: Mapping[str, str]) -> None:
+    for name, value in env.items():
+        if not ENV_NAME.match(name):
+            raise ImageRefused(f"{name!r} is no name of an environment variable; rename it")
+        if name.upper().startswith(RESERVED_ENV):
+            raise ImageRefused(f"the environment variable {name} is not a task's to set; drop it")
+        if "\0" in value:
+            raise ImageRefused(f"the environment variable {name} contains a NUL byte")
+
+
+def check_image(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The image's own wishes. Returns the volumes it declares: they become bounded tmpfs."""
+    for entry in config.get("Env") or ():
+        name = str(entry).partition("=")[0].upper()
+        if name.startswith("LD_"):
+            raise ImageRefused(f"the image sets {name}, which code outside of the container reads")
+    volumes = tuple(sorted(config.get("Volumes") or ()))
+    if len(volumes) > 8:
+        raise ImageRefused(f"the image declares {len(volumes)} volumes; at most 8 are taken")
+    for path in volumes:
+        if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path) or ".." in path or reserved(path):
+            raise ImageRefused(f"the image declares the volume {path!r}, which no task gets")
+    return volumes
+
+
+def reserved(path: str) -> bool:
+    return path.split("/")[1] in ("dev", "etc", "proc", "run", "sys", "task", "var")
+
+
+def request_for(
+    spec: RunSpec, *, user: str, volumes: Sequence[str] = (), gpu_driver: GpuDriver = "nvidia"
+) -> dict[str, Any]:
+    """Body of `POST /containers/create`."""
+    check_image_name(spec.image)
+    check_environment(spec.env)
+    if not spec.command:
+        raise ImageRefused("the manifest names no command; give the full argument list")
+    work_mib = min(spec.disk_mib, spec.memory_mib)
+    tmp_mib = min(TMP_MIB, spec.memory_mib)
+    file_bytes = max(spec.disk_mib, spec.max_output_mib) * MIB
+    memory = spec.memory_mib * MIB
+    gpu_env = {} if spec.gpu_ids and not spec.gpus_simulated else {"NVIDIA_VISIBLE_DEVICES": "void"}
+    env = {
+        "HOME": WORK_PATH,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": "/tmp",
+        **spec.task_environment,
+        **gpu_env,
+    }
+    return {
+        "Image": spec.image,
+        # Both are set, so that nothing of the image's own command is mixed in.
+        "Entrypoint": [spec.command[0]],
+        "Cmd": list(spec.command[1:]),
+        "User": user,
+        "WorkingDir": WORK_PATH,
+        "Env": [f"{name}={value}" for name, value in env.items()],
+        "Labels": labels(spec.provider, spec.task_id, spec.fence),
+        "Hostname": "task",
+        "Tty": False,
+        "OpenStdin": False,
+        "NetworkDisabled": True,
+        "StopSignal": "SIGTERM",
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {
+            "AutoRemove": False,
+            "Binds": [
+                f"{spec.directory.input}:{INPUT_PATH}:ro",
+                f"{spec.directory.output}:{OUTPUT_PATH}:rw",
+            ],
+            "CapAdd": [],
+            "CapDrop": ["ALL"],
+            "CgroupnsMode": "private",
+            "DeviceRequests": _gpus(spec, gpu_driver),
+            "IpcMode": "private",
+            "LogConfig": {
+                "Type": "json-file",
+                "Config": {"max-size": f"{LOG_MIB}m", "max-file": "1"},
+            },
+            "Memory": memory,
+            "MemorySwap": memory,
+            "NanoCpus": spec.cpu_milli * 1_000_000,
+            "NetworkMode": "none",
+            "PidsLimit": PIDS,
+            "Privileged": False,
+            "ReadonlyRootfs": True,
+            "RestartPolicy": {"Name": "no"},
+            "SecurityOpt": ["no-new-privileges:true"],
+            "ShmSize": SHM_MIB * MIB,
+            "Tmpfs": {
+                WORK_PATH: f"rw,nosuid,nodev,size={work_mib}m,mode=1777",
+                "/tmp": f"rw,noexec,nosuid,nodev,size={tmp_mib}m,mode=1777",
+                **dict.fromkeys(volumes, f"rw,noexec,nosuid,nodev,size={tmp_mib}m,mode=1777"),
+            },
+            "Ulimits": [
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                {"Name": "fsize", "Soft": file_bytes, "Hard": file_bytes},
+                {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
+            ],
+        },
+    }
+
+
+def labels(provider: str, task_id: str, fence: int) -> dict[str, str]:
+    return {LABEL_PROVIDER: provider.lower(), LABEL_TASK: task_id, LABEL_FENCE: str(fence)}
+
+
+def refuse_unsafe(body: Mapping[str, Any], spec: RunSpec) -> None:
+    """Raises RuntimeUnsafe unless every field of the body is known and has an allowed value."""
+    _refuse("", body, _body_rules())
+    _refuse("HostConfig.", body.get("HostConfig", {}), _host_rules(spec))
+
+
+Rule = Callable[[Any], bool]
+
+
+def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    for name, value in given.items():
+        if name not in rules:
+            raise RuntimeUnsafe(f"{prefix}{name} is not a field that a task's container may have")
+        if not rules[name](value):
+            raise RuntimeUnsafe(f"{prefix}{name} may not be {value!r} for a task's container")
+    for name in rules:
+        if name not in given:
+            raise RuntimeUnsafe(f"{prefix}{name} is missing; a task's container never runs without")
+
+
+def _body_rules() -> dict[str, Rule]:
+    return {
+        "Image": lambda v: (
+            isinstance(v, str) and bool(LOCAL_IMAGE.match(v) or PINNED_IMAGE.match(v))
+        ),
+        "Entrypoint": lambda v: isinstance(v, list) and len(v) == 1,
+        "Cmd": lambda v: isinstance(v, list),
+        "User": _unprivileged,
+        "WorkingDir": _is(WORK_PATH),
+        "Env": lambda v: isinstance(v, list) and not any(str(e).startswith("LD_") for e in v),
+        "Labels": lambda v: set(v) == {LABEL_PROVIDER, LABEL_TASK, LABEL_FENCE},
+        "Hostname": _is("task"),
+        "Tty": _is(False),
+        "OpenStdin": _is(False),
+        "NetworkDisabled": _is(True),
+        "StopSignal": _is("SIGTERM"),
+        "Healthcheck": _is({"Test": ["NONE"]}),
+        "HostConfig": lambda v: isinstance(v, dict),
+    }
+
+
+def _host_rules(spec: RunSpec) -> dict[str, Rule]:
+    return {
+        "AutoRemove": _is(False),
+        "Binds": _is(
+            [
+                f"{spec.directory.input}:{INPUT_PATH}:ro",
+                f"{spec.directory.output}:{OUTPUT_PATH}:rw",
+            ]
+        ),
+        "CapAdd": _is([]),
+        "CapDrop": _is(["ALL"]),
+        "CgroupnsMode": _is("private"),
+        "DeviceRequests": lambda v: _only_held(v, spec),
+        "IpcMode": _is("private"),
+        "LogConfig": lambda v: (
+            v.get("Type") == "json-file" and set(v["Config"]) == {"max-size", "max-file"}
+        ),
+        "Memory": _is(spec.memory_mib * MIB),
+        "MemorySwap": _is(spec.memory_mib * MIB),
+        "NanoCpus": _is(spec.cpu_milli * 1_000_000),
+        "NetworkMode": _is("none"),
+        "PidsLimit": lambda v: type(v) is int and 0 < v <= PIDS,
+        "Privileged": _is(False),
+        "ReadonlyRootfs": _is(True),
+        "RestartPolicy": _is({"Name": "no"}),
+        "SecurityOpt": _is(["no-new-privileges:true"]),
+        "ShmSize": _is(SHM_MIB * MIB),
+        "Tmpfs": lambda v: all("nosuid,nodev,size=" in options for options in v.values()),
+        "Ulimits": lambda v: {limit["Name"] for limit in v} == {"core", "fsize", "nofile"},
+    }
+
+
+def _is(expected: Any) -> Rule:
+    return lambda value: type(value) is type(expected) and value == expected
+
+
+def _unprivileged(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", value))
+
+
+def _gpus(spec: RunSpec, driver: GpuDriver) -> list[dict[str, Any]]:
+    if not spec.gpu_ids or spec.gpus_simulated:
+        return []
+    if driver == "cdi":
+        return [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={i}" for i in spec.gpu_ids]}]
+    return [{"Driver": "nvidia", "DeviceIDs": list(spec.gpu_ids), "Capabilities": [["gpu"]]}]
+
+
+def _only_held(value: Any, spec: RunSpec) -> bool:
+    return bool(value in (_gpus(spec, "nvidia"), _gpus(spec, "cdi")))

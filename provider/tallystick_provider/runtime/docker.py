@@ -1,0 +1,417 @@
+"""The `docker` runtime: one hardened container per task, through Docker's SDK.
+
+What a container may have is decided in `container.py`. This module speaks to the engine, in
+threads, and touches only containers with this provider's labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import docker
+import docker.errors
+import requests
+import structlog
+
+from tallystick.protocol.types import Address, Digest, TaskId
+from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
+from tallystick_provider.runtime import (
+    Finding,
+    LogCursor,
+    LogPiece,
+    LogRead,
+    RunRef,
+    RunSpec,
+    RunState,
+    RuntimeReport,
+    Stream,
+)
+from tallystick_provider.runtime.container import (
+    LABEL_FENCE,
+    LABEL_PROVIDER,
+    LABEL_TASK,
+    UNPRIVILEGED,
+    GpuDriver,
+    check_image,
+    check_image_name,
+    refuse_unsafe,
+    request_for,
+)
+
+RUNC_FLOOR = (1, 2, 8)
+"""First release with the fixes of November 2025; distributions patch older ones."""
+NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
+"""Below it a container escapes through the GPU hook (CVE-2025-23266 and earlier ones)."""
+CALL_SECONDS = 60
+PULL_SECONDS = 1800
+LOG_BYTES = 256 * 1024
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger()
+
+
+class DockerRuntime:
+    kind: Literal["docker"] = "docker"
+
+    def __init__(self, provider: Address, url: str = "") -> None:
+        self._provider = provider.lower()
+        self._url = url
+        self._api: Any = None
+        self._gpu_driver: GpuDriver = "nvidia"
+
+    async def probe(self) -> RuntimeReport:
+        def ask() -> RuntimeReport:
+            with _engine(self._url):
+                api = self._connect()
+                info = api.info()
+                self._gpu_driver = gpu_driver(info)
+                return RuntimeReport(tuple(findings(info, api.version())))
+
+        return await self._call(ask)
+
+    async def images(self) -> tuple[str, ...]:
+        def ask() -> tuple[str, ...]:
+            names = []
+            for image in self._connect().images():
+                names.extend([image["Id"], *(image.get("RepoDigests") or ())])
+            return tuple(sorted(names)[:200])
+
+        return await self._call(ask)
+
+    async def prepare(self, image: str) -> None:
+        await self._call(lambda: self._prepare(image))
+
+    def _prepare(self, image: str) -> None:
+        repository = check_image_name(image)
+        api = self._connect()
+        try:
+            found = api.inspect_image(image)
+        except docker.errors.ImageNotFound:
+            if repository is None:
+                raise ImageRefused(
+                    f"the local image {image} is not on this provider; publish it to a registry "
+                    "and name it by digest"
+                ) from None
+            found = self._pull(image, repository)
+        check_image(found.get("Config") or {})
+
+    def _pull(self, image: str, repository: str) -> Any:
+        refuse_internal_registry(repository)
+        # A client of its own: its time-out would be wrong for every other call.
+        puller = docker.APIClient(**self._where(), version="auto", timeout=PULL_SECONDS)
+        try:
+            puller.pull(repository, tag=image.partition("@")[2])
+            return puller.inspect_image(image)
+        except (docker.errors.NotFound, docker.errors.APIError) as error:
+            raise ImageRefused(
+                f"image {image} cannot be pulled: {_why(error)}; check its name and that the "
+                "registry is public"
+            ) from error
+        finally:
+            puller.close()
+
+    async def start(self, spec: RunSpec) -> RunRef:
+        return await self._call(lambda: self._start(spec))
+
+    def _start(self, spec: RunSpec) -> RunRef:
+        api = self._connect()
+        known = next(
+            (r for r in self._own() if r.task_id == spec.task_id and r.fence == spec.fence), None
+        )
+        if known is None:
+            image = api.inspect_image(spec.image)
+            volumes = check_image(image.get("Config") or {})
+            body = request_for(spec, user=_user(), volumes=volumes, gpu_driver=self._gpu_driver)
+            refuse_unsafe(body, spec)
+            _hand_over(spec.directory.output)
+            name = f"tallystick-{spec.task_id[2:14]}-{spec.fence}-{self._provider[2:10]}"
+            made = api.create_container_from_config(body, name)
+            known = RunRef(spec.task_id, spec.fence, made["Id"])
+        if self._inspect(known)["State"]["Status"] == "created":
+            try:
+                api.start(known.handle)
+            except docker.errors.APIError as error:
+                api.remove_container(known.handle, force=True)
+                if error.status_code == 400:  # the command is not in the image, or not executable
+                    raise ImageRefused(f"the container does not start: {_why(error)}") from error
+                raise
+        return known
+
+    async def state(self, ref: RunRef) -> RunState:
+        def ask() -> RunState:
+            try:
+                state = self._inspect(ref)["State"]
+            except docker.errors.NotFound:
+                return RunState("gone")
+            return state_of(state)
+
+        return await self._call(ask)
+
+    async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
+        return await self._call(lambda: self._logs(ref, cursor))
+
+    def _logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
+        out_seen, _, err_seen = cursor.position.partition("|")
+        streams: tuple[tuple[Stream, str], ...] = (("stdout", out_seen), ("stderr", err_seen))
+        pieces: list[LogPiece] = []
+        last: dict[str, str] = {}
+        for stream, seen in streams:
+            raw: bytes = self._connect().logs(
+                ref.handle,
+                stdout=stream == "stdout",
+                stderr=stream == "stderr",
+                timestamps=True,
+                since=to_ms(seen) // 1000 if seen else None,
+            )
+            last[stream] = seen
+            size = 0
+            for line in raw.decode(errors="replace").splitlines(keepends=True):
+                stamp, _, text = line.partition(" ")
+                # The engine filters by whole seconds; its stamps have a fixed width and sort.
+                if stamp <= last[stream] or not stamp[:4].isdigit():
+                    continue
+                if size > LOG_BYTES:
+                    break
+                size += len(text)
+                last[stream] = stamp
+                pieces.append(LogPiece(stream, to_ms(stamp), text))
+        return LogRead(tuple(pieces), LogCursor(f"{last['stdout']}|{last['stderr']}"))
+
+    async def stop(self, ref: RunRef, grace_s: int) -> None:
+        def stop() -> None:
+            api = self._connect()
+            try:
+                if self._inspect(ref)["State"]["Running"]:
+                    api.stop(ref.handle, timeout=grace_s)
+                if self._inspect(ref)["State"]["Running"]:
+                    api.kill(ref.handle, "SIGKILL")
+            except docker.errors.NotFound:
+                return
+
+        await self._call(stop)
+
+    async def remove(self, ref: RunRef) -> None:
+        def remove() -> None:
+            try:
+                self._inspect(ref)
+                self._connect().remove_container(ref.handle, force=True, v=True)
+            except docker.errors.NotFound:
+                return
+
+        await self._call(remove)
+
+    async def own(self) -> Sequence[RunRef]:
+        return await self._call(self._own)
+
+    def _own(self) -> list[RunRef]:
+        filters = {"label": [f"{LABEL_PROVIDER}={self._provider}"]}
+        return [
+            RunRef(
+                TaskId(Digest(found["Labels"][LABEL_TASK])),
+                int(found["Labels"][LABEL_FENCE]),
+                found["Id"],
+            )
+            for found in self._connect().containers(all=True, filters=filters)
+        ]
+
+    async def close(self) -> None:
+        if self._api is not None:
+            await asyncio.to_thread(self._api.close)
+            self._api = None
+
+    def _inspect(self, ref: RunRef) -> Any:
+        """The container, if it is ours. A stranger's container does not exist for this agent."""
+        found = self._connect().inspect_container(ref.handle)
+        if (found["Config"].get("Labels") or {}).get(LABEL_PROVIDER) != self._provider:
+            raise RuntimeUnsafe(f"container {ref.handle[:12]} is not this provider's; not touched")
+        return found
+
+    def _connect(self) -> Any:
+        if self._api is None:
+            self._api = docker.APIClient(**self._where(), version="auto", timeout=CALL_SECONDS)
+        return self._api
+
+    def _where(self) -> dict[str, Any]:
+        if self._url:
+            return {"base_url": self._url}
+        return dict(docker.utils.kwargs_from_env())
+
+    async def _call(self, question: Callable[[], Answer]) -> Answer:
+        def ask() -> Answer:
+            with _engine(self._url):
+                return question()
+
+        return await asyncio.to_thread(ask)
+
+
+@contextmanager
+def _engine(url: str) -> Iterator[None]:
+    """Engine trouble as one kind of error with a next step."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise RuntimeFailure(f"the container engine refused: {_why(error)}") from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise RuntimeFailure(
+            f"no container engine answers at {url or os.environ.get('DOCKER_HOST', 'its socket')} "
+            f"({type(error).__name__}); start it (systemctl start docker) and let this user reach "
+            "it (group docker)"
+        ) from error
+
+
+def state_of(state: Mapping[str, Any]) -> RunState:
+    """The engine's own words as ours."""
+    if state["Status"] == "created":
+        return RunState("created")
+    started_ms = to_ms(state["StartedAt"])
+    if state["Running"]:
+        return RunState("running", started_ms)
+    return RunState(
+        "exited",
+        started_ms,
+        max(started_ms, to_ms(state["FinishedAt"])),
+        int(state["ExitCode"]),
+        bool(state.get("OOMKilled")),
+    )
+
+
+def to_ms(stamp: str) -> int:
+    """RFC 3339 with nanoseconds -> milliseconds since 1970, rounded down."""
+    if stamp.startswith("0001-"):
+        return 0
+    head, _, fraction = stamp.rstrip("Z").partition(".")
+    seconds = int(datetime.fromisoformat(head + "+00:00").timestamp())
+    return seconds * 1000 + int((fraction + "000")[:3])
+
+
+def gpu_driver(info: Mapping[str, Any]) -> GpuDriver:
+    """How this engine hands out cards: NVIDIA's own runtime, else device descriptions (CDI)."""
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return "nvidia"
+    directories = info.get("CDISpecDirs") or ()
+    if any(p.name.startswith("nvidia") for d in directories for p in Path(d).glob("*")):
+        return "cdi"
+    return "nvidia"
+
+
+def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Finding]:
+    """The protections every task relies on, from what the engine says of itself."""
+    options = [str(option) for option in info.get("SecurityOptions") or ()]
+    seccomp = next((o for o in options if o.startswith("name=seccomp")), "")
+    yield Finding(
+        "docker seccomp",
+        ok=bool(seccomp) and "unconfined" not in seccomp,
+        found=seccomp or "off",
+        fix="start dockerd with its default seccomp profile (no --seccomp-profile=unconfined)",
+    )
+    for field, what in (
+        ("MemoryLimit", "memory limit"),
+        ("PidsLimit", "process limit"),
+        ("CpuCfsQuota", "CPU limit"),
+    ):
+        held = bool(info.get(field))
+        yield Finding(
+            f"docker {what}",
+            ok=held,
+            found="yes" if held else "not supported by this kernel",
+            fix="enable the cgroup controllers memory, pids and cpu (cgroup v2 has all of them)",
+        )
+    swap_held = bool(info.get("SwapLimit")) or not _has_swap()
+    yield Finding(
+        "docker swap limit",
+        ok=swap_held,
+        found="yes" if swap_held else "a task could fill the swap",
+        fix="boot with swapaccount=1, use cgroup v2, or run swapoff -a",
+    )
+    yield Finding(
+        "docker isolation",
+        ok=True,
+        found=f"{info.get('Driver')}, cgroup v{info.get('CgroupVersion', '1')}, "
+        + (", ".join(options) or "no security options"),
+    )
+    components = version.get("Components") or ()
+    runc = next((c.get("Version", "") for c in components if c.get("Name") == "runc"), "")
+    yield Finding(
+        "runc version",
+        ok=True,
+        found=runc or "unknown",
+        fix=""
+        if runc and version_of(runc) >= RUNC_FLOOR
+        else f"below {'.'.join(map(str, RUNC_FLOOR))}: make sure your distribution patched it "
+        "(CVE-2025-31133, CVE-2025-52565, CVE-2025-52881)",
+    )
+
+
+def toolkit_finding() -> Finding:
+    """Asked only when real cards are offered."""
+    found = ""
+    if shutil.which("nvidia-ctk"):
+        done = subprocess.run(
+            ["nvidia-ctk", "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
+        found = done.stdout.strip().splitlines()[0] if done.stdout else ""
+    return Finding(
+        "nvidia container toolkit",
+        ok=version_of(found) >= NVIDIA_TOOLKIT_FLOOR,
+        found=found or "not installed",
+        fix=f"install nvidia-container-toolkit {'.'.join(map(str, NVIDIA_TOOLKIT_FLOOR))} or "
+        "later: older ones let a container escape",
+    )
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    match = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, match.groups())) if match else (0, 0, 0)
+
+
+def refuse_internal_registry(repository: str) -> None:
+    """A consumer's image name must not make this engine knock on the provider's own network."""
+    first = repository.partition("/")[0]
+    if "/" not in repository or not ("." in first or ":" in first or first == "localhost"):
+        return  # a name on the engine's default registry
+    name = first.partition(":")[0]
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        raise ImageRefused(
+            f"the registry {name} cannot be found ({error}); check the name"
+        ) from None
+    if not found or any(
+        not ipaddress.ip_address(str(a).partition("%")[0]).is_global for a in found
+    ):
+        raise ImageRefused(f"the registry {name} is not on the public internet; not asked")
+
+
+def _has_swap() -> bool:
+    try:
+        return len(Path("/proc/swaps").read_text().splitlines()) > 1
+    except OSError:
+        return True
+
+
+def _user() -> str:
+    """Never root: an agent that is root runs tasks as nobody's user, others as themselves."""
+    if os.geteuid() == 0:
+        return f"{UNPRIVILEGED}:{UNPRIVILEGED}"
+    return f"{os.geteuid()}:{os.getegid()}"
+
+
+def _hand_over(output: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(output, UNPRIVILEGED, UNPRIVILEGED)
+
+
+def _why(error: Exception) -> str:
+    explanation = getattr(error, "explanation", None)
+    return str(explanation or error)[:300]
