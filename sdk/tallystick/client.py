@@ -1,0 +1,359 @@
+"""`AsyncGPUClient`: everything a consumer can do, each act in a line or two.
+
+The acts themselves live beside it: submitting, watching, results, funding. `GPUClient` in `sync.py`
+is the same class without `await`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time as clock
+from collections.abc import AsyncIterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import httpx
+from pydantic import RootModel
+
+from tallystick import funding, prices, results, submitting, watching
+from tallystick.bundle import Inputs
+from tallystick.config import Config, load_config
+from tallystick.connection import Sleep
+from tallystick.errors import Conflict, InvalidRequest
+from tallystick.jobs import (
+    Balance,
+    CheckedReceipt,
+    Explanation,
+    Job,
+    JobResult,
+    JobStatus,
+    LogEntry,
+    MarketOffer,
+    Sent,
+)
+from tallystick.orders import make_wish
+from tallystick.prices import Duration, Price
+from tallystick.protocol.messages import TaskTerms
+from tallystick.protocol.pricing import rate_per_gpu_second_down
+from tallystick.protocol.wire import (
+    ApiKeyBody,
+    CreateApiKey,
+    DeploymentBody,
+    GpuListing,
+    GpuPage,
+    ProviderBody,
+    ProviderPage,
+)
+from tallystick.session import Now, Session
+from tallystick.watching import OnStatus, task_id_of
+
+Scope = Literal["tasks:read", "tasks:write"]
+
+
+class ApiKeyList(RootModel[tuple[ApiKeyBody, ...]]):
+    """The answer of GET /v1/keys."""
+
+
+class AsyncGPUClient:
+    """A consumer's way into the market, for asyncio programs.
+
+    Settings come from the arguments, the environment (`TALLYSTICK_...`) or a context file; see
+    `tallystick.config`. `transport` and `chain` replace the network: `tallystick.testing` has both.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        private_key: str | None = None,
+        key_file: str | Path | None = None,
+        api_key: str | None = None,
+        rpc_url: str | None = None,
+        context: str | None = None,
+        auto_deposit: bool = False,
+        config: Config | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        chain: funding.Chain | None = None,
+        now: Now = clock.time,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.config = config or load_config(
+            context=context,
+            url=url,
+            private_key=private_key,
+            key_file=key_file,
+            api_key=api_key,
+            rpc_url=rpc_url,
+        )
+        self._auto_deposit = auto_deposit
+        self._session = Session(self.config, transport=transport, chain=chain, now=now, sleep=sleep)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes connections. Tasks go on by themselves."""
+        await self._session.close()
+
+    @property
+    def address(self) -> str:
+        """The wallet's address; raises ConfigurationError when there is no key."""
+        return self._session.wallet.address
+
+    # --- tasks -------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        file: str | Path | None,
+        gpu: str = "",
+        count: int = 0,
+        time: Duration = "1h",
+        *,
+        name: str = "",
+        image: str | None = None,
+        command: Sequence[str] | None = None,
+        args: Sequence[str] = (),
+        inputs: Inputs = (),
+        env: Mapping[str, str] | None = None,
+        max_price: Price | None = None,
+        secured: bool = True,
+        auto_deposit: bool | None = None,
+        outputs_to: str | Path | None = None,
+        gpu_memory_mib: int = 0,
+        cpu_milli: int = 1000,
+        memory_mib: int = 2048,
+        disk_mib: int = 1024,
+        max_output_mib: int = 256,
+    ) -> Job:
+        """Orders `file` to run on `count` GPUs of class `gpu` for at most `time`; returns at once.
+
+        `max_price` is the most you pay per GPU and hour, in tokens, as text, int or Decimal.
+        `inputs` are files or directories that lie beside the script in the task. `secured` locks
+        the most it can cost on chain; without, the signed order is a cheque on your account.
+        `outputs_to` waits for the result as well and brings it there.
+        """
+        wish = make_wish(
+            file,
+            gpu,
+            count,
+            time,
+            name=name,
+            image=image,
+            command=command,
+            args=args,
+            inputs=inputs,
+            env=env,
+            resources={
+                "gpu_memory_mib": gpu_memory_mib,
+                "cpu_milli": cpu_milli,
+                "memory_mib": memory_mib,
+                "disk_mib": disk_mib,
+                "max_output_mib": max_output_mib,
+            },
+        )
+        job = await submitting.submit(
+            self._session,
+            wish,
+            max_price=max_price,
+            secured=secured,
+            auto_deposit=self._auto_deposit if auto_deposit is None else auto_deposit,
+        )
+        if outputs_to is not None:
+            await self.result(job, to=outputs_to)
+        return job
+
+    async def get_job_status(self, job: Job | str) -> JobStatus:
+        """State, percent and ETA of a task, now."""
+        return await watching.status(self._session, job)
+
+    async def list_jobs(
+        self, *, state: str | None = None, name: str | None = None, limit: int = 100
+    ) -> tuple[JobStatus, ...]:
+        """Your tasks, newest first."""
+        return await watching.list_tasks(self._session, state=state, name=name, limit=limit)
+
+    async def wait(
+        self,
+        job: Job | str,
+        timeout: float | Duration | None = None,  # noqa: ASYNC109  # waiting is what it is about
+        *,
+        until: Literal["finished", "settled"] = "finished",
+        on_status: OnStatus | None = None,
+    ) -> JobStatus:
+        """Until the task has a result (or is settled, or ended without one). `on_status` sees each
+        look. Raises TimedOut after `timeout`; the task goes on then."""
+        return await watching.wait(
+            self._session, job, timeout_s=_timeout_s(timeout), until=until, on_status=on_status
+        )
+
+    def logs(self, job: Job | str, *, follow: bool = False) -> AsyncIterator[LogEntry]:
+        """What the task wrote; with `follow`, until it ends. Survives broken connections."""
+        return watching.logs(self._session, job, follow=follow)
+
+    async def result(
+        self,
+        job: Job | str,
+        to: str | Path | None = None,
+        *,
+        accept: bool = True,
+        timeout: float | Duration | None = None,  # noqa: ASYNC109  # waiting is what it is about
+    ) -> JobResult:
+        """Waits for the result, verifies and opens it, unpacks it into the directory `to`, and
+        accepts it so that the provider is paid at once (unless `accept=False`)."""
+        return await results.result(
+            self._session, job, to=to, accept=accept, timeout_s=_timeout_s(timeout)
+        )
+
+    async def receipt(self, job: Job | str) -> CheckedReceipt:
+        """The provider's signed receipt, verified on this machine."""
+        return await results.receipt(self._session, job)
+
+    async def accept(self, job: Job | str) -> CheckedReceipt:
+        """Verifies the receipt and accepts it, without fetching the result."""
+        return await results.accept(self._session, job)
+
+    async def cancel(self, job: Job | str) -> JobStatus:
+        """Stops the task; what was used until then is owed. A secured one is also cancelled on
+        chain where an endpoint is set, so that the provider's meter ends there too."""
+        session, task_id = self._session, task_id_of(job)
+        await session.connection.post_and_forget(f"/v1/tasks/{task_id}/cancel")
+        task = await watching.fetch_task(session, task_id)
+        seen = await watching.shown(session, task)
+        chain = await session.chain()
+        locked = task.created_tx is not None and not (seen.is_over or seen.has_result)
+        if chain is not None and locked:
+            await chain.cancel_task(session.wallet, TaskTerms.from_body(task.terms))
+        return await watching.status(session, task_id)
+
+    async def reclaim(self, job: Job | str) -> Sent:
+        """Brings a locked ceiling back after the task's end, when nobody proved any work."""
+        session, task_id = self._session, task_id_of(job)
+        task = await watching.fetch_task(session, task_id)
+        if task.created_tx is None:
+            raise Conflict(
+                f"Task {task_id} has nothing locked on chain.",
+                next_step="Nothing is to be reclaimed; cancel the order if it is still open.",
+            )
+        chain = await session.need_chain()
+        return await chain.reclaim(session.wallet, TaskTerms.from_body(task.terms))
+
+    async def explain(self, job: Job | str) -> Explanation:
+        """Why the task is where it is, and why each provider was or was not chosen."""
+        return await watching.explain(self._session, job)
+
+    # --- the market --------------------------------------------------------------------------
+
+    def estimate(self, gpus: int, price_per_gpu_hour: Price, time: Duration) -> Decimal:
+        """C = n x p x t in tokens, exact: 8 GPUs at 0.5 for 4 hours are Decimal(16)."""
+        return prices.estimate(gpus, price_per_gpu_hour, time)
+
+    async def offers(
+        self,
+        gpu: str = "",
+        count: int = 1,
+        time: Duration = "1h",
+        *,
+        max_price: Price | None = None,
+    ) -> tuple[MarketOffer, ...]:
+        """Who would take such a task now, at which price, and why the others would not."""
+        decimals = (await self.deployment()).token_decimals
+        ceiling = (
+            None
+            if max_price is None
+            else rate_per_gpu_second_down(prices.checked_price(max_price, "max_price"), decimals)
+        )
+        gpus = prices.checked_count(count) if gpu else 0
+        seconds = prices.duration_seconds(time)
+        return await submitting.list_offers(self._session, gpu, gpus, seconds, ceiling)
+
+    async def providers(self) -> tuple[ProviderBody, ...]:
+        """Everybody who serves, with stake, GPUs and prices."""
+        found: list[ProviderBody] = []
+        cursor: str | None = None
+        while True:
+            page = await self._session.connection.get(
+                "/v1/providers", ProviderPage, public=True, params={"cursor": cursor}
+            )
+            found += page.items
+            if (cursor := page.next_cursor) is None:
+                return tuple(found)
+
+    async def gpus(self) -> tuple[GpuListing, ...]:
+        """Every card on the market."""
+        found: list[GpuListing] = []
+        cursor: str | None = None
+        while True:
+            page = await self._session.connection.get(
+                "/v1/gpus", GpuPage, public=True, params={"cursor": cursor}
+            )
+            found += page.items
+            if (cursor := page.next_cursor) is None:
+                return tuple(found)
+
+    async def deployment(self) -> DeploymentBody:
+        """Which chain, contracts and dispatcher this market is."""
+        return await self._session.deployment()
+
+    # --- money -------------------------------------------------------------------------------
+
+    async def balance(self, address: str | None = None) -> Balance:
+        """What is in the wallet, available in the escrow, and reserved for open tasks."""
+        return await funding.balance(self._session, address)
+
+    async def deposit(self, amount: Price) -> Sent:
+        """From the wallet into the escrow, in tokens."""
+        return await funding.deposit(self._session, amount)
+
+    async def withdraw(self, amount: Price, to: str | None = None) -> Sent:
+        """From the escrow to the wallet, or to another address, at once; nobody can hold it."""
+        return await funding.withdraw(self._session, amount, to)
+
+    # --- access ------------------------------------------------------------------------------
+
+    async def login(self) -> str:
+        """Logs in now instead of at the first call that needs it; returns the address."""
+        return await self._session.log_in()
+
+    async def create_api_key(
+        self, name: str, scopes: Sequence[Scope] = ("tasks:read",)
+    ) -> ApiKeyBody:
+        """A key for programs without a wallet. Its secret is in this answer and never again."""
+        body = CreateApiKey(name=name, scopes=tuple(scopes))
+        return await self._session.connection.post("/v1/keys", body, ApiKeyBody)
+
+    async def list_api_keys(self) -> tuple[ApiKeyBody, ...]:
+        page = await self._session.connection.get("/v1/keys", ApiKeyList)
+        return page.root
+
+    async def revoke_api_key(self, key_id: str) -> None:
+        await self._session.connection.delete(f"/v1/keys/{_safe_segment(key_id)}")
+
+
+def _timeout_s(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, float):
+        if not 0 <= timeout < float("inf"):
+            raise InvalidRequest(
+                f"The time-out is {timeout!r}.", next_step="Give seconds, '10m', or None."
+            )
+        return timeout
+    return 0.0 if timeout == 0 and timeout is not False else prices.duration_seconds(timeout)
+
+
+def _safe_segment(text: str) -> str:
+    if text and text.isascii() and all(c.isalnum() or c in "-_" for c in text):
+        return text
+    raise InvalidRequest(
+        f"{text[:80]!r} is no key id.", next_step="`tallystick key list` shows them."
+    )

@@ -1,0 +1,148 @@
+"""Money: what an account holds, and the few transactions a consumer ever sends.
+
+`Chain` is all the SDK asks of a chain. `tallystick.chain` answers it through an RPC endpoint,
+`tallystick.testing` in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tallystick.errors import InvalidRequest, PaymentNeeded
+from tallystick.jobs import Balance, Sent
+from tallystick.prices import Price, checked_price
+from tallystick.protocol import money
+from tallystick.protocol.messages import TaskTerms
+from tallystick.protocol.types import Address, to_address
+from tallystick.protocol.wire import AccountBody
+from tallystick.wallet import Wallet
+
+if TYPE_CHECKING:
+    from tallystick.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Smallest units: in the wallet, free in the escrow, held there for tasks, earned there."""
+
+    wallet_units: int
+    available_units: int
+    locked_units: int
+    credit_units: int
+
+
+class Chain(Protocol):
+    """The chain as a consumer sees it. Every method raises ChainError with a sentence."""
+
+    async def account(self, owner: Address) -> Account: ...
+
+    async def deposit(self, wallet: Wallet, units: int) -> Sent:
+        """Wallet -> available, with the approval it needs."""
+        ...
+
+    async def withdraw(self, wallet: Wallet, units: int, to: Address) -> Sent: ...
+
+    async def create_task(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
+
+    async def cancel_task(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
+
+    async def reclaim(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
+
+    async def signs_for(self, signer: Address, provider: Address) -> bool:
+        """Whether the provider bound this key to itself and still answers for it."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+async def balance(session: Session, address: str | None = None) -> Balance:
+    """From the chain when an endpoint is set, else what the backend's index says."""
+    owner = to_address(address) if address else session.wallet.address
+    chain = await session.chain()
+    if chain is None:
+        body = await session.connection.get(f"/v1/accounts/{owner}", AccountBody, public=True)
+        held = Account(0, body.available, body.locked, body.credit)
+    else:
+        held = await chain.account(owner)
+    return Balance(
+        address=owner,
+        wallet=None if chain is None else await session.money(held.wallet_units),
+        available=await session.money(held.available_units),
+        reserved=await session.money(held.locked_units),
+        credit=await session.money(held.credit_units),
+    )
+
+
+async def deposit(session: Session, amount: Price) -> Sent:
+    units = await _units(session, amount)
+    chain, wallet = await session.need_chain(), session.wallet
+    held = (await chain.account(wallet.address)).wallet_units
+    if held < units:
+        raise PaymentNeeded(
+            f"The wallet {wallet.address} holds {await session.money(held)}; "
+            f"you want to deposit {await session.money(units)}.",
+            next_step="Send tokens to the wallet first, or deposit less.",
+        )
+    return await chain.deposit(wallet, units)
+
+
+async def withdraw(session: Session, amount: Price, to: str | None = None) -> Sent:
+    units = await _units(session, amount)
+    chain, wallet = await session.need_chain(), session.wallet
+    receiver = wallet.address if to is None else _checked_address(to)
+    held = (await chain.account(wallet.address)).available_units
+    if held < units:
+        raise PaymentNeeded(
+            f"The account {wallet.address} has {await session.money(held)} available; "
+            f"you want to withdraw {await session.money(units)}.",
+            next_step="What open tasks hold comes back when they settle; withdraw less for now.",
+        )
+    return await chain.withdraw(wallet, units, receiver)
+
+
+async def cover(session: Session, units: int, *, auto_deposit: bool) -> None:
+    """Sees to it that `units` are available in the escrow, or says what is missing."""
+    wallet = session.wallet
+    held = await balance(session)
+    missing = units - held.available.units
+    if missing <= 0:
+        return
+    if auto_deposit and held.wallet is not None and held.wallet.units >= missing:
+        chain = await session.need_chain()
+        await chain.deposit(wallet, missing)
+        return
+    short = await session.money(missing)
+    raise PaymentNeeded(
+        f"The task may cost up to {await session.money(units)}; the account {wallet.address} "
+        f"has {held.available} available.",
+        next_step=f"Deposit {short.text} more: client.deposit('{short.text}') or "
+        f"`tallystick wallet deposit {short.text}`.",
+        required=str(units),
+        available=str(held.available.units),
+    )
+
+
+async def _units(session: Session, amount: Price) -> int:
+    decimals = (await session.deployment()).token_decimals
+    exact = format(checked_price(amount, "amount"), "f")
+    try:
+        units = money.parse_amount(exact, decimals)
+    except ValueError as problem:
+        raise InvalidRequest(
+            f"The amount {amount} cannot be paid: {problem}.",
+            next_step=f"Use at most {decimals} digits after the point.",
+        ) from problem
+    if units == 0:
+        raise InvalidRequest("The amount is 0.", next_step="Give an amount above zero.")
+    return units
+
+
+def _checked_address(text: str) -> Address:
+    try:
+        return to_address(text)
+    except ValueError as problem:
+        raise InvalidRequest(
+            f"{text!r} is no address: {problem}.",
+            next_step="An address is 0x and 40 hex digits; copy it again.",
+        ) from problem

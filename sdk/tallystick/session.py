@@ -1,0 +1,152 @@
+"""What every act of a client shares: the connection, the wallet, the chain, and which market it is.
+
+The backend says which contracts it serves. That is believed only as far as it has to be: a pinned
+escrow or chain id is compared before anything is signed, and the chain endpoint has to agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from collections.abc import Callable
+
+import httpx
+from pydantic import BaseModel
+
+from tallystick.config import Config
+from tallystick.connection import Connection, Sleep
+from tallystick.errors import ConfigurationError, VerificationFailed
+from tallystick.funding import Chain
+from tallystick.jobs import Money
+from tallystick.orders import domain_of
+from tallystick.protocol.messages import Domain
+from tallystick.protocol.wire import DeploymentBody, SessionBody, SiweLogin, SiweNonce
+from tallystick.wallet import Wallet, login_text
+
+Now = Callable[[], float]
+
+
+class WhoAmI(BaseModel):
+    """The part of GET /v1/auth/me that matters here."""
+
+    address: str
+
+
+class Session:
+    """One client's way into one market."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        chain: Chain | None = None,
+        now: Now = time.time,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.config = config
+        self.now = now
+        self.sleep = sleep
+        self.connection = Connection(
+            config.url, authorize=self._authorize, transport=transport, sleep=sleep
+        )
+        self._wallet = Wallet(config.private_key) if config.private_key else None
+        self._chain = chain
+        self._deployment: DeploymentBody | None = None
+
+    async def close(self) -> None:
+        await self.connection.close()
+        if self._chain is not None:
+            await self._chain.close()
+
+    @property
+    def now_s(self) -> int:
+        return int(self.now())
+
+    @property
+    def now_ms(self) -> int:
+        return int(self.now() * 1000)
+
+    @property
+    def wallet(self) -> Wallet:
+        if self._wallet is None:
+            raise ConfigurationError(
+                "There is no wallet key, and this has to be signed.",
+                next_step="Set TALLYSTICK_KEY_FILE (or TALLYSTICK_PRIVATE_KEY); "
+                "`tallystick wallet create` makes a key.",
+            )
+        return self._wallet
+
+    @property
+    def has_wallet(self) -> bool:
+        return self._wallet is not None
+
+    async def chain(self) -> Chain | None:
+        """The chain endpoint, if one is set; it has to be on the market's chain."""
+        if self._chain is None and self.config.rpc_url is not None:
+            from tallystick.chain import connect_chain  # web3 is heavy; many calls never need it
+
+            self._chain = await connect_chain(self.config.rpc_url, await self.deployment())
+        return self._chain
+
+    async def need_chain(self) -> Chain:
+        chain = await self.chain()
+        if chain is None:
+            raise ConfigurationError(
+                "There is no chain endpoint, and this needs a transaction.",
+                next_step="Set TALLYSTICK_RPC_URL, or use secured=False (--unsecured) for an order "
+                "that is only signed.",
+            )
+        return chain
+
+    async def deployment(self) -> DeploymentBody:
+        if self._deployment is None:
+            said = await self.connection.get("/v1/deployment", DeploymentBody, public=True)
+            self._check_pins(said)
+            self._deployment = said
+        return self._deployment
+
+    async def domain(self) -> Domain:
+        return domain_of(await self.deployment())
+
+    async def money(self, units: int) -> Money:
+        deployment = await self.deployment()
+        return Money(units, deployment.token_decimals, deployment.token_symbol)
+
+    async def log_in(self) -> str:
+        """The address that the backend knows this client as."""
+        seen = await self.connection.get("/v1/auth/me", WhoAmI)
+        return seen.address
+
+    def _check_pins(self, said: DeploymentBody) -> None:
+        pinned_escrow, pinned_chain = self.config.escrow, self.config.chain_id
+        if pinned_escrow is not None and pinned_escrow.lower() != said.escrow.lower():
+            raise VerificationFailed(
+                f"The backend serves the escrow {said.escrow}; you insist on {pinned_escrow}.",
+                next_step="Nothing was signed. Check the address, then TALLYSTICK_ESCROW.",
+            )
+        if pinned_chain is not None and pinned_chain != said.chain_id:
+            raise VerificationFailed(
+                f"The backend serves chain {said.chain_id}; you insist on {pinned_chain}.",
+                next_step="Nothing was signed. Check the backend, then TALLYSTICK_CHAIN_ID.",
+            )
+
+    async def _authorize(self, connection: Connection) -> str:
+        """A bearer token: by the wallet's signature (EIP-4361), or the API key as it is."""
+        if self._wallet is None:
+            if self.config.api_key is not None:
+                return self.config.api_key
+            return self.wallet.address  # raises: there is neither
+        chain_id = (await self.deployment()).chain_id
+        nonce = await connection.post("/v1/auth/nonce", None, SiweNonce, public=True)
+        text = login_text(
+            url=self.config.url,
+            address=self._wallet.address,
+            chain_id=chain_id,
+            nonce=nonce.nonce,
+            now=datetime.datetime.fromtimestamp(self.now(), datetime.UTC),
+        )
+        login = SiweLogin(message=text, signature=self._wallet.sign_text(text))
+        session = await connection.post("/v1/auth/login", login, SessionBody, public=True)
+        return session.token
