@@ -1,4 +1,4 @@
-"""Where no engine can be had, the script says why and answers 3; tests then skip with that reason."""
+"""Where no engine can be had, the script says why and answers 3: tests skip with that reason."""
 
 from __future__ import annotations
 
