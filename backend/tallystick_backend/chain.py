@@ -241,8 +241,8 @@ class Chain:
         return None if word is None else int.from_bytes(word)
 
     async def pages(self, first: int, last: int, *, linked: bool) -> AsyncIterator[Page]:
-        """`first..last` in pages as large as the node bears: halved when it refuses, doubled when
-        it answers. With `linked` every header is read and each must name the one before."""
+        """`first..last` in pages as large as the node bears: halved when it refuses, a quarter more
+        when it answers. With `linked` every header is read and each must name the one before."""
         while first <= last:
             until = min(last, first + self._range - 1)
             try:
@@ -253,8 +253,9 @@ class Chain:
                 self._range = max(1, (until - first + 1) // 2)
                 continue
             yield page
+            if until - first + 1 == self._range:
+                self._range = min(self._largest_range, self._range + self._range // 4 + 1)
             first = until + 1
-            self._range = min(self._largest_range, self._range * 2)
 
     async def _page(self, first: int, last: int, *, linked: bool) -> Page:
         logs = await self._logs(first, last)

@@ -1,0 +1,148 @@
+"""The wrong chain is refused before a row is written (case 90)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tallystick_backend.chain import RpcUnavailable
+from tallystick_backend.index.errors import WrongChain
+from tallystick_backend.index.follow import Index
+from tallystick_backend.store.repositories import chain as rows
+from tallystick_backend.store.session import Database
+from tests.backend.index.conftest import IndexOf
+from tests.backend.index.node import CONSUMERS, DEPLOYMENT, Market, Node, created
+
+Fault = Callable[[Any, Any], Any]
+
+
+def _no_code_at(address: str) -> Fault:
+    return lambda code, params: "0x" if params[0] == address else code
+
+
+def _every_view_answers(value: str) -> Fault:
+    return lambda _answer, _params: value
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "match"),
+    [
+        pytest.param("eth_chainId", lambda _a, _p: "0x1", "on chain 1", id="another chain id"),
+        pytest.param(
+            "eth_getCode", _no_code_at(DEPLOYMENT.escrow), "where escrow should be", id="no escrow"
+        ),
+        pytest.param(
+            "eth_getCode", _no_code_at(DEPLOYMENT.market), "where market should be", id="no market"
+        ),
+        pytest.param(
+            "eth_getCode",
+            _no_code_at(DEPLOYMENT.staking),
+            "where staking should be",
+            id="no staking",
+        ),
+        pytest.param(
+            "eth_call", _every_view_answers("0x"), "it answers None", id="another contract"
+        ),
+        pytest.param(
+            "eth_call",
+            _every_view_answers("0x" + "00" * 12 + "11" * 20),
+            "should answer",
+            id="another neighbour",
+        ),
+    ],
+)
+async def test_the_wrong_chain_is_refused(
+    index: Index, node: Node, database: Database, method: str, fault: Fault, match: str
+) -> None:
+    node.faults[method] = fault
+    with pytest.raises(WrongChain, match=match):
+        await index.run(asyncio.Event())
+    async with database.read() as session:
+        assert await rows.cursor(session) is None
+
+
+async def test_a_database_of_another_chain_is_refused(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    node.mine(*created("a task", CONSUMERS[0], 1))
+    await index_of(node, database).catch_up()
+    other = Node()
+    other.blocks.clear()
+    other.mine(salt="another genesis")
+    other.mine()
+    with pytest.raises(WrongChain, match="first block"):
+        await index_of(other, database).check()
+
+
+async def test_a_database_of_another_deployment_is_refused(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    node.mine(*created("a task", CONSUMERS[0], 1))
+    await index_of(node, database).catch_up()
+    async with database.transaction() as session:
+        cursor = await rows.cursor(session)
+        assert cursor is not None
+        cursor.escrow = "0x" + "11" * 20
+    with pytest.raises(WrongChain, match="filled from escrow"):
+        await index_of(node, database).check()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - the row is written by other code
+            await asyncio.sleep(0.005)
+
+
+async def test_it_waits_for_a_node_that_is_away_and_then_follows(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    def away(_answer: Any, _params: Any) -> Any:
+        if node.asked["eth_chainId"] < 3:
+            raise RpcUnavailable("away")
+        return _answer
+
+    node.faults["eth_chainId"] = away
+    node.mine(*created("a task", CONSUMERS[0], 1))
+    stop = asyncio.Event()
+    running = asyncio.create_task(index_of(node, database, poll_ms=1).run(stop))
+
+    async def indexed() -> bool:
+        async with database.read() as session:
+            cursor = await rows.cursor(session)
+        return cursor is not None and cursor.block_number == 1
+
+    await until(indexed)
+    stop.set()
+    await running
+
+
+async def test_stopped_by_a_deep_reorganisation_it_says_so_and_a_restart_looks_again(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    market = Market(node, seed=1)
+    for _ in range(20):
+        market.mine()
+    await index_of(node, database, finality_blocks=4).catch_up()
+    right_branch = list(node.blocks)
+    node.roll_back(10)
+    for _ in range(12):
+        node.mine(salt="a wrong branch")
+
+    async def degraded() -> bool:
+        async with database.read() as session:
+            cursor = await rows.cursor(session)
+        return cursor is not None and cursor.degraded is not None
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(index_of(node, database, finality_blocks=4, poll_ms=1).run(stop))
+    await until(degraded)
+    stop.set()
+    await running
+
+    node.blocks = right_branch
+    node.mine()
+    await index_of(node, database, finality_blocks=4).catch_up()
+    assert not await degraded()
