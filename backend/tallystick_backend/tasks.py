@@ -58,6 +58,8 @@ EXPLAINED: Mapping[TaskState, str] = {
 }
 
 TERMINAL: frozenset[TaskState] = frozenset({"settled", "refunded", "cancelled", "failed"})
+"""Nothing is done for the task any more. The chain may still speak: a failed task is refunded when
+somebody reclaims it, and a proof that the contract takes settles any."""
 
 EXPIRY_MARGIN_S = 120
 """How long after its deadline an order that never reached the chain is given up: a proof in time
@@ -103,15 +105,15 @@ def state_of(
             case "settled" | "proven" | "orphaned":
                 return chain.state
             case "refunded":
-                return "failed" if step == "failed" else "cancelled" if unwanted else "refunded"
+                return "cancelled" if unwanted else "refunded"
             case "open":
                 pass
-    if step == "failed":
-        return "failed"
+    if step in ("failed", "running", "leased"):
+        return step
     if chain is None and order is not None and now_s > order.deadline_s + EXPIRY_MARGIN_S:
         return "cancelled"
-    if step in ("finished", "running", "leased"):
-        return step
+    if step == "finished":
+        return "finished"
     if unwanted:
         return "cancelled"
     return "ordered" if chain is None else "funded"
@@ -119,41 +121,38 @@ def state_of(
 
 # --- which state may follow which -------------------------------------------------------------
 
-# Forward moves. A proof is taken by the contract whatever we thought of the task (inside its lease,
-# or with the consumer's own acceptance), so `proven` and `settled` may follow any state.
-_FORWARD: Mapping[TaskState, frozenset[TaskState]] = {
+_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     "ordered": frozenset({"funded", "leased", "cancelled", "failed"}),
     "funded": frozenset({"leased", "cancelled", "failed", "refunded"}),
-    "leased": frozenset({"running", "finished", "failed", "cancelled", "refunded"}),
-    "running": frozenset({"finished", "failed", "cancelled", "refunded"}),
-    "finished": frozenset({"refunded", "cancelled"}),
+    # A lease that was lost, declined or stopped puts the task back in the line.
+    "leased": frozenset(
+        {"running", "finished", "ordered", "funded", "cancelled", "failed", "refunded"}
+    ),
+    "running": frozenset({"finished", "ordered", "funded", "cancelled", "failed", "refunded"}),
+    "finished": frozenset({"cancelled", "refunded"}),
     "proven": frozenset({"settled"}),
     "settled": frozenset(),
     "refunded": frozenset(),
     "cancelled": frozenset(),
-    "failed": frozenset(),
-    "orphaned": frozenset({"cancelled"}),
+    # The ceiling came back.
+    "failed": frozenset({"cancelled", "refunded"}),
+    # The creation came back, and with it whatever the work came to meanwhile.
+    "orphaned": frozenset({"funded", "leased", "running", "finished", "cancelled", "failed"}),
 }
 
-# A lease that was lost, declined or stopped puts the task back in the line.
-_BACK_IN_LINE: frozenset[tuple[TaskState, TaskState]] = frozenset(
-    (before, after) for before in ("leased", "running") for after in ("ordered", "funded", "leased")
-    if before != after
-)  # fmt: skip
-
-# States that came from the chain end when a reorganisation takes the block away, and the order goes
-# back to what the rest of the facts say.
-_FROM_CHAIN: frozenset[TaskState] = frozenset({"funded", "proven", "settled", "refunded"})
+_BEYOND_PROOF: frozenset[TaskState] = frozenset({"settled", "refunded"})
 
 
 def may_follow(before: TaskState, after: TaskState, *, reorganised: bool = False) -> bool:
-    """Whether `after` can come straight after `before`; with `reorganised`, when blocks were
-    taken back in between."""
-    if before == after or after in _FORWARD[before] or (before, after) in _BACK_IN_LINE:
+    """Whether `after` can come straight after `before`.
+
+    The contract takes a proof whatever was thought of the task here: one inside its lease, or with
+    the consumer's own acceptance. With `reorganised` blocks were taken back in between, and any
+    state may come back.
+    """
+    if before == after or after in _MOVES[before] or reorganised:
         return True
-    if after in ("proven", "settled") and before not in ("settled", "refunded"):
-        return True
-    return reorganised
+    return after in ("proven", "settled") and before not in _BEYOND_PROOF
 
 
 def check_move(before: TaskState, after: TaskState, *, reorganised: bool = False) -> None:
@@ -199,6 +198,15 @@ def check_lease_move(before: LeaseState, after: LeaseState) -> None:
 
 
 # --- what may be asked of a task --------------------------------------------------------------
+
+
+def check_can_be_leased(task_id: str, state: TaskState) -> None:
+    """Only a task that waits for a provider gets one; whether its money suffices is another
+    question."""
+    if state in TERMINAL:
+        raise TaskIsOver(task_id, state)
+    if state not in ("ordered", "funded"):
+        raise IllegalMove(state, "leased")
 
 
 def check_can_be_withdrawn(task_id: str, state: TaskState) -> None:
