@@ -299,13 +299,13 @@ def _at_most(
     reason: Reason, what: str, name: str, request: Request, has: int, unit: str
 ) -> Fault | None:
     asked: int = getattr(request, name)
+    has = max(has, 0)
     if asked <= has:
         return None
     return Fault(
         reason,
-        f"its {what} is {max(has, 0)} {unit}, the task asks for {asked}: ask for {max(has, 0)} or "
-        "less",
-        Change("task", name, max(has, 0)),
+        f"its {what} is {has} {unit}, the task asks for {asked}: ask for {has} or less",
+        Change("task", name, has),
     )
 
 

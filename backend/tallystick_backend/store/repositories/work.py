@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, and_, delete, func, or_, select, update
+from sqlalchemy import CursorResult, Result, and_, delete, func, or_, select, update
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -48,7 +48,7 @@ async def works(session: AsyncSession, task_ids: Iterable[str]) -> dict[str, Tas
     for start in range(0, len(wanted), _IN_LIMIT):
         part = wanted[start : start + _IN_LIMIT]
         query = select(TaskWorkRow).where(col(TaskWorkRow.task_id).in_(part))
-        found |= {row.task_id: row for row in (await session.execute(query)).scalars()}
+        found |= {row.task_id: row for row in (await _ask(session, query)).scalars()}
     return found
 
 
@@ -64,7 +64,7 @@ async def current_lease(session: AsyncSession, task_id: str) -> LeaseRow | None:
         .order_by(col(LeaseRow.fence).desc())
         .limit(1)
     )
-    return (await session.execute(query)).scalars().first()
+    return (await _ask(session, query)).scalars().first()
 
 
 async def current_leases(session: AsyncSession, task_ids: Iterable[str]) -> dict[str, LeaseRow]:
@@ -78,7 +78,7 @@ async def current_leases(session: AsyncSession, task_ids: Iterable[str]) -> dict
             .where(col(LeaseRow.task_id).in_(part))
             .order_by(col(LeaseRow.task_id), col(LeaseRow.fence))
         )
-        found |= {row.task_id: row for row in (await session.execute(query)).scalars()}
+        found |= {row.task_id: row for row in (await _ask(session, query)).scalars()}
     return found
 
 
@@ -94,7 +94,7 @@ async def receipt(
         .order_by(col(ReceiptRow.fence).desc())
         .limit(1)
     )
-    return (await session.execute(query)).scalars().first()
+    return (await _ask(session, query)).scalars().first()
 
 
 async def receipts(session: AsyncSession, task_ids: Iterable[str]) -> dict[str, ReceiptRow]:
@@ -108,7 +108,7 @@ async def receipts(session: AsyncSession, task_ids: Iterable[str]) -> dict[str, 
             .where(col(ReceiptRow.task_id).in_(part))
             .order_by(col(ReceiptRow.task_id), col(ReceiptRow.fence))
         )
-        found |= {row.task_id: row for row in (await session.execute(query)).scalars()}
+        found |= {row.task_id: row for row in (await _ask(session, query)).scalars()}
     return found
 
 
@@ -126,7 +126,7 @@ async def announcements(
         .order_by(col(AnnouncementRow.provider))
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await _ask(session, query)).scalars().all()
 
 
 async def live_leases(session: AsyncSession) -> Sequence[LeaseRow]:
@@ -136,7 +136,7 @@ async def live_leases(session: AsyncSession) -> Sequence[LeaseRow]:
         .where(col(LeaseRow.state).in_(_LIVE))
         .order_by(col(LeaseRow.task_id), col(LeaseRow.fence))
     )
-    return (await session.execute(query)).scalars().all()
+    return (await _ask(session, query)).scalars().all()
 
 
 async def busy_gpus(session: AsyncSession) -> dict[tuple[str, str], int]:
@@ -146,7 +146,7 @@ async def busy_gpus(session: AsyncSession) -> dict[tuple[str, str], int]:
         .where(col(LeaseRow.state).in_(_LIVE))
         .group_by(col(LeaseRow.provider), col(LeaseRow.gpu_class))
     )
-    return {(p, c): int(n or 0) for p, c, n in (await session.execute(query)).all()}
+    return {(p, c): int(n or 0) for p, c, n in (await _ask(session, query)).all()}
 
 
 async def logs(
@@ -159,7 +159,7 @@ async def logs(
         .order_by(col(TaskLogRow.id))
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await _ask(session, query)).scalars().all()
 
 
 # --- questions of the dispatcher --------------------------------------------------------------
@@ -228,9 +228,7 @@ async def ready_tasks(session: AsyncSession, *, now_ms: int, limit: int) -> Sequ
         )
         .limit(limit)
     )
-    return [
-        Ready(order, work, chain) for order, work, chain in (await session.execute(query)).all()
-    ]
+    return [Ready(order, work, chain) for order, work, chain in (await _ask(session, query)).all()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +263,7 @@ async def held(
         query = query.where(col(LeaseRow.task_id).in_(sorted(task_ids)))
     if until_before_s is not None:
         query = query.where(col(LeaseRow.lease_until_s) < until_before_s)
-    return [Held(*row) for row in (await session.execute(query)).all()]
+    return [Held(*row) for row in (await _ask(session, query)).all()]
 
 
 async def abandoned_waits(
@@ -286,7 +284,7 @@ async def abandoned_waits(
         )
         .limit(limit)
     )
-    return [(row[0], row[1], row[2]) for row in (await session.execute(query)).all()]
+    return [(row[0], row[1], row[2]) for row in (await _ask(session, query)).all()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +320,7 @@ async def accepted_leases(
     )
     if task_ids is not None:
         query = query.where(col(LeaseRow.task_id).in_(sorted(task_ids)))
-    return [Accepted(*row) for row in (await session.execute(query)).all()]
+    return [Accepted(*row) for row in (await _ask(session, query)).all()]
 
 
 async def settled_leases(session: AsyncSession, limit: int = 1000) -> Sequence[LeaseRow]:
@@ -336,12 +334,12 @@ async def settled_leases(session: AsyncSession, limit: int = 1000) -> Sequence[L
         )
         .limit(limit)
     )
-    return (await session.execute(query)).scalars().all()
+    return (await _ask(session, query)).scalars().all()
 
 
 async def orders(session: AsyncSession, task_ids: Collection[str]) -> dict[str, TaskOrderRow]:
     query = select(TaskOrderRow).where(col(TaskOrderRow.task_id).in_(sorted(task_ids)))
-    return {row.task_id: row for row in (await session.execute(query)).scalars()}
+    return {row.task_id: row for row in (await _ask(session, query)).scalars()}
 
 
 async def unsecured_in_hand(session: AsyncSession, consumer: str) -> Sequence[TaskOrderRow]:
@@ -357,7 +355,7 @@ async def unsecured_in_hand(session: AsyncSession, consumer: str) -> Sequence[Ta
             or_(col(TaskChainRow.task_id).is_(None), col(TaskChainRow.state) == "orphaned"),
         )
     )
-    return (await session.execute(query)).scalars().all()
+    return (await _ask(session, query)).scalars().all()
 
 
 async def sealed_providers(session: AsyncSession, task_id: str, fence: int) -> frozenset[str]:
@@ -365,7 +363,7 @@ async def sealed_providers(session: AsyncSession, task_id: str, fence: int) -> f
     query = select(col(SealedKeyRow.provider)).where(
         col(SealedKeyRow.task_id) == task_id, col(SealedKeyRow.fence) == fence
     )
-    return frozenset((await session.execute(query)).scalars())
+    return frozenset((await _ask(session, query)).scalars())
 
 
 async def sealed_key(session: AsyncSession, task_id: str, provider: str, fence: int) -> str | None:
@@ -386,7 +384,7 @@ async def recent_losses(session: AsyncSession, since_ms: int) -> dict[str, int]:
         )
         .group_by(col(LeaseRow.provider))
     )
-    return {provider: int(count) for provider, count in (await session.execute(query)).all()}
+    return {provider: int(count) for provider, count in (await _ask(session, query)).all()}
 
 
 PROVIDER_FAILED = "provider_failed"
@@ -397,7 +395,7 @@ async def gpus_held_by(session: AsyncSession, provider: str) -> int:
     query = select(func.sum(col(LeaseRow.gpus))).where(
         col(LeaseRow.provider) == provider, col(LeaseRow.state).in_(_LIVE)
     )
-    return int((await session.execute(query)).scalar() or 0)
+    return int((await _ask(session, query)).scalar() or 0)
 
 
 async def has_event(session: AsyncSession, task_id: str, kind: str, fence: int) -> bool:
@@ -405,7 +403,7 @@ async def has_event(session: AsyncSession, task_id: str, kind: str, fence: int) 
     query = select(TaskEventRow).where(
         col(TaskEventRow.task_id) == task_id, col(TaskEventRow.kind) == kind
     )
-    rows = (await session.execute(query)).scalars()
+    rows = (await _ask(session, query)).scalars()
     return any(row.data.get("fence") == fence for row in rows)
 
 
@@ -413,7 +411,7 @@ async def log_chars(session: AsyncSession, task_id: str) -> int:
     query = select(func.sum(func.length(col(TaskLogRow.text)))).where(
         col(TaskLogRow.task_id) == task_id
     )
-    return int((await session.execute(query)).scalar() or 0)
+    return int((await _ask(session, query)).scalar() or 0)
 
 
 async def has_log(session: AsyncSession, task_id: str, fence: int, seq: int) -> bool:
@@ -422,7 +420,7 @@ async def has_log(session: AsyncSession, task_id: str, fence: int, seq: int) -> 
         col(TaskLogRow.fence) == fence,
         col(TaskLogRow.seq) == seq,
     )
-    return (await session.execute(query)).first() is not None
+    return (await _ask(session, query)).first() is not None
 
 
 # --- changes, by dispatch alone ---------------------------------------------------------------
@@ -471,7 +469,7 @@ async def begin_work(session: AsyncSession, task_id: str) -> None:
 
 async def forget_login_proofs(session: AsyncSession, before_ms: int) -> None:
     """Nonces of proofs too old to be used again."""
-    await session.execute(delete(LoginProofRow).where(col(LoginProofRow.at_ms) < before_ms))
+    await session.exec(delete(LoginProofRow).where(col(LoginProofRow.at_ms) < before_ms))
 
 
 async def login_proof_used(session: AsyncSession, nonce: str) -> bool:
@@ -479,6 +477,12 @@ async def login_proof_used(session: AsyncSession, nonce: str) -> bool:
 
 
 async def _changed_one(session: AsyncSession, change: Any) -> bool:
-    result = await session.execute(change.execution_options(synchronize_session=False))
+    result = await session.exec(change.execution_options(synchronize_session=False))
     assert isinstance(result, CursorResult)
     return result.rowcount == 1
+
+
+async def _ask(session: AsyncSession, query: Any) -> Result[Any]:
+    """SQLModel types its own `select` only; this is SQLAlchemy's."""
+    answer: Result[Any] = await session.exec(query)
+    return answer
