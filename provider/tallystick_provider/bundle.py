@@ -229,10 +229,11 @@ def _add_file(archive: tarfile.TarFile, path: str, name: str, limit_bytes: int) 
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit_bytes:
+        os.close(descriptor)
+        return
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit_bytes:
-            return
         entry = _entry(name, status.st_size)
         entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
         archive.addfile(entry, file)

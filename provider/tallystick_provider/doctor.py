@@ -301,7 +301,7 @@ async def nats_finding(
     except (nats.errors.Error, OSError, TimeoutError) as error:
         why = str(error) or (heard[-1] if heard else type(error).__name__)
         if "authorization" in why.lower():
-            fix = "the log-in was refused: stake at least one unit, bind the key, set the clock"
+            fix = "it was refused: stake at least one unit, bind the key, set the clock"
         return Finding("backend", False, f"no log-in at {settings.nats_url}: {why}", fix)
     return Finding("backend", True, f"logged in at {settings.nats_url}")
 

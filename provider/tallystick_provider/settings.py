@@ -60,7 +60,7 @@ class Settings(BaseModel):
     """`nvml`, `none`, or `simulated:<count>x<class>:<memory_mib>` for machines without a card."""
     gpu_classes: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(default_factory=dict)
     """`<model pattern>=<class>` pairs that come before the built-in table, e.g. `*H100*=gpu1`."""
-    rate: Annotated[dict[str, Annotated[int, Field(ge=0, lt=2**128)]], BeforeValidator(_pairs)]
+    rate: dict[str, Annotated[int, Field(ge=0, lt=2**128)]]
     """Floor by class, smallest unit per GPU-second: `gpu1=138888888888888,=0` (last: no GPU)."""
     cpu_milli: Annotated[int, Field(ge=100)] = 2000
     """CPU for tasks altogether, in thousandths of a core."""
@@ -89,9 +89,10 @@ class Settings(BaseModel):
     @field_validator("rate", mode="before")
     @classmethod
     def _whole_rates(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or not value:
+        rates = _pairs(value)
+        if not isinstance(rates, dict) or not rates:
             raise ValueError("name at least one class, such as gpu1=138888888888888")
-        return {name: _whole(figure) for name, figure in value.items()}
+        return {name: _whole(figure) for name, figure in rates.items()}
 
     @property
     def journal_path(self) -> Path:

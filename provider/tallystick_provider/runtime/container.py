@@ -29,20 +29,20 @@ UNPRIVILEGED = 65_532
 GpuDriver = Literal["nvidia", "cdi"]
 
 DIGEST = r"sha256:[0-9a-f]{64}"
-LOCAL_IMAGE = re.compile(rf"^{DIGEST}$")
+LOCAL_IMAGE = re.compile(DIGEST)
 PINNED_IMAGE = re.compile(
-    rf"^(?P<name>[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*)@{DIGEST}$"
+    rf"(?P<name>[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*)@{DIGEST}"
 )
-ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 RESERVED_ENV = ("TALLYSTICK_", "NVIDIA_", "LD_", "CUDA_VISIBLE_DEVICES")
 """Ours, or read by the GPU hook that runs outside of the container (CVE-2025-23266)."""
 
 
 def check_image_name(image: str) -> str | None:
     """The repository to pull from, None for a local image. Tags are refused: they can move."""
-    if LOCAL_IMAGE.match(image):
+    if LOCAL_IMAGE.fullmatch(image):
         return None
-    pinned = PINNED_IMAGE.match(image)
+    pinned = PINNED_IMAGE.fullmatch(image)
     if pinned is None:
         raise ImageRefused(
             f"image {image!r} is not pinned; name it by digest, such as "
@@ -53,7 +53,7 @@ def check_image_name(image: str) -> str | None:
 
 def check_environment(env: Mapping[str, str]) -> None:
     for name, value in env.items():
-        if not ENV_NAME.match(name):
+        if not ENV_NAME.fullmatch(name):
             raise ImageRefused(f"{name!r} is no name of an environment variable; rename it")
         if name.upper().startswith(RESERVED_ENV):
             raise ImageRefused(f"the environment variable {name} is not a task's to set; drop it")
@@ -182,7 +182,7 @@ def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) ->
 def _body_rules() -> dict[str, Rule]:
     return {
         "Image": lambda v: (
-            isinstance(v, str) and bool(LOCAL_IMAGE.match(v) or PINNED_IMAGE.match(v))
+            isinstance(v, str) and bool(LOCAL_IMAGE.fullmatch(v) or PINNED_IMAGE.fullmatch(v))
         ),
         "Entrypoint": lambda v: isinstance(v, list) and len(v) == 1,
         "Cmd": lambda v: isinstance(v, list),

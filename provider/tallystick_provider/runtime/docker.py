@@ -239,6 +239,7 @@ class DockerRuntime:
 
     def _connect(self) -> Any:
         if self._api is None:
+            require_socket(self._url)
             self._api = docker.APIClient(**self._where(), version="auto", timeout=CALL_SECONDS)
         return self._api
 
@@ -268,6 +269,15 @@ def _engine(url: str) -> Iterator[None]:
             f"({type(error).__name__}); start it (systemctl start docker) and let this user reach "
             "it (group docker)"
         ) from error
+
+
+def require_socket(url: str) -> None:
+    """Raises OSError when nobody listens; the SDK would say less, and leave a socket open."""
+    where = url or os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if where.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            probe.connect(where.removeprefix("unix://"))
 
 
 def state_of(state: Mapping[str, Any]) -> RunState:

@@ -1,0 +1,274 @@
+"""container (case 107)
+├── request_for: whatever a manifest says, the container gets the same narrow set
+├── refuse_unsafe: every field of HostConfig that is changed, added or left out is refused
+└── images: digests only, no LD_ variables, no wild volumes
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tallystick.protocol.types import Address, Digest, TaskId
+from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
+from tallystick_provider.runtime import RunSpec, TaskDirectory
+from tallystick_provider.runtime.container import (
+    check_environment,
+    check_image,
+    check_image_name,
+    refuse_unsafe,
+    request_for,
+)
+
+IMAGE = "sha256:" + "ab" * 32
+USER = "65532:65532"
+
+
+def spec_of(**changes: Any) -> RunSpec:
+    values: dict[str, Any] = {
+        "provider": Address("0x" + "11" * 20),
+        "task_id": TaskId(Digest("0x" + "22" * 32)),
+        "fence": 1,
+        "image": IMAGE,
+        "command": ("python", "/task/in/train.py"),
+        "env": {},
+        "directory": TaskDirectory(Path("/data/tasks/x")),
+        "gpu_ids": ("GPU-1",),
+        "gpus_simulated": False,
+        "cpu_milli": 1500,
+        "memory_mib": 512,
+        "disk_mib": 128,
+        "max_output_mib": 64,
+    }
+    return RunSpec(**{**values, **changes})
+
+
+TEXT = st.text(max_size=40)
+
+
+@settings(deadline=None)
+@given(
+    command=st.lists(TEXT, min_size=1, max_size=5),
+    env=st.dictionaries(st.text("ABCDEFXYZ_", min_size=1, max_size=10), TEXT, max_size=5),
+    gpus=st.integers(0, 4),
+    simulated=st.booleans(),
+    cpu=st.integers(100, 256_000),
+    memory=st.integers(64, 10**6),
+    disk=st.integers(16, 10**6),
+)
+def test_no_manifest_widens_the_container(
+    command: list[str],
+    env: dict[str, str],
+    gpus: int,
+    simulated: bool,
+    cpu: int,
+    memory: int,
+    disk: int,
+) -> None:
+    spec = spec_of(
+        command=tuple(command),
+        env=env,
+        gpu_ids=tuple(f"GPU-{i}" for i in range(gpus)),
+        gpus_simulated=simulated,
+        cpu_milli=cpu,
+        memory_mib=memory,
+        disk_mib=disk,
+    )
+    try:
+        body = request_for(spec, user=USER)
+    except ImageRefused:
+        return
+    refuse_unsafe(body, spec)
+    host = body["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] == []
+    assert host["NetworkMode"] == "none"
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Memory"] == host["MemorySwap"] == memory * 2**20
+    assert {bind.split(":")[1] for bind in host["Binds"]} == {"/task/in", "/task/out"}
+    asked = [i for request in host["DeviceRequests"] for i in request["DeviceIDs"]]
+    assert asked == ([] if simulated else list(spec.gpu_ids))
+
+
+FORBIDDEN = {
+    "Privileged": True,
+    "Binds": ["/:/host:rw"],
+    "CapAdd": ["SYS_ADMIN"],
+    "CapDrop": [],
+    "CgroupnsMode": "host",
+    "DeviceRequests": [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}],
+    "IpcMode": "host",
+    "Memory": 0,
+    "MemorySwap": -1,
+    "NanoCpus": 0,
+    "NetworkMode": "host",
+    "PidsLimit": -1,
+    "ReadonlyRootfs": False,
+    "SecurityOpt": ["seccomp=unconfined"],
+    "RestartPolicy": {"Name": "always"},
+    "AutoRemove": True,
+    "ShmSize": 2**40,
+    "Tmpfs": {"/task/work": "rw"},
+    "Ulimits": [],
+    "LogConfig": {"Type": "syslog", "Config": {"syslog-address": "tcp://10.0.0.1:514"}},
+    # Fields that no task's container has at all:
+    "PidMode": "host",
+    "UTSMode": "host",
+    "UsernsMode": "host",
+    "Devices": [{"PathOnHost": "/dev/mem", "PathInContainer": "/dev/mem"}],
+    "DeviceCgroupRules": ["a *:* rwm"],
+    "Mounts": [{"Type": "bind", "Source": "/var/run/docker.sock", "Target": "/s"}],
+    "VolumesFrom": ["other"],
+    "Sysctls": {"net.ipv4.ip_forward": "1"},
+    "GroupAdd": ["0"],
+    "ExtraHosts": ["metadata:169.254.169.254"],
+    "Dns": ["10.0.0.1"],
+    "Links": ["other"],
+    "PortBindings": {"22/tcp": [{"HostPort": "22"}]},
+    "PublishAllPorts": True,
+    "CgroupParent": "/",
+    "OomScoreAdj": -1000,
+    "OomKillDisable": True,
+    "Runtime": "runc-unsafe",
+    "MaskedPaths": [],
+    "ReadonlyPaths": [],
+    "Isolation": "process",
+    "VolumeDriver": "nfs",
+    "StorageOpt": {"size": "1T"},
+    "Init": False,
+    "ContainerIDFile": "/etc/cron.d/x",
+}
+
+
+@pytest.mark.parametrize("field", sorted(FORBIDDEN))
+def test_every_other_host_config_is_refused(field: str) -> None:
+    spec = spec_of()
+    body = request_for(spec, user=USER)
+    body["HostConfig"][field] = FORBIDDEN[field]
+    with pytest.raises(RuntimeUnsafe, match=field):
+        refuse_unsafe(body, spec)
+
+
+def test_a_missing_protection_is_refused() -> None:
+    spec = spec_of()
+    whole = request_for(spec, user=USER)
+    for field in whole["HostConfig"]:
+        body = copy.deepcopy(whole)
+        del body["HostConfig"][field]
+        with pytest.raises(RuntimeUnsafe, match=field):
+            refuse_unsafe(body, spec)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("User", "0:0"),
+        ("User", "root"),
+        ("User", ""),
+        ("User", "1000"),
+        ("Image", "python:latest"),
+        ("NetworkDisabled", False),
+        ("Env", ["LD_PRELOAD=/x.so"]),
+        ("ExposedPorts", {"22/tcp": {}}),
+        ("Volumes", {"/x": {}}),
+        ("Healthcheck", {"Test": ["CMD", "x"]}),
+        ("NetworkingConfig", {}),
+        ("MacAddress", "02:42:ac:11:00:02"),
+    ],
+)
+def test_every_other_body_is_refused(field: str, value: Any) -> None:
+    spec = spec_of()
+    body = {**request_for(spec, user=USER), field: value}
+    with pytest.raises(RuntimeUnsafe, match=field):
+        refuse_unsafe(body, spec)
+
+
+def test_cards_of_others_are_refused() -> None:
+    spec = spec_of(gpu_ids=("GPU-1",))
+    other = request_for(spec_of(gpu_ids=("GPU-2",)), user=USER)
+    with pytest.raises(RuntimeUnsafe, match="DeviceRequests"):
+        refuse_unsafe(other, spec)
+
+
+def test_the_images_own_command_is_not_mixed_in() -> None:
+    body = request_for(spec_of(command=("sh",)), user=USER)
+    assert (body["Entrypoint"], body["Cmd"]) == (["sh"], [])
+
+
+def test_without_cards_the_gpu_hook_is_told_so() -> None:
+    for spec in (spec_of(gpu_ids=()), spec_of(gpus_simulated=True)):
+        assert "NVIDIA_VISIBLE_DEVICES=void" in request_for(spec, user=USER)["Env"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "python",
+        "python:3.11",
+        "registry.example/app",
+        "app@sha256:" + "AB" * 32,
+        "app@sha256:" + "ab" * 31,
+        "https://evil/app@sha256:" + "ab" * 32,
+        "../x@sha256:" + "ab" * 32,
+        " " + IMAGE,
+        IMAGE + "\n",
+        "",
+    ],
+)
+def test_images_that_can_move_are_refused(image: str) -> None:
+    with pytest.raises(ImageRefused, match="not pinned"):
+        check_image_name(image)
+
+
+def test_pinned_images_name_their_repository() -> None:
+    assert check_image_name(IMAGE) is None
+    assert check_image_name("ghcr.io/a/b@" + IMAGE) == "ghcr.io/a/b"
+    assert check_image_name("localhost:5000/b@" + IMAGE) == "localhost:5000/b"
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LD_PRELOAD": "x"},
+        {"ld_library_path": "x"},
+        {"NVIDIA_VISIBLE_DEVICES": "all"},
+        {"TALLYSTICK_TASK_ID": "0x"},
+        {"CUDA_VISIBLE_DEVICES": "0"},
+        {"A=B": "x"},
+        {"": "x"},
+        {"A": "x\0y"},
+    ],
+)
+def test_reserved_and_malformed_variables_are_refused(env: dict[str, str]) -> None:
+    with pytest.raises(ImageRefused):
+        check_environment(env)
+
+
+def test_declared_volumes_become_bounded_memory() -> None:
+    volumes = check_image({"Volumes": {"/data": {}}, "Env": ["PATH=/bin"]})
+    body = request_for(spec_of(), user=USER, volumes=volumes)
+    assert "size=64m" in body["HostConfig"]["Tmpfs"]["/data"]
+    refuse_unsafe(body, spec_of())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Env": ["LD_PRELOAD=/evil.so"]},
+        {"Volumes": {"/proc": {}}},
+        {"Volumes": {"/etc/x": {}}},
+        {"Volumes": {"/a/../../b": {}}},
+        {"Volumes": {"/a:rw": {}}},
+        {"Volumes": {f"/v{i}": {} for i in range(9)}},
+    ],
+)
+def test_images_with_other_wishes_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(ImageRefused):
+        check_image(config)

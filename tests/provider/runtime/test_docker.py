@@ -1,0 +1,396 @@
+"""docker runtime against a real engine
+├── 108 inside: no capabilities, no new privileges, seccomp on, not root, read-only root
+├── 109, 110 fork, memory and disk bombs stay in their box
+├── 113 no network; 117 nothing of the agent's inside
+├── 116 what ignores SIGTERM is gone in time
+├── own containers only; found again after a restart
+└── images: local by id, unpinned refused, registries inside the network refused
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from tallystick.protocol.types import Address, Digest, TaskId
+from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
+from tallystick_provider.runtime import LogCursor, RunRef, RunSpec, RunState, TaskDirectory
+from tallystick_provider.runtime.docker import (
+    DockerRuntime,
+    findings,
+    refuse_internal_registry,
+    require_socket,
+    state_of,
+    to_ms,
+    version_of,
+)
+from tests.provider.waiting import until
+
+PROVIDER = Address("0x" + os.urandom(20).hex())
+MIB = 1024 * 1024
+Make = Callable[..., RunSpec]
+
+
+def engine() -> Any:
+    try:
+        require_socket("")  # the SDK would leave a socket open
+        api = docker.APIClient(version="auto", timeout=60)
+        api.ping()
+    except (DockerException, OSError) as error:
+        pytest.skip(f"no Docker engine answers: {error}")
+    return api
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """Busybox alone, imported from a tree: no registry is needed."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("busybox is not installed (apt-get install busybox-static)")
+    if subprocess.run(["ldd", busybox], capture_output=True, check=False).returncode == 0:
+        pytest.skip("this busybox is not static (apt-get install busybox-static)")
+    api = engine()
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        archive.add(busybox, "bin/busybox")
+        for name in ("bin/sh", "bin/cat", "bin/id", "bin/dd", "bin/sleep", "bin/mount", "bin/env"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+        for name in ("tmp", "proc", "sys", "dev", "etc", "task"):
+            place = tarfile.TarInfo(name)
+            place.type, place.mode = tarfile.DIRTYPE, 0o777
+            archive.addfile(place)
+    tag = "tallystick-test/provider"
+    api.import_image_from_data(target.getvalue(), repository=tag, tag="1")
+    made = str(api.inspect_image(f"{tag}:1")["Id"])
+    api.close()
+    return made
+
+
+@pytest.fixture
+def make(tmp_path: Path, image: str) -> Make:
+    def make(script: str, **changes: Any) -> RunSpec:
+        directory = TaskDirectory(tmp_path / "task")
+        for place in (directory.input, directory.output):
+            place.mkdir(parents=True, exist_ok=True)
+        tmp_path.chmod(0o755)
+        (directory.input / "data").write_text("input")
+        values: dict[str, Any] = {
+            "provider": PROVIDER,
+            "task_id": TaskId(Digest("0x" + os.urandom(32).hex())),
+            "fence": 1,
+            "image": image,
+            "command": ("/bin/sh", "-c", script),
+            "env": {"NAME": "value"},
+            "directory": directory,
+            "gpu_ids": (),
+            "gpus_simulated": True,
+            "cpu_milli": 500,
+            "memory_mib": 64,
+            "disk_mib": 16,
+            "max_output_mib": 16,
+        }
+        return RunSpec(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+async def runtime(image: str) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(PROVIDER)
+    yield runtime
+    for ref in await runtime.own():
+        await runtime.remove(ref)
+    await runtime.close()
+
+
+async def ended(runtime: DockerRuntime, ref: RunRef, within_s: float = 60) -> RunState:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        state = await runtime.state(ref)
+        if state.status == "exited":
+            return state
+        await asyncio.sleep(0.1)
+    raise AssertionError("the container did not end in time")
+
+
+async def said(runtime: DockerRuntime, ref: RunRef) -> str:
+    read = await runtime.logs(ref, LogCursor())
+    return "".join(piece.text for piece in read.pieces)
+
+
+async def run(runtime: DockerRuntime, spec: RunSpec) -> tuple[RunState, str]:
+    ref = await runtime.start(spec)
+    state = await ended(runtime, ref)
+    return state, await said(runtime, ref)
+
+
+@pytest.mark.docker
+async def test_state_inside_is_as_narrow_as_promised(runtime: DockerRuntime, make: Make) -> None:
+    state, text = await run(
+        runtime,
+        make(
+            "grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; busybox id -u;"
+            "echo x > /rootfile; mount -t tmpfs x /task/work; cat /task/in/data;"
+            "echo x > /task/in/data; echo result > /task/out/r && echo wrote".replace(
+                "grep", "busybox grep"
+            )
+        ),
+    )
+    assert "CapEff:\t0000000000000000" in text
+    assert "CapBnd:\t0000000000000000" in text
+    assert "NoNewPrivs:\t1" in text
+    assert "Seccomp:\t2" in text
+    assert "\n65532\n" in text
+    assert "/rootfile: Read-only file system" in text
+    assert "mount: " in text
+    assert "input" in text
+    assert "/task/in/data: Read-only file system" in text
+    assert "wrote" in text
+    assert state.exit_code == 0
+    assert state.started_ms is not None
+    assert state.ended_ms is not None
+    assert abs(state.ended_ms - time.time() * 1000) < 60_000
+
+
+@pytest.mark.docker
+async def test_nothing_of_the_agent_is_inside(
+    runtime: DockerRuntime, make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TALLYSTICK_PROVIDER_KEY_FILE", "CANARY-env")
+    (tmp_path / "operator.key").write_text("CANARY-file")
+    _, text = await run(
+        runtime,
+        make(
+            "env; busybox grep -rl CANARY / --exclude-dir=proc --exclude-dir=sys 2>/dev/null;"
+            "cat /proc/*/environ /proc/*/cmdline 2>/dev/null; busybox ls -a /run /var 2>&1;"
+            "busybox find / -xdev -name '*.sock' 2>/dev/null; echo end".replace(
+                "grep -rl CANARY", "grep -rl CANAR[Y]"
+            )
+        ),
+    )
+    assert "CANARY" not in text
+    assert "docker.sock" not in text
+    assert "NAME=value" in text
+    assert text.endswith("end\n")
+
+
+@pytest.mark.docker
+async def test_there_is_no_network(runtime: DockerRuntime, make: Make) -> None:
+    _, text = await run(
+        runtime,
+        make(
+            "busybox ip link; busybox ip route; for to in 169.254.169.254 172.17.0.1 1.1.1.1; do"
+            " busybox wget -T 2 -O - http://$to/ && echo REACHED;"
+            " busybox ping -c 1 -W 1 $to && echo REACHED; done;"
+            "busybox nslookup example.org 1.1.1.1 && echo REACHED; echo end"
+        ),
+    )
+    interfaces = [line for line in text.splitlines() if line[:1].isdigit() and ": " in line]
+    assert all("UP" not in line or ": lo:" in line for line in interfaces), text
+    assert "REACHED" not in text
+    assert " via " not in text
+    assert text.endswith("end\n")
+
+
+@pytest.mark.docker
+async def test_a_fork_bomb_stays_in_its_box(runtime: DockerRuntime, make: Make) -> None:
+    ref = await runtime.start(
+        make("i=0; while [ $i -lt 2000 ]; do sleep 60 & i=$((i+1)); done; echo all; sleep 60")
+    )
+    await asyncio.sleep(3)
+    started = time.monotonic()
+    await (await asyncio.create_subprocess_exec("true")).wait()
+    assert time.monotonic() - started < 2
+    await runtime.stop(ref, 1)
+    text = await said(runtime, ref)
+    assert "all" not in text.splitlines()
+    assert "fork" in text
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("x=aaaaaaaa; while true; do x=$x$x; done", id="heap"),
+        pytest.param("dd if=/dev/zero of=/task/work/x bs=1M count=512", id="tmpfs"),
+        pytest.param("dd if=/dev/zero of=/dev/shm/x bs=1M count=512", id="shared memory"),
+    ],
+)
+async def test_memory_bombs_are_killed_or_refused(
+    runtime: DockerRuntime, make: Make, script: str
+) -> None:
+    state, _ = await run(runtime, make(script, disk_mib=512))
+    assert state.exit_code != 0
+
+
+@pytest.mark.docker
+async def test_disk_bombs_hit_their_cap(runtime: DockerRuntime, make: Make, tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    state, text = await run(
+        runtime,
+        make(
+            "dd if=/dev/zero of=/big bs=1M count=100 2>&1;"
+            "for i in 1 2 3; do dd if=/dev/zero of=/task/work/$i bs=1M count=10 2>&1; done;"
+            "dd if=/dev/zero of=/task/out/big bs=1M count=100"
+        ),
+    )
+    assert state.exit_code != 0
+    assert "Read-only file system" in text
+    assert "No space left" in text
+    assert (tmp_path / "task/out/big").stat().st_size <= 16 * MIB
+    assert free - shutil.disk_usage(tmp_path).free < 200 * MIB
+
+
+@pytest.mark.docker
+async def test_an_endless_log_is_bounded(runtime: DockerRuntime, make: Make) -> None:
+    ref = await runtime.start(make("while true; do echo 0123456789012345678901234567890; done"))
+    await asyncio.sleep(2)
+    await runtime.stop(ref, 1)
+    read = await runtime.logs(ref, LogCursor())
+    assert sum(len(piece.text) for piece in read.pieces) <= 8 * MIB
+
+
+@pytest.mark.docker
+async def test_what_ignores_sigterm_is_gone_in_time(runtime: DockerRuntime, make: Make) -> None:
+    ref = await runtime.start(make("trap '' TERM; echo up; while true; do sleep 1; done"))
+
+    async def up() -> bool:
+        return "up" in await said(runtime, ref)
+
+    await until(up)
+    started = time.monotonic()
+    await runtime.stop(ref, 1)
+    assert time.monotonic() - started < 10
+    assert (await runtime.state(ref)).exit_code == 137
+    await runtime.remove(ref)
+    assert (await runtime.state(ref)).status == "gone"
+    await runtime.remove(ref)
+
+
+@pytest.mark.docker
+async def test_a_new_agent_finds_its_containers_and_no_others(
+    runtime: DockerRuntime, make: Make
+) -> None:
+    spec = make("echo one; sleep 2; echo two >&2; exit 5")
+    ref = await runtime.start(spec)
+    again = DockerRuntime(PROVIDER)
+    assert await again.start(spec) == ref
+    assert list(await again.own()) == [ref]
+    assert (await ended(again, ref)).exit_code == 5
+    stranger = DockerRuntime(Address("0x" + "99" * 20))
+    assert list(await stranger.own()) == []
+    for verb in (stranger.remove(ref), stranger.stop(ref, 1), stranger.state(ref)):
+        with pytest.raises(RuntimeUnsafe, match="not this provider's"):
+            await verb
+    assert (await again.state(ref)).status == "exited"
+    await again.close()
+    await stranger.close()
+
+
+@pytest.mark.docker
+async def test_logs_continue_where_they_were_left(runtime: DockerRuntime, make: Make) -> None:
+    ref = await runtime.start(make("for i in 1 2 3 4 5; do echo $i; sleep 0.3; done"))
+    text, cursor = "", LogCursor()
+    while (await runtime.state(ref)).status == "running":
+        read = await runtime.logs(ref, cursor)
+        text += "".join(piece.text for piece in read.pieces)
+        cursor = LogCursor(read.cursor.position)
+        await asyncio.sleep(0.1)
+    text += "".join(p.text for p in (await runtime.logs(ref, cursor)).pieces)
+    assert text == "1\n2\n3\n4\n5\n"
+
+
+@pytest.mark.docker
+async def test_an_image_that_is_not_here_is_the_tasks_fault(runtime: DockerRuntime) -> None:
+    with pytest.raises(ImageRefused, match="not on this provider"):
+        await runtime.prepare("sha256:" + "12" * 32)
+
+
+@pytest.mark.docker
+async def test_a_command_that_is_not_there_is_the_tasks_fault(
+    runtime: DockerRuntime, make: Make
+) -> None:
+    with pytest.raises(ImageRefused, match="does not start"):
+        await runtime.start(make("", command=("/no/such/program",)))
+    assert list(await runtime.own()) == []
+
+
+@pytest.mark.docker
+async def test_the_engine_here_keeps_what_tasks_rely_on(runtime: DockerRuntime) -> None:
+    report = await runtime.probe()
+    assert report.safe, [f for f in report.findings if not f.ok]
+
+
+async def test_no_engine_says_what_to_do() -> None:
+    runtime = DockerRuntime(PROVIDER, "unix:///no/such/docker.sock")
+    with pytest.raises(RuntimeFailure, match="systemctl start docker"):
+        await runtime.probe()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"SecurityOptions": []}, "docker seccomp"),
+        ({"SecurityOptions": ["name=seccomp,profile=unconfined"]}, "docker seccomp"),
+        ({"PidsLimit": False}, "docker process limit"),
+        ({"MemoryLimit": False}, "docker memory limit"),
+        ({"CpuCfsQuota": False}, "docker CPU limit"),
+    ],
+)
+def test_an_engine_without_a_protection_is_named(change: dict[str, Any], name: str) -> None:
+    info = {
+        "SecurityOptions": ["name=seccomp,profile=default"],
+        "MemoryLimit": True,
+        "SwapLimit": True,
+        "PidsLimit": True,
+        "CpuCfsQuota": True,
+        **change,
+    }
+    bad = [finding for finding in findings(info, {}) if not finding.ok]
+    assert [finding.name for finding in bad] == [name]
+    assert bad[0].fix
+
+
+def test_an_old_runc_is_advice() -> None:
+    version = {"Components": [{"Name": "runc", "Version": "1.1.5+ds1"}]}
+    (runc,) = [f for f in findings({"SecurityOptions": []}, version) if f.name == "runc version"]
+    assert "CVE-2025-31133" in runc.fix
+    assert version_of("NVIDIA Container Toolkit CLI version 1.17.8") == (1, 17, 8)
+    assert version_of("unknown") == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "repository", ["localhost/x", "127.0.0.1:5000/x", "10.0.0.1/x", "[::1]/x", "169.254.169.254/x"]
+)
+def test_registries_inside_the_network_are_not_asked(repository: str) -> None:
+    with pytest.raises(ImageRefused):
+        refuse_internal_registry(repository)
+
+
+def test_the_default_registry_may_be_asked() -> None:
+    refuse_internal_registry("library/python")
+    refuse_internal_registry("python")
+
+
+def test_times_are_whole_milliseconds_rounded_down() -> None:
+    assert to_ms("2023-11-14T22:13:20.123999999Z") == 1_700_000_000_123
+    assert to_ms("2023-11-14T22:13:20Z") == 1_700_000_000_000
+    assert to_ms("0001-01-01T00:00:00Z") == 0
+
+
+def test_a_container_that_never_ran_has_no_times() -> None:
+    assert state_of({"Status": "created"}) == RunState("created")

@@ -1,0 +1,148 @@
+"""gpus
+├── simulated: labelled, ids of this provider only, energy exact to the millijoule
+├── NVML: readings a card has not are None, never zero; no driver is an error with a fix
+├── class_of: the owner's patterns, then known cards, then a slug
+└── pick: free cards of the class, lowest first
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tallystick_provider.clock import ManualClock
+from tallystick_provider.errors import GpuError
+from tallystick_provider.gpus import GpuInfo, NvmlGpus, SimulatedGpus, class_of, open_source, pick
+
+PROVIDER = "0x" + "Ab" * 20
+
+
+class NvmlError(Exception):
+    pass
+
+
+def nvml(**answers: Any) -> Any:
+    """A driver of one card that answers what a test says and refuses everything else."""
+
+    def refuse(*_: Any) -> Any:
+        raise NvmlError("Not Supported")
+
+    questions = (
+        "nvmlInit",
+        "nvmlDeviceGetCount",
+        "nvmlDeviceGetHandleByIndex",
+        "nvmlSystemGetDriverVersion",
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetName",
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetUtilizationRates",
+        "nvmlDeviceGetTemperature",
+        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetTotalEnergyConsumption",
+    )
+    given: dict[str, Any] = {
+        "nvmlInit": None,
+        "nvmlDeviceGetCount": 1,
+        "nvmlDeviceGetHandleByIndex": "card",
+        "nvmlDeviceGetUUID": "GPU-1",
+        "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
+        **answers,
+    }
+    functions = {q: (lambda *_, value=given[q]: value) if q in given else refuse for q in questions}
+    return SimpleNamespace(NVMLError=NvmlError, NVML_TEMPERATURE_GPU=0, **functions)
+
+
+def test_simulated_cards_say_so_and_carry_the_providers_address() -> None:
+    source = SimulatedGpus(PROVIDER, 2, "gpu1", 24576, ManualClock())
+    cards = source.read()
+    assert source.simulated
+    assert all(card.simulated and card.to_body().simulated for card in cards)
+    assert [card.gpu_id for card in cards] == [f"SIM-{'ab' * 20}-0", f"SIM-{'ab' * 20}-1"]
+
+
+def test_simulated_energy_is_exact() -> None:
+    clock = ManualClock()
+    source = SimulatedGpus(PROVIDER, 1, "gpu1", 24576, clock)
+    before = source.read()[0].energy_mj
+    clock.advance_ms(12_345)
+    after = source.read()[0].energy_mj
+    assert before is not None
+    assert after == before + 150 * 12_345
+
+
+def test_readings_the_driver_cannot_give_are_none() -> None:
+    (card,) = NvmlGpus({}, nvml(nvmlDeviceGetPowerUsage=71_000)).read()
+    assert card.power_mw == 71_000
+    assert card.energy_mj is None
+    assert card.temperature_c is None
+    assert card.utilization_percent is None
+    assert card.memory_used_mib is None
+    assert card.driver is None
+    assert not card.simulated
+
+
+def test_reads_what_the_driver_gives() -> None:
+    (card,) = NvmlGpus(
+        {},
+        nvml(
+            nvmlDeviceGetName=b"NVIDIA H100 80GB HBM3",
+            nvmlDeviceGetMemoryInfo=SimpleNamespace(total=80 << 30, used=3 << 20),
+            nvmlDeviceGetUtilizationRates=SimpleNamespace(gpu=93),
+            nvmlDeviceGetTotalEnergyConsumption=123_456,
+        ),
+    ).read()
+    assert (card.model, card.gpu_class) == ("NVIDIA H100 80GB HBM3", "h100")
+    assert (card.memory_mib, card.memory_used_mib) == (81_920, 3)
+    assert (card.utilization_percent, card.energy_mj) == (93, 123_456)
+
+
+def test_no_driver_names_the_fix() -> None:
+    broken = nvml()
+
+    def fail() -> None:
+        raise NvmlError("NVML Shared Library Not Found")
+
+    broken.nvmlInit = fail
+    with pytest.raises(GpuError, match=r"Library Not Found.*TALLYSTICK_PROVIDER_GPUS=none"):
+        NvmlGpus({}, broken)
+
+
+def test_a_machine_without_nvidia_says_what_to_do() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        with pytest.raises(GpuError, match="simulated:2xgpu1:24576"):
+            open_source("nvml", PROVIDER, {}, ManualClock())
+    else:
+        assert open_source("nvml", PROVIDER, {}, ManualClock()).read()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA Imaginary 3000 Ti!", "imaginary-3000-ti"),
+        ("", "unknown"),
+    ],
+)
+def test_class_of_known_and_unknown_models(model: str, expected: str) -> None:
+    assert class_of(model, {}) == expected
+
+
+def test_the_owners_patterns_come_first() -> None:
+    assert class_of("NVIDIA A100-SXM4-80GB", {"*A100*80GB*": "gpu1"}) == "gpu1"
+
+
+def test_pick_takes_free_cards_of_the_class_only() -> None:
+    cards = [GpuInfo(f"GPU-{i}", "x", "gpu1" if i else "other", 1) for i in range(4)]
+    assert pick(cards, frozenset({"GPU-1"}), "gpu1", 2) == ("GPU-2", "GPU-3")
+    assert pick(cards, frozenset({"GPU-1"}), "gpu1", 3) is None
+    assert pick(cards, frozenset(), "other", 1) == ("GPU-0",)
