@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, delete, func, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import col
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import (
@@ -28,7 +28,7 @@ async def add_nonce(session: AsyncSession, nonce: str, expires_at_ms: int) -> No
 
 async def use_nonce(session: AsyncSession, nonce: str, now_ms: int) -> bool:
     """True for the first to ask while it is fresh; whoever asks later hears False."""
-    done = await session.execute(
+    done = await session.exec(
         update(SiweNonceRow)
         .where(
             col(SiweNonceRow.nonce) == nonce,
@@ -54,7 +54,7 @@ async def live_session(session: AsyncSession, token_hash: str, now_ms: int) -> S
 
 
 async def close_session(session: AsyncSession, token_hash: str) -> None:
-    await session.execute(delete(SessionRow).where(col(SessionRow.token_hash) == token_hash))
+    await session.exec(delete(SessionRow).where(col(SessionRow.token_hash) == token_hash))
 
 
 # --- API keys ---------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ async def live_api_key(session: AsyncSession, secret_hash: str) -> ApiKeyRow | N
     query = select(ApiKeyRow).where(
         col(ApiKeyRow.secret_hash) == secret_hash, col(ApiKeyRow.revoked_at_ms).is_(None)
     )
-    return (await session.execute(query)).scalars().first()
+    return (await session.exec(query)).first()
 
 
 async def api_keys_of(session: AsyncSession, address: str) -> Sequence[ApiKeyRow]:
@@ -79,7 +79,7 @@ async def api_keys_of(session: AsyncSession, address: str) -> Sequence[ApiKeyRow
         .where(col(ApiKeyRow.address) == address.lower(), col(ApiKeyRow.revoked_at_ms).is_(None))
         .order_by(col(ApiKeyRow.created_at_ms).desc(), col(ApiKeyRow.id))
     )
-    return (await session.execute(query)).scalars().all()
+    return (await session.exec(query)).all()
 
 
 async def revoke_api_key(session: AsyncSession, key_id: str, address: str, now_ms: int) -> bool:
@@ -94,7 +94,7 @@ async def revoke_api_key(session: AsyncSession, key_id: str, address: str, now_m
 
 
 async def note_api_key_use(session: AsyncSession, key_id: str, now_ms: int) -> None:
-    await session.execute(
+    await session.exec(
         update(ApiKeyRow).where(col(ApiKeyRow.id) == key_id).values(last_used_at_ms=now_ms)
     )
 
@@ -126,7 +126,7 @@ async def claim_idempotency_key(
 async def keep_answer(
     session: AsyncSession, caller: str, key: str, status: int, body: dict[str, Any]
 ) -> None:
-    await session.execute(
+    await session.exec(
         update(IdempotencyRow)
         .where(col(IdempotencyRow.caller) == caller, col(IdempotencyRow.key) == key)
         .values(status=status, body=body)
@@ -155,7 +155,7 @@ async def bytes_stored_by(session: AsyncSession, owner: str) -> int:
     query = select(func.coalesce(func.sum(col(BlobRow.size_bytes)), 0)).where(
         col(BlobRow.owner) == owner
     )
-    return int((await session.execute(query)).scalar_one())
+    return int((await session.exec(query)).one())
 
 
 # --- housekeeping -----------------------------------------------------------------------------
@@ -173,14 +173,14 @@ async def forget_expired(
             col(IdempotencyRow.created_at_ms) <= answers_before_ms
         ),
     }.items():
-        counts[name] = _count(await session.execute(statement))
+        counts[name] = _count(await session.exec(statement))
     return counts
 
 
 async def _insert_if_new(session: AsyncSession, table: type[Table], values: dict[str, Any]) -> bool:
     is_postgresql = session.get_bind().dialect.name == "postgresql"
     insert = postgresql.insert if is_postgresql else sqlite.insert
-    done = await session.execute(insert(table).values(**values).on_conflict_do_nothing())
+    done = await session.exec(insert(table).values(**values).on_conflict_do_nothing())
     return _count(done) == 1
 
 

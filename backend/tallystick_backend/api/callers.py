@@ -1,0 +1,105 @@
+"""Who calls: a session or an API key in `Authorization: Bearer`, looked up on every request, so
+that a revoked one is refused by the very next."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
+
+from tallystick.protocol.types import to_address
+from tallystick_backend.access import (
+    ALL_SCOPES,
+    KEY_PREFIX,
+    KEY_SCOPES,
+    SESSION_PREFIX,
+    Caller,
+    NotLoggedIn,
+    Scope,
+    hash_of_token,
+)
+from tallystick_backend.api.context import Backend, Ctx
+from tallystick_backend.api.limits import network_of
+from tallystick_backend.store.repositories import access
+
+KEY_USE_NOTED_EVERY_MS = 60_000
+_MAX_TOKEN = 200
+
+bearer = HTTPBearer(
+    auto_error=False,
+    bearerFormat="ts_... or tk_...",
+    description="Session token of `POST /v1/auth/login`, or an API key of `POST /v1/keys`.",
+)
+
+
+async def find_caller(backend: Backend, token: str) -> Caller:
+    """Raises `NotLoggedIn` for a token that is unknown, expired or revoked."""
+    if len(token) > _MAX_TOKEN or not token.startswith((SESSION_PREFIX, KEY_PREFIX)):
+        raise NotLoggedIn("the Authorization header carries no token of ours")
+    token_hash, now_ms = hash_of_token(token), backend.clock.now_ms()
+    if token.startswith(SESSION_PREFIX):
+        async with backend.database.read() as session:
+            row = await access.live_session(session, token_hash, now_ms)
+        if row is None:
+            raise NotLoggedIn("the session is unknown or over")
+        return Caller(to_address(row.address), ALL_SCOPES, "session", token_hash)
+    async with backend.database.read() as session:
+        key = await access.live_api_key(session, token_hash)
+    if key is None:
+        raise NotLoggedIn("the API key is unknown or revoked")
+    if key.last_used_at_ms is None or now_ms - key.last_used_at_ms >= KEY_USE_NOTED_EVERY_MS:
+        async with backend.database.transaction() as session:
+            await access.note_api_key_use(session, key.id, now_ms)
+    scopes = frozenset(scope for scope in KEY_SCOPES if scope in key.scopes)
+    return Caller(to_address(key.address), scopes, "api_key", token_hash)
+
+
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+
+
+def caller_with(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, if it holds `scope` and asks no more than it may."""
+    what = "reads" if scope == "tasks:read" else "writes"
+
+    async def found(backend: Ctx, connection: HTTPConnection, credentials: Credentials) -> Caller:
+        if credentials is None:
+            raise NotLoggedIn("the request has no Authorization: Bearer header")
+        # Guessing tokens counts against the network; what a known caller does, against its wallet.
+        try:
+            caller = await find_caller(backend, credentials.credentials)
+        except NotLoggedIn:
+            await backend.limits.count("log-ins", network_of(_ip(connection)))
+            raise
+        await backend.limits.count(what, caller.address)
+        caller.require(scope)
+        return caller
+
+    return found
+
+
+async def from_network(backend: Ctx, connection: HTTPConnection) -> str:
+    """A dependency of public reads: the caller's network, counted."""
+    network = network_of(_ip(connection))
+    await backend.limits.count("reads", network)
+    return network
+
+
+async def at_the_door(backend: Ctx, connection: HTTPConnection) -> str:
+    """A dependency of log-in: the caller's network, counted more strictly."""
+    network = network_of(_ip(connection))
+    await backend.limits.count("log-ins", network)
+    return network
+
+
+def _ip(connection: HTTPConnection) -> str | None:
+    return connection.client.host if connection.client is not None else None
+
+
+Reader = Annotated[Caller, Depends(caller_with("tasks:read"))]
+Writer = Annotated[Caller, Depends(caller_with("tasks:write"))]
+Wallet = Annotated[Caller, Depends(caller_with("account"))]
+Public = Depends(from_network)
+AtTheDoor = Depends(at_the_door)

@@ -1,0 +1,51 @@
+"""Structured logs: the event's name first, ids as fields. Secrets and payloads are never fields;
+one that slips in by its name is struck out."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET_NAMES = re.compile(r"secret|token|password|private|seed|signature|authorization", re.I)
+# user:password@ in URLs, and the API keys that RPC services put into their paths or queries
+_URL_SECRET = re.compile(r"((?:https?|wss?|nats|postgresql\+asyncpg)://)[^\s'\"]+", re.I)
+
+
+def configure(level: str, *, as_json: bool) -> None:
+    """Once, at the start of the process."""
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    number: int = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            strike_secrets,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)
+
+
+def strike_secrets(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if _SECRET_NAMES.search(name):
+            event[name] = "(struck out)"
+        elif isinstance(value, str):
+            event[name] = _URL_SECRET.sub(r"\1(struck out)", value)
+    return event

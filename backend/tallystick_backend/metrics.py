@@ -1,0 +1,87 @@
+"""What this backend measures, for Prometheus. Each app has a registry of its own.
+
+    tallystick_http_requests_total{method,route,status}   answers given
+    tallystick_http_request_seconds{method,route}          how long they took
+    tallystick_streams_open                                event streams open now
+    tallystick_tasks{source,state}                         tasks: `chain` as the contract has them,
+                                                           `work` as dispatch has them
+    tallystick_orders                                      signed orders taken
+    tallystick_leases{state}                               live leases
+    tallystick_providers_online                            providers heard of lately
+    tallystick_index_block / tallystick_chain_head         where the index and the chain stand
+    tallystick_index_lag_blocks                            the difference
+    tallystick_part_up{part}                               1 while a supervised part runs
+    tallystick_part_restarts_total{part}                   how often it had to be started again
+
+Routes are templates (`/v1/tasks/{task_id}`), so no caller can grow the number of series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from tallystick_backend.store.repositories.views import Figures
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "tallystick_http_requests",
+            "Answers given.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "tallystick_http_request_seconds",
+            "Time from the request to the end of its answer.",
+            ("method", "route"),
+            registry=self.registry,
+        )
+        self._streams = self._gauge("streams_open", "Event streams open now.")
+        self._tasks = self._gauge("tasks", "Tasks by state.", "source", "state")
+        self._orders = self._gauge("orders", "Signed orders taken.")
+        self._leases = self._gauge("leases", "Live leases by state.", "state")
+        self._providers = self._gauge("providers_online", "Providers heard of lately.")
+        self._block = self._gauge("index_block", "Last block indexed.")
+        self._head = self._gauge("chain_head", "Newest block the node told of.")
+        self._lag = self._gauge("index_lag_blocks", "Blocks the index is behind the node.")
+        self._up = self._gauge("part_up", "1 while a supervised part runs.", "part")
+        self._restarts = Counter(
+            "tallystick_part_restarts",
+            "How often a supervised part had to be started again.",
+            ("part",),
+            registry=self.registry,
+        )
+
+    def request_served(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def part_restarted(self, part: str) -> None:
+        self._restarts.labels(part).inc()
+
+    def show(self, figures: Figures, parts: Mapping[str, str], streams_open: int) -> bytes:
+        """The page, with the gauges as of now."""
+        self._streams.set(streams_open)
+        self._orders.set(figures.orders)
+        self._providers.set(figures.providers_online)
+        for gauge in (self._tasks, self._leases, self._up):
+            gauge.clear()
+        for source, counts in (("chain", figures.tasks_on_chain), ("work", figures.tasks_by_work)):
+            for state, count in counts.items():
+                self._tasks.labels(source, state).set(count)
+        for state, count in figures.leases.items():
+            self._leases.labels(state).set(count)
+        for part, condition in parts.items():
+            self._up.labels(part).set(condition == "ok")
+        if figures.block_number is not None and figures.head_number is not None:
+            self._block.set(figures.block_number)
+            self._head.set(figures.head_number)
+            self._lag.set(max(0, figures.head_number - figures.block_number))
+        return generate_latest(self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"tallystick_{name}", text, labels, registry=self.registry)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tallystick_backend.clock import ManualClock
+from tallystick_backend.store.session import Database
+from tests.backend.api.world import Consumer, World, make_world
+
+
+@pytest.fixture
+async def world(database: Database, clock: ManualClock, tmp_path: Path) -> AsyncIterator[World]:
+    world = await make_world(database, clock, tmp_path)
+    yield world
+    await world.http.aclose()
+
+
+@pytest.fixture
+async def consumer(world: World) -> Consumer:
+    return await world.consumer()
+
+
+@pytest.fixture
+async def stranger(world: World) -> Consumer:
+    return await world.stranger()
