@@ -1,0 +1,249 @@
+"""The real contracts on a real chain that reorganises: rows equal a fresh index, and what the
+contracts themselves answer (cases 72, 83)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from tallystick.protocol import merkle, messages
+from tallystick.protocol.contract_errors import ContractError
+from tallystick.protocol.contracts import Call, Escrow, Market, Staking, TaskStatus
+from tallystick.protocol.deployments import Deployment
+from tallystick.protocol.messages import TaskTerms
+from tallystick.protocol.types import TaskId
+from tallystick_backend.chain import Chain, HttpRpc
+from tallystick_backend.clock import ManualClock
+from tallystick_backend.index.errors import ReorgTooDeep
+from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.store.repositories import chain as rows
+from tallystick_backend.store.session import Database
+from tests.backend.index.test_follow import contents
+from tests.protocol.examples import accepted, leased, receipt_of, terms_of
+from tests.support.anvil import (
+    APP_OWNER,
+    CONSUMER,
+    DISPATCHER,
+    OPERATOR,
+    PROVIDER,
+    STAKE_UNIT,
+    STRANGER,
+    TOKEN,
+    LocalChain,
+    Person,
+    bind_key,
+    deposit,
+    fund,
+    send,
+    stake,
+)
+
+
+class Story:
+    """People who do something on chain, drawn by a seed; what the contracts refuse is no event."""
+
+    def __init__(self, chain: LocalChain, deployment: Deployment, seed: int) -> None:
+        self.chain = chain
+        self.deployment = deployment
+        self.random = random.Random(seed)
+        self.terms: list[TaskTerms] = []
+        self.escrow = Escrow(_NO_WEB3, deployment.escrow)
+        self.market = Market(_NO_WEB3, deployment.market)
+        self.staking = Staking(_NO_WEB3, deployment.staking)
+        fund(chain, deployment, CONSUMER, 200 * TOKEN)
+        deposit(chain, deployment, CONSUMER, 100 * TOKEN)
+        stake(chain, deployment, PROVIDER, gpu_ids=("GPU-1", "GPU-2"), units=4)
+        bind_key(chain, deployment, PROVIDER, OPERATOR)
+
+    def go_on(self, acts: int) -> None:
+        possible = (
+            self._create,
+            self._create,
+            self._settle,
+            self._settle,
+            self._prove_alone,
+            self._cancel,
+            self._withdraw,
+            self._withdraw_credit,
+            self._unbond,
+            self._register,
+            self._quiet,
+        )
+        for _ in range(acts):
+            with suppress(ContractError):
+                self.random.choice(possible)()
+
+    def _new_terms(self) -> TaskTerms:
+        royalty = self.random.choice([{}, {"royalty_to": APP_OWNER.address, "royalty_bps": 250}])
+        terms = terms_of(
+            self.chain,
+            nonce=self.random.getrandbits(64),
+            max_charge=self.random.choice([TOKEN // 100, TOKEN]),
+            **royalty,
+        )
+        self.terms.append(terms)
+        return terms
+
+    def _create(self) -> None:
+        self._send(CONSUMER, self.market.create_task(self._new_terms()))
+
+    def _settle(self) -> None:
+        """Created before, or straight from a signed order."""
+        terms = self.random.choice([self._new_terms(), *self.terms[:-1]])
+        self.chain.wait(30)
+        receipt = receipt_of(self.deployment, terms, started_s=self.chain.now_s() - 20, seconds=15)
+        self._send(STRANGER, self.market.prove(accepted(self.deployment, terms, receipt)))
+
+    def _prove_alone(self) -> None:
+        terms = self._new_terms()
+        self._send(CONSUMER, self.market.create_task(terms))
+        lease_from = self.chain.now_s()
+        self.chain.wait(30)
+        receipt = receipt_of(self.deployment, terms, started_s=lease_from, seconds=20)
+        proof = leased(
+            self.deployment, terms, receipt, lease_from=lease_from, lease_until=lease_from + 60
+        )
+        self._send(PROVIDER, self.market.prove_alone(proof))
+
+    def _cancel(self) -> None:
+        if self.terms:
+            self._send(CONSUMER, self.market.cancel(self.random.choice(self.terms)))
+
+    def _withdraw(self) -> None:
+        amount = self.random.randint(1, TOKEN)
+        self._send(CONSUMER, self.escrow.withdraw(amount, CONSUMER.address))
+
+    def _withdraw_credit(self) -> None:
+        payee = self.random.choice([PROVIDER, DISPATCHER, APP_OWNER])
+        self._send(STRANGER, self.escrow.withdraw_credit(payee.address))
+
+    def _unbond(self) -> None:
+        self._send(PROVIDER, self.staking.request_unbond(self.random.randint(1, STAKE_UNIT // 4)))
+
+    def _register(self) -> None:
+        ids = [f"GPU-{n}" for n in range(self.random.randint(1, 2))]
+        self._send(PROVIDER, self.staking.register_gpus(merkle.gpu_set_root(ids), len(ids)))
+
+    def _quiet(self) -> None:
+        self.chain.mine(self.random.randint(1, 2))
+
+    def _send(self, sender: Person, call: Call) -> None:
+        send(self.chain, sender, call)
+
+
+_NO_WEB3: Any = None
+
+
+@pytest.fixture
+async def rpc(chain: LocalChain) -> AsyncIterator[HttpRpc]:
+    rpc = HttpRpc(chain.url)
+    yield rpc
+    await rpc.close()
+
+
+@pytest.fixture
+def index_into(
+    rpc: HttpRpc, deployment: Deployment, clock: ManualClock
+) -> Callable[[Database], Index]:
+    def make(database: Database, **settings: int) -> Index:
+        contracts = (deployment.escrow, deployment.market, deployment.staking)
+        return Index(database, Chain(rpc, contracts), deployment, clock, IndexSettings(**settings))
+
+    return make
+
+
+async def check_against_the_contracts(database: Database, rpc: HttpRpc, story: Story) -> None:
+    escrow = Escrow(rpc.web3, story.deployment.escrow)
+    staking = Staking(rpc.web3, story.deployment.staking)
+    market = Market(rpc.web3, story.deployment.market)
+    async with database.read() as session:
+        for person in (CONSUMER, PROVIDER, DISPATCHER, APP_OWNER, STRANGER):
+            row = await rows.account(session, person.address)
+            account = await escrow.account(person.address)
+            payee = await escrow.payee(person.address)
+            assert (row.available, row.locked) == (account.available, account.locked)
+            assert row.credit == payee.credit
+        provider = await rows.provider(session, PROVIDER.address)
+        assert provider is not None
+        on_chain = await staking.stake_of(PROVIDER.address)
+        assert (provider.stake, provider.unbonding) == (on_chain.bonded, on_chain.unbonding)
+        assert provider.gpus_registered == await staking.gpus_of(PROVIDER.address)
+        assert await rows.key_signs_for(session, OPERATOR.address, PROVIDER.address)
+        for terms in story.terms:
+            task_id = TaskId(messages.task_id(story.deployment.domain, terms))
+            state = await market.task(task_id)
+            used = await market.nonce_used(CONSUMER.address, terms.nonce)
+            task = await rows.task(session, task_id)
+            said = None if task is None or task.state == "orphaned" else task.state
+            match state.status:
+                case TaskStatus.OPEN:
+                    assert said == "open"
+                    assert task is not None
+                    assert (task.cancelled_at_s or 0) == state.time_s
+                case TaskStatus.PROVEN:
+                    assert said == "proven"
+                    assert task is not None
+                    assert task.unlock_s == state.time_s
+                case TaskStatus.NONE:
+                    assert said in (("settled", "refunded") if used else (None,))
+
+
+@pytest.mark.parametrize("depth", range(1, 9))
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_after_a_reorganisation_the_rows_equal_a_fresh_index_and_the_contracts(
+    depth: int,
+    seed: int,
+    chain: LocalChain,
+    deployment: Deployment,
+    rpc: HttpRpc,
+    database: Database,
+    index_into: Callable[[Database], Index],
+    sqlite_url_of_a_new_database: Callable[[], Iterator[str]],
+) -> None:
+    story = Story(chain, deployment, 10 * depth + seed)
+    story.go_on(8)
+    index = index_into(database)
+    await index.catch_up()
+    await check_against_the_contracts(database, rpc, story)
+
+    if seed % 2:
+        # As many blocks, empty ones, on another branch.
+        chain.reorg(depth)
+    else:
+        # Blocks are gone; the chain grows past them by other acts.
+        head = chain.head()
+        chain.rpc("anvil_rollback", depth)
+        await index.catch_up()
+        while chain.head() <= head:
+            story.go_on(1)
+            chain.mine()
+    await index.catch_up()
+    story.go_on(4)
+    await index.catch_up()
+    await check_against_the_contracts(database, rpc, story)
+
+    fresh = Database(next(sqlite_url_of_a_new_database()))
+    await index_into(fresh).catch_up()
+    assert await contents(database) == await contents(fresh)
+    await fresh.close()
+
+
+async def test_deeper_than_finality_it_stops(
+    chain: LocalChain,
+    deployment: Deployment,
+    database: Database,
+    index_into: Callable[..., Index],
+) -> None:
+    story = Story(chain, deployment, 7)
+    story.go_on(3)
+    chain.mine(80)
+    await index_into(database).catch_up()
+    before = await contents(database)
+    chain.reorg(70)
+    with pytest.raises(ReorgTooDeep):
+        await index_into(database).step()
+    assert await contents(database) == before
