@@ -1,4 +1,4 @@
-"""A chain of one's own: anvil on a free port, the contracts from their exported bytecode, and people
+"""A chain of one's own: anvil on a free port, the contracts from their exported bytecode, people
 with keys.
 
     with start_anvil() as chain:
