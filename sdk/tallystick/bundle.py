@@ -112,6 +112,8 @@ def _extract(bundle: bytes, root: Path, max_bytes: int) -> tuple[str, ...]:
                 with target.open("xb") as file:
                     shutil.copyfileobj(source or io.BytesIO(), file, MIB)
                 names.append(PurePosixPath(member.name).as_posix())
+        while plain.read(MIB):
+            pass  # to the end, where the checksum is
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as problem:
         raise _unsafe(f"it is no readable tar.gz: {problem}") from problem
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as problem:

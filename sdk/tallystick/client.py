@@ -179,7 +179,7 @@ class AsyncGPUClient:
     async def list_jobs(
         self, *, state: str | None = None, name: str | None = None, limit: int = 100
     ) -> tuple[JobStatus, ...]:
-        """Your tasks, newest first."""
+        """Your tasks, newest first; `name` is how the name begins."""
         return await watching.list_tasks(self._session, state=state, name=name, limit=limit)
 
     async def wait(
@@ -332,10 +332,12 @@ class AsyncGPUClient:
         return await self._session.connection.post("/v1/keys", body, ApiKeyBody)
 
     async def list_api_keys(self) -> tuple[ApiKeyBody, ...]:
+        """Your API keys, without their secrets."""
         page = await self._session.connection.get("/v1/keys", ApiKeyList)
         return page.root
 
     async def revoke_api_key(self, key_id: str) -> None:
+        """Makes a key useless, at once."""
         await self._session.connection.delete(f"/v1/keys/{_safe_segment(key_id)}")
 
 

@@ -17,13 +17,16 @@ from tallystick.protocol import money, pricing
 
 Price = str | int | Decimal
 Duration = str | int | datetime.timedelta
-MAX_TASK_SECONDS = 366 * 24 * 3600
+LONGEST_TASK_SECONDS = 30 * 24 * 3600
+LONGEST_ESTIMATE_SECONDS = 100 * 366 * 24 * 3600
 
 
 def estimate(gpus: int, price_per_gpu_hour: Price, time: Duration) -> Decimal:
     """C = n x p x t, exact: `estimate(8, "0.5", "4h") == Decimal(16)`. In tokens."""
     price = checked_price(price_per_gpu_hour, "price_per_gpu_hour")
-    return pricing.estimate(checked_count(gpus), price, duration_seconds(time))
+    return pricing.estimate(
+        checked_count(gpus), price, duration_seconds(time, LONGEST_ESTIMATE_SECONDS)
+    )
 
 
 def checked_price(price: Price, name: str) -> Decimal:
@@ -62,7 +65,7 @@ def is_whole_number(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def duration_seconds(time: object) -> int:
+def duration_seconds(time: object, longest_s: int = LONGEST_TASK_SECONDS) -> int:
     """Whole seconds from '8h', '90m', '1d12h', a timedelta, or a number of seconds."""
     try:
         if isinstance(time, bool):
@@ -82,10 +85,10 @@ def duration_seconds(time: object) -> int:
             f"The time is {time!r}, which is no duration.",
             next_step="Write it as '8h', '90m', '30s', '1d12h' or a whole number of seconds.",
         ) from None
-    if not 1 <= seconds <= MAX_TASK_SECONDS:
+    if not 1 <= seconds <= longest_s:
         raise InvalidRequest(
-            f"The time is {time!r}; a task runs from 1 second to 366 days.",
-            next_step="Choose a time in between.",
+            f"The time is {time!r}; it can be from 1 second to {longest_s // 86_400} days.",
+            next_step="Choose a time in between; a longer run saves its state and is continued.",
         )
     return seconds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -44,11 +45,8 @@ async def result(
     sealed = await session.connection.get_bytes(
         f"/v1/tasks/{task_id}/result", max_bytes=checked.view.result_bytes
     )
-    check_sealed_result(checked, sealed)
-    bundle = _open(session, checked, sealed)
     limit_mib = task.manifest.max_output_mib * UNPACKED_TIMES_MAX
-    files = unpack(bundle, directory, max_mib=limit_mib)
-    (directory / "receipt.json").write_text(json.dumps(checked.to_json(), indent=2) + "\n")
+    files = await asyncio.to_thread(_bring, session, checked, sealed, directory, limit_mib)
     accepted = checked.view.accepted
     if accept and not accepted and seen.state is not JobState.SETTLED:
         accepted = await _accept(session, checked)
@@ -132,6 +130,17 @@ async def _accept(session: Session, checked: CheckedReceipt) -> bool:
             raise
         return seen.state is not JobState.PROVEN
     return True
+
+
+def _bring(
+    session: Session, checked: CheckedReceipt, sealed: bytes, directory: Path, limit_mib: int
+) -> tuple[str, ...]:
+    """Digest, opening, unpacking: in this order, and nothing is written before the first two
+    hold."""
+    check_sealed_result(checked, sealed)
+    files = unpack(_open(session, checked, sealed), directory, max_mib=limit_mib)
+    (directory / "receipt.json").write_text(json.dumps(checked.to_json(), indent=2) + "\n")
+    return files
 
 
 def _open(session: Session, checked: CheckedReceipt, sealed: bytes) -> bytes:

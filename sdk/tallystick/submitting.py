@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 
@@ -39,8 +40,19 @@ async def submit(
     wallet = session.wallet
     deployment = await session.deployment()
     ceiling = _ceiling(max_price, deployment.token_decimals)
-    offers = await list_offers(session, wish.gpu_class, wish.gpus, wish.max_seconds)
-    order = make_order(
+    offers = await list_offers(
+        session,
+        wish.gpu_class,
+        wish.gpus,
+        wish.max_seconds,
+        image=wish.image or session.config.image or "",
+        gpu_memory_mib=wish.gpu_memory_mib,
+        cpu_milli=wish.cpu_milli,
+        memory_mib=wish.memory_mib,
+        disk_mib=wish.disk_mib,
+    )
+    order = await asyncio.to_thread(  # reads, packs and encrypts what may be gigabytes
+        make_order,
         wish,
         rate_per_gpu_second=choose_rate(offers, ceiling, str(max_price)),
         offers=offers,
@@ -77,6 +89,7 @@ async def list_offers(
     gpus: int,
     seconds: int,
     rate_ceiling: int | None = None,
+    **more: str | int,
 ) -> tuple[MarketOffer, ...]:
     """Every provider of the class as the matcher sees it, best first."""
     deployment = await session.deployment()
@@ -85,6 +98,7 @@ async def list_offers(
         "gpus": gpus,
         "seconds": seconds,
         "rate_per_gpu_second": None if rate_ceiling is None else str(rate_ceiling),
+        **{key: value for key, value in more.items() if value},
     }
     page = await session.connection.get("/v1/offers", OfferList, public=True, params=params)
     return tuple(MarketOffer.from_body(body, deployment.token_decimals) for body in page.root)

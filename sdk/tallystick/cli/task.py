@@ -30,11 +30,11 @@ Timeout = Annotated[
 def submit(
     act: Act,
     file: Annotated[
-        str | None, typer.Argument(metavar="[FILE]", help="Script to run (.py or .sh).")
+        str | None, typer.Argument(metavar="FILE", help="Script to run (.py or .sh).")
     ] = None,
     args: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARGS]...", help="Arguments of the script, after --."),
+        typer.Argument(metavar="ARGS", help="Arguments of the script, after --."),
     ] = None,
     gpu: Annotated[str, typer.Option(help="GPU class, such as gpu1; none: CPU only.")] = "",
     count: Annotated[int | None, typer.Option(help="GPUs at once. [default: 1]")] = None,
@@ -117,7 +117,7 @@ def submit(
 def list_tasks(
     act: Act,
     state: Annotated[str | None, typer.Option(help="Only this state, such as running.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only this name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only names that begin so.")] = None,
     limit: Annotated[int, typer.Option(help="Most to show.")] = 20,
 ) -> None:
     """Your tasks, newest first."""

@@ -23,7 +23,7 @@ Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="In tokens, such a
 def balance(
     act: Act,
     address: Annotated[
-        str | None, typer.Argument(metavar="[ADDRESS]", help="Another account than yours.")
+        str | None, typer.Argument(metavar="ADDRESS", help="Another account than yours.")
     ] = None,
 ) -> None:
     """What is in the wallet, available in the escrow, and reserved for open tasks."""
@@ -73,7 +73,7 @@ def address(act: Act) -> None:
 def create(
     act: Act,
     path: Annotated[
-        Path | None, typer.Argument(metavar="[PATH]", help="Where to write the key.")
+        Path | None, typer.Argument(metavar="PATH", help="Where to write the key.")
     ] = None,
 ) -> None:
     """Make a new key in a file that only you can read, and use it in the current context."""

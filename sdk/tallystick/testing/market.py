@@ -558,7 +558,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
             self._task_body(task)
             for task in reversed(self._tasks.values())
             if task.terms.consumer.lower() == caller
-            and query.get("name") in (None, task.order.manifest.name)
+            and task.order.manifest.name.startswith(query.get("name", ""))
             and query.get("state") in (None, task.state)
         ]
         start, limit = int(query.get("cursor", "0")), int(query.get("limit", "50"))
@@ -570,8 +570,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
 
     async def _show_task(self, call: _Call, match: re.Match[str]) -> wire.TaskBody:
         task = self._mine(call, match)
-        if self.hold is None:
-            await self._go_on(task)
+        await self._go_on(task)
         return self._task_body(task)
 
     def _cancel(self, call: _Call, match: re.Match[str]) -> wire.TaskBody:
@@ -772,6 +771,10 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
             accepted=False,
         )
         task.state = "finished"
+
+    def put_result(self, task_id: str, sealed: bytes) -> None:
+        """Replaces the stored result, whatever it is."""
+        self._tasks[task_id].result = sealed
 
     def receipt_of(self, task_id: str) -> Receipt:
         view = self._tasks[task_id].receipt

@@ -1,0 +1,98 @@
+"""`tallystick dev`: the whole market on this machine, from a checkout of the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tallystick.cli.command import Act, command
+from tallystick.config import read_config_file, with_context, write_config_file
+from tallystick.devnet.market import LocalMarket, MarketPlan, ProviderPlan, checkout, end, state_of
+from tallystick.devnet.processes import DevnetError
+
+app = typer.Typer(help="A local market to try things on.", no_args_is_help=True)
+
+CONTEXT = "local"
+
+Directory = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="PATH", help="Keys, logs and databases; default build/market."),
+]
+
+
+@command(app, "up")
+def up(
+    act: Act,
+    directory: Directory = None,
+    providers: Annotated[int, typer.Option(min=1, max=10, help="How many providers.")] = 2,
+    gpus: Annotated[int, typer.Option(min=1, max=64, help="Simulated GPUs of each.")] = 4,
+    runtime: Annotated[
+        str | None,
+        typer.Option(metavar="docker|process", help="Default: docker where an engine answers."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Backend; 0 takes a free one.")] = 0,
+    rpc_port: Annotated[int, typer.Option(min=0, max=65_535, help="Chain; 0 takes one.")] = 0,
+) -> None:
+    """Start chain, contracts, bus, backend and providers, and leave them running."""
+    plan = MarketPlan(
+        _directory(directory),
+        providers=(ProviderPlan(gpus=gpus),) * providers,
+        runtime=_runtime(runtime),
+        backend_port=port,
+        rpc_port=rpc_port,
+    )
+    market = LocalMarket(plan, report=lambda step, detail: act.out.say(f"{step:<14} {detail}"))
+    market.up()
+    settings = {
+        "url": market.url,
+        "rpc_url": market.rpc_url,
+        "key_file": market.consumer_environment()["TALLYSTICK_KEY_FILE"],
+        "image": market.image,
+    }
+    write_config_file(with_context(read_config_file(), CONTEXT, settings))
+    act.out.data({**settings, "context": CONTEXT, "directory": str(plan.directory)})
+    act.out.say(f"\nThe market is up: {market.url}/docs")
+    act.out.say(f"The context {CONTEXT!r} is current; try: tallystick wallet deposit 100")
+    act.out.say("End it with `make down`.")
+
+
+@command(app, "down")
+def down(act: Act, directory: Directory = None) -> None:
+    """End what `up` started. Logs and databases stay until the next `up`."""
+    ended = end(_directory(directory))
+    act.out.data({"ended": ended})
+    act.out.say(f"Ended: {', '.join(ended) or 'nothing was running any more'}.")
+
+
+@command(app, "status")
+def status(act: Act, directory: Directory = None) -> None:
+    """What runs, where it listens, and where its log is."""
+    place = _directory(directory)
+    state = state_of(place)
+    if state is None:
+        raise DevnetError(f"No market is up in {place}.", next_step="Start one with `make up`.")
+    act.out.data(state)
+    act.out.facts({key: state[key] for key in ("url", "rpc_url", "nats_url", "runtime")})
+    act.out.table(
+        ("service", "pid", "running", "log"),
+        [
+            (name, service["pid"], "yes" if service["alive"] else "no", f"{place}/logs/{name}.log")
+            for name, service in state["services"].items()
+        ],
+        empty="Nothing was started.",
+    )
+
+
+def _directory(given: Path | None) -> Path:
+    return (given or checkout() / "build" / "market").resolve()
+
+
+def _runtime(given: str | None) -> Literal["docker", "process"] | None:
+    if given in ("docker", "process", None):
+        return given  # type: ignore[return-value]  # mypy does not narrow through `in`
+    raise DevnetError(
+        f"There is no runtime called {given!r}.",
+        next_step="Use docker or process, or leave it out.",
+    )
