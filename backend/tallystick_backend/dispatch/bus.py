@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
@@ -24,7 +23,7 @@ T = TypeVar("T")
 Handler: TypeAlias = Callable[[str, bytes], Awaitable[bytes | None]]
 """Subject and payload to the reply; None answers nothing."""
 
-RECONNECT_SECONDS = 1
+RECONNECT_SECONDS = 1.0
 AT_ONCE_PER_SPEAKER = 4
 WAITING_PER_SPEAKER = 256
 
@@ -63,10 +62,13 @@ class Bus(Protocol):
 class NatsBus:
     """A connection that logs in with an nkey named in the server's configuration."""
 
-    def __init__(self, url: str, seed: str, name: str) -> None:
+    def __init__(
+        self, url: str, seed: str, name: str, *, reconnect_seconds: float = RECONNECT_SECONDS
+    ) -> None:
         self._url = url
         self._seed = seed
         self._name = name
+        self._reconnect_seconds = reconnect_seconds
         self._client: Client | None = None
         self._busy: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
@@ -88,7 +90,7 @@ class NatsBus:
                 if not told:
                     log.warning("bus_unreachable", bus=self._name, url=self._url, why=repr(failure))
                     told = True
-                await _wait(stop, RECONNECT_SECONDS)
+                await _wait(stop, self._reconnect_seconds)
         if self._client is not None:
             log.info("bus_connected", bus=self._name, url=self._url)
 
@@ -151,18 +153,26 @@ class NatsBus:
                 self._turns.pop(speaker, None)
 
     async def _connect(self) -> Client:
-        return await nats.connect(
-            self._url,
-            name=self._name,
-            nkeys_seed_str=self._seed,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_SECONDS,
-            connect_timeout=5,
-            ping_interval=20,
-            error_cb=self._tell_error,
-            disconnected_cb=self._tell_disconnected,
-            reconnected_cb=self._tell_reconnected,
-        )
+        client = Client()
+        try:
+            await client.connect(
+                self._url,
+                name=self._name,
+                nkeys_seed_str=self._seed,
+                max_reconnect_attempts=-1,
+                # Typed as whole seconds; it only ever sleeps them.
+                reconnect_time_wait=self._reconnect_seconds,  # type: ignore[arg-type]
+                connect_timeout=5,
+                ping_interval=20,
+                error_cb=self._tell_error,
+                disconnected_cb=self._tell_disconnected,
+                reconnected_cb=self._tell_reconnected,
+            )
+        except BaseException:
+            # A connection that was refused, or given up for `stop`, keeps its socket otherwise.
+            await client.close()
+            raise
+        return client
 
     async def _tell_error(self, failure: Exception) -> None:
         log.warning("bus_error", bus=self._name, why=repr(failure))

@@ -10,8 +10,8 @@ import hashlib
 import json
 from typing import Any
 
-import nacl.exceptions
-import nacl.signing
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tallystick_backend.dispatch.errors import LoginRefused
 from tallystick_backend.dispatch.nats_config import signing_key
@@ -41,9 +41,9 @@ def decode(token: bytes) -> dict[str, Any]:
         claims = json.loads(_decode(content))
         if json.loads(_decode(header)).get("alg") != _HEADER["alg"]:
             raise LoginRefused("the token is not signed with ed25519-nkey")
-        verifier = nacl.signing.VerifyKey(_public_bytes(claims["iss"]))
-        verifier.verify(f"{header}.{content}".encode(), _decode(signature))
-    except nacl.exceptions.BadSignatureError:
+        verifier = Ed25519PublicKey.from_public_bytes(_public_bytes(claims["iss"]))
+        verifier.verify(_decode(signature), f"{header}.{content}".encode())
+    except InvalidSignature:
         raise LoginRefused("the token's signature is wrong") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise LoginRefused(f"the token is malformed: {type(failure).__name__}") from failure

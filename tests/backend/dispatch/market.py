@@ -381,9 +381,7 @@ class Market:
     async def beat(
         self, who: TestProvider, task_id: str, fence: int = 1, stage: str = "running", **said: Any
     ) -> LeaseAnswer:
-        body = Heartbeat(
-            leases=(LeaseBeat(task_id=task_id, fence=fence, stage=stage, **said),)  # type: ignore[arg-type]
-        )
+        body = Heartbeat(leases=(LeaseBeat(task_id=task_id, fence=fence, stage=stage, **said),))
         reply = await self.say(who, "heartbeat", body, HeartbeatReply)
         return reply.leases[0]
 
@@ -392,7 +390,7 @@ class Market:
         return await self.say(who, "finished", said, Ack)
 
     async def fail(self, who: TestProvider, task_id: str, blame: str, fence: int = 1) -> Ack:
-        said = Failed(task_id=task_id, fence=fence, reason="it broke", blame=blame)  # type: ignore[arg-type]
+        said = Failed(task_id=task_id, fence=fence, reason="it broke", blame=blame)
         return await self.say(who, "failed", said, Ack)
 
     async def log(

@@ -454,8 +454,8 @@ class _Kill:
             return reply
 
         database.transaction = transaction  # type: ignore[method-assign,assignment]
-        bus.request = send  # type: ignore[method-assign]
+        bus.request = send
 
     def __exit__(self, *_: object) -> None:
-        del self._market.database.transaction  # type: ignore[method-assign]
-        del self._market.bus.request  # type: ignore[method-assign]
+        del self._market.database.transaction
+        del self._market.bus.request
