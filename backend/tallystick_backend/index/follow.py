@@ -54,13 +54,17 @@ class Index:
         clock: Clock,
         settings: IndexSettings | None = None,
         nudge: asyncio.Event | None = None,
+        moved: asyncio.Event | None = None,
     ) -> None:
+        """`nudge` is set by whoever expects a new block and ends the pause between two looks;
+        `moved` is set here whenever rows changed."""
         self._database = database
         self._chain = chain
         self._deployment = deployment
         self._clock = clock
         self._settings = settings or IndexSettings()
         self._nudge = nudge or asyncio.Event()
+        self._moved = moved or asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`. Raises `WrongChain` at once; later troubles are waited out, or written into
@@ -210,6 +214,7 @@ class Index:
             if cursor is None or cursor.block_hash != expected.hash:
                 raise _CursorMovedError
             yield session
+        self._moved.set()
 
     async def _cursor(self) -> CursorRow:
         async with self._database.read() as session:

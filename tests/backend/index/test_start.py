@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from tallystick_backend.chain import RpcUnavailable
+from tallystick_backend.chain import Chain, RpcUnavailable
+from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.errors import WrongChain
-from tallystick_backend.index.follow import Index
+from tallystick_backend.index.follow import Index, IndexSettings
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database
 from tests.backend.index.conftest import IndexOf
-from tests.backend.index.node import CONSUMERS, DEPLOYMENT, Market, Node, created
+from tests.backend.index.node import CONSUMERS, DEPLOYMENT, Market, Node, created, digest
 
 Fault = Callable[[Any, Any], Any]
 
@@ -146,3 +147,24 @@ async def test_stopped_by_a_deep_reorganisation_it_says_so_and_a_restart_looks_a
     node.mine()
     await index_of(node, database, finality_blocks=4).catch_up()
     assert not await degraded()
+
+
+async def test_a_nudge_ends_the_pause_and_whoever_waits_for_rows_is_told(
+    node: Node, database: Database, clock: ManualClock
+) -> None:
+    nudge, moved, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    chain = Chain(node, (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking))
+    an_hour = IndexSettings(poll_ms=3_600_000)
+    index = Index(database, chain, DEPLOYMENT, clock, an_hour, nudge, moved)
+    node.mine()
+    running = asyncio.create_task(index.run(stop))
+    async with asyncio.timeout(20):
+        await moved.wait()
+        moved.clear()
+        node.mine(*created("a task", CONSUMERS[0], 1))
+        nudge.set()
+        await moved.wait()
+        stop.set()
+        await running
+    async with database.read() as session:
+        assert await rows.task(session, digest("a task")) is not None

@@ -1,0 +1,181 @@
+"""What an event changes: pure, and only what it says it touches."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from tallystick.protocol import events
+from tallystick.protocol.events import EventAt
+from tallystick.protocol.messages import TaskTerms
+from tallystick.protocol.types import ZERO_ADDRESS, ZERO_DIGEST, BlockNumber
+from tallystick_backend.index import project
+from tallystick_backend.index.errors import BooksDoNotBalance
+from tallystick_backend.index.project import Account, EntityKey, OperatorKey, Provider, Task
+from tests.backend.index.node import CONSUMERS, DISPATCHER, PROVIDERS, digest, terms
+
+AT = EventAt(BlockNumber(7), digest("block"), digest("transaction"), 0, timestamp_s=1234)
+CONSUMER, PROVIDER = CONSUMERS[0], PROVIDERS[0]
+TASK = digest("a task")
+TASK_KEY = EntityKey(f"task:{TASK}")
+CONSUMER_KEY = EntityKey(f"account:{CONSUMER.lower()}")
+PROVIDER_KEY = EntityKey(f"provider:{PROVIDER.lower()}")
+
+OPEN = Task(TASK, "open", CONSUMER.lower(), max_charge=100, end_s=2000)
+LOCKED = Account(CONSUMER.lower(), available=50, locked=100)
+
+
+def settled(**changes: Any) -> events.TaskSettled:
+    values: dict[str, Any] = {
+        "task_id": TASK,
+        "consumer": CONSUMER,
+        "provider": PROVIDER,
+        "charge": 80,
+        "receipt": digest("receipt"),
+        "dispatcher": DISPATCHER,
+        "dispatcher_share": 4,
+        "royalty_to": ZERO_ADDRESS,
+        "royalty_share": 0,
+        "at": AT,
+    }
+    return events.TaskSettled(**(values | changes))
+
+
+def test_creating_locks_the_ceiling() -> None:
+    event = events.TaskCreated(TASK, CONSUMER, DISPATCHER, terms(CONSUMER, 100, 2000), AT)
+    after = project.apply(event, {CONSUMER_KEY: Account(CONSUMER.lower(), available=150)})
+    assert after[CONSUMER_KEY] == LOCKED
+    task = after[TASK_KEY]
+    assert isinstance(task, Task)
+    assert (task.state, task.max_charge, task.end_s) == ("open", 100, 2000)
+    assert (task.created_tx, task.created_block) == (AT.tx_hash, 7)
+
+
+def test_proving_gives_back_what_is_not_charged() -> None:
+    event = events.TaskProven(TASK, CONSUMER, PROVIDER, 3, 80, digest("receipt"), 9999, AT)  # type: ignore[arg-type]
+    after = project.apply(event, {TASK_KEY: OPEN, CONSUMER_KEY: LOCKED})
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=70, locked=80)
+    task = after[TASK_KEY]
+    assert isinstance(task, Task)
+    assert (task.state, task.charge, task.fence, task.unlock_s) == ("proven", 80, 3, 9999)
+
+
+def test_settling_an_open_task_pays_the_shares_and_frees_the_rest() -> None:
+    after = project.apply(settled(), {TASK_KEY: OPEN, CONSUMER_KEY: LOCKED})
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=70)
+    assert after[EntityKey(f"account:{PROVIDER.lower()}")] == Account(PROVIDER.lower(), credit=76)
+    assert after[EntityKey(f"account:{DISPATCHER.lower()}")] == Account(
+        DISPATCHER.lower(), credit=4
+    )
+    assert after[PROVIDER_KEY] == Provider(PROVIDER.lower(), tasks_settled=1)
+
+
+def test_settling_a_signed_order_takes_the_charge_out_of_available() -> None:
+    before = {CONSUMER_KEY: Account(CONSUMER.lower(), available=100)}
+    after = project.apply(settled(), before)
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=20)
+    task = after[TASK_KEY]
+    assert isinstance(task, Task)
+    assert (task.state, task.created_tx, task.created_block) == ("settled", None, 7)
+
+
+def test_a_share_of_nothing_makes_no_account() -> None:
+    event = settled(dispatcher=ZERO_ADDRESS, dispatcher_share=0)
+    after = project.apply(event, {TASK_KEY: OPEN, CONSUMER_KEY: LOCKED})
+    assert EntityKey(f"account:{ZERO_ADDRESS}") not in after
+    assert EntityKey(f"account:{ZERO_ADDRESS}") not in project.touched(event)
+
+
+def test_one_person_in_every_role_keeps_its_money() -> None:
+    event = settled(provider=CONSUMER, dispatcher=CONSUMER, royalty_to=CONSUMER, royalty_share=8)
+    after = project.apply(event, {TASK_KEY: OPEN, CONSUMER_KEY: LOCKED})
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=70, credit=80)
+
+
+def test_a_retired_key_is_retired_from_its_block_on() -> None:
+    event = events.OperatorKeyRetired(PROVIDER, CONSUMER, 9999, AT)
+    after = project.apply(event, {})
+    key = OperatorKey(CONSUMER.lower(), PROVIDER.lower(), retired_at_s=1234)
+    assert after == {EntityKey(f"key:{CONSUMER.lower()}"): key}
+
+
+def test_withdrawing_every_gpu_leaves_no_set() -> None:
+    before = {PROVIDER_KEY: Provider(PROVIDER.lower(), gpus_registered=2, gpu_set="0xab")}
+    after = project.apply(events.GpusRegistered(PROVIDER, 0, ZERO_DIGEST, AT), before)
+    assert after[PROVIDER_KEY] == Provider(PROVIDER.lower())
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(events.Withdrawn(CONSUMER, CONSUMER, 51, AT), id="more than available"),
+        pytest.param(events.TaskRefunded(TASK, CONSUMER, 101, AT), id="more than locked"),
+        pytest.param(events.CreditWithdrawn(CONSUMER, CONSUMER, 1, 0, AT), id="no such credit"),
+        pytest.param(events.StakeWithdrawn(PROVIDER, 0, PROVIDER, 1, AT), id="more than unbonding"),
+        pytest.param(
+            events.TaskCancelled(digest("unknown"), CONSUMER, 1, 2, AT),  # type: ignore[arg-type]
+            id="a task nobody created",
+        ),
+    ],
+)
+def test_what_cannot_have_happened_is_refused(event: events.Event) -> None:
+    with pytest.raises(BooksDoNotBalance):
+        project.apply(event, {TASK_KEY: OPEN, CONSUMER_KEY: LOCKED})
+
+
+@pytest.mark.parametrize("kind", events.EVENTS, ids=lambda kind: kind.__name__)
+def test_every_event_changes_only_what_it_touches(kind: type[events.Event]) -> None:
+    event = kind(**{field.name: _sample(field.name) for field in fields(kind)})
+    rich = {
+        key: _rich(key)
+        for key in (*project.touched(event), EntityKey(f"account:{'0x' + '99' * 20}"))
+    }
+    after = project.apply(event, rich)
+    assert set(after) == set(project.touched(event))
+    assert project.apply(event, rich) == after
+
+
+@pytest.mark.parametrize("kind", events.EVENTS, ids=lambda kind: kind.__name__)
+def test_every_event_is_written_down_with_numbers_as_text(kind: type[events.Event]) -> None:
+    event = kind(**{field.name: _sample(field.name) for field in fields(kind)})
+    args = project.args_of(event)
+    assert "at" not in args
+    assert set(args) == {field.name for field in fields(kind)} - {"at"}
+    for value in (*args.values(), *args.get("terms", {}).values()):
+        assert isinstance(value, str | dict)
+
+
+def _sample(name: str) -> Any:
+    samples: dict[str, Any] = {
+        "at": AT,
+        "task_id": TASK,
+        "consumer": CONSUMER,
+        "provider": PROVIDER,
+        "dispatcher": DISPATCHER,
+        "terms": terms(CONSUMER, 5, 2000),
+        "receipt": digest("receipt"),
+        "gpu_set": digest("gpus"),
+        "reason": "0x1234",
+        "royalty_to": CONSUMERS[1],
+    }
+    addresses = {"account", "payer", "to", "payee", "payout", "key"}
+    return samples.get(name, CONSUMERS[2] if name in addresses else 5)
+
+
+def _rich(key: EntityKey) -> project.Entity:
+    entity_id = project.id_of(key)
+    match key.partition(":")[0]:
+        case "task":
+            return OPEN
+        case "account":
+            return Account(entity_id, 10**30, 10**30, 10**30)
+        case "provider":
+            return Provider(entity_id, 10**30, 10**30)
+        case _:
+            return OperatorKey(entity_id, PROVIDER.lower())
+
+
+def test_the_sample_terms_are_whole() -> None:
+    assert isinstance(_sample("terms"), TaskTerms)
