@@ -454,7 +454,7 @@ class _Kill:
             return reply
 
         database.transaction = transaction  # type: ignore[method-assign,assignment]
-        bus.request = send
+        bus.request = send  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
         del self._market.database.transaction
