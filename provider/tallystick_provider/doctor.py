@@ -281,8 +281,8 @@ async def nats_finding(
         heard.append(str(error))
 
     fix = (
-        f"check TALLYSTICK_PROVIDER_NATS_URL ({settings.nats_url}) and that outgoing connections to "
-        f"port {urlparse(settings.nats_url).port or 4222} are allowed"
+        f"check TALLYSTICK_PROVIDER_NATS_URL ({settings.nats_url}) and that outgoing connections "
+        f"to port {urlparse(settings.nats_url).port or 4222} are allowed"
     )
     try:
         line: Any = await asyncio.wait_for(

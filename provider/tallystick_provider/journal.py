@@ -134,6 +134,7 @@ class OutboxVersionRow(Base, table=True):
     outbox_id: int = Field(index=True)
     tx_hash: str
     raw: str = Field(sa_column=Column(Text, nullable=False))
+    gas: int
     max_fee_wei: str
     tip_wei: str
     at_ms: int
@@ -204,6 +205,7 @@ class Version:
 
     tx_hash: Digest
     raw: bytes
+    gas: int
     max_fee_wei: int
     tip_wei: int
     at_ms: int
@@ -524,6 +526,15 @@ class Journal:
                 row.state_key = intent.id
             session.add(row)
 
+    def holder(self, account: str, nonce: int) -> Intent | None:
+        """The intent that is bound to this nonce."""
+        with self._read() as session:
+            question = select(OutboxRow).where(
+                OutboxRow.account == account, OutboxRow.nonce == nonce, OutboxRow.state_key == 0
+            )
+            row = session.exec(question).first()
+            return None if row is None else _intent(session, row)
+
     def intents(self, task_id: TaskId) -> tuple[Intent, ...]:
         with self._read() as session:
             question = (
@@ -650,7 +661,12 @@ def _intent(session: Session, row: OutboxRow) -> Intent:
     )
     versions = tuple(
         Version(
-            Digest(v.tx_hash), bytes.fromhex(v.raw), int(v.max_fee_wei), int(v.tip_wei), v.at_ms
+            Digest(v.tx_hash),
+            bytes.fromhex(v.raw),
+            v.gas,
+            int(v.max_fee_wei),
+            int(v.tip_wei),
+            v.at_ms,
         )
         for v in session.exec(question)
     )
@@ -678,6 +694,7 @@ def _version_row(outbox_id: int, version: Version) -> OutboxVersionRow:
         outbox_id=outbox_id,
         tx_hash=version.tx_hash,
         raw=version.raw.hex(),
+        gas=version.gas,
         max_fee_wei=str(version.max_fee_wei),
         tip_wei=str(version.tip_wei),
         at_ms=version.at_ms,

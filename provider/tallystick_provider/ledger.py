@@ -132,6 +132,9 @@ class Ledger(Protocol):
     ) -> SignedTransaction:
         """Without `gas` it is simulated first, and ContractError says why it would be refused."""
 
+    async def simulate_mined(self, call: Call) -> None:
+        """Against mined blocks only: a transaction of ours that still waits does not count."""
+
     async def broadcast(self, raw: bytes) -> None:
         """Sending what the node has already is no failure."""
 
@@ -252,6 +255,10 @@ class ChainLedger:
     ) -> SignedTransaction:
         with _node():
             return await self._sender.sign(call, nonce=nonce, fees=fees, gas=gas)
+
+    async def simulate_mined(self, call: Call) -> None:
+        with _node():
+            await self._sender.simulate(call, block="latest")
 
     async def broadcast(self, raw: bytes) -> None:
         with _node():

@@ -18,11 +18,11 @@ from typing import Literal
 import structlog
 
 from tallystick.protocol.contracts import Call
-from tallystick.protocol.errors import ContractError
+from tallystick.protocol.errors import ContractError, ProtocolError
 from tallystick.protocol.transactions import Fees, SignedTransaction
 from tallystick.protocol.types import Signature
 from tallystick_provider.clock import Clock
-from tallystick_provider.errors import SettlementError
+from tallystick_provider.errors import ProviderError, SettlementError
 from tallystick_provider.journal import Intent, Journal, Lease, Outcome, Signed, Version
 from tallystick_provider.ledger import Ledger, Proof, TaskOnChain
 
@@ -156,7 +156,7 @@ class Settler:
             self._woken.clear()
             try:
                 await self.pass_once()
-            except SettlementError as error:
+            except (ProviderError, ProtocolError) as error:
                 if self.problem != str(error):
                     log.warning("settlement_waits", problem=str(error))
                 self.problem = str(error)
@@ -223,6 +223,13 @@ class Settler:
 
     async def _send(self, lease: Lease, verb: Verb, call: Call) -> None:
         nonce, fees = await self._ledger.nonce(), await self._ledger.fees()
+        held = self._journal.holder(self._ledger.account, nonce)
+        if held is not None:
+            # Mined once, and its block was reorganised away: the same bytes are good again.
+            log.warning("transaction_reorganised_away", verb=held.verb, nonce=nonce)
+            self._journal.land(held, "sent", None)
+            await self._broadcast(held)
+            return
         try:
             signed = await self._ledger.sign(call, nonce, fees)
         except ContractError as error:
@@ -240,7 +247,9 @@ class Settler:
 
     def _version(self, signed: SignedTransaction) -> Version:
         fees = signed.fees
-        return Version(signed.tx_hash, signed.raw, fees.max_fee_wei, fees.tip_wei, self._now())
+        return Version(
+            signed.tx_hash, signed.raw, signed.gas, fees.max_fee_wei, fees.tip_wei, self._now()
+        )
 
     async def _land_in_flight(self) -> bool:
         """True when no transaction of ours is on its way."""
@@ -275,13 +284,14 @@ class Settler:
         fees = Fees(
             max(now_fees.max_fee_wei, raised.max_fee_wei), max(now_fees.tip_wei, raised.tip_wei)
         )
+        call, gas = intent.call, last.gas
         try:
-            signed = await self._ledger.sign(intent.call, intent.nonce, fees)
+            await self._ledger.simulate_mined(call)
         except ContractError as error:
             # Pointless by now, but its nonce holds up all others: an empty transfer goes instead.
             self._complain(f"{intent.verb} of {intent.task_id} would now fail: {error.sentence}")
-            nothing = Call(self._ledger.account, b"")
-            signed = await self._ledger.sign(nothing, intent.nonce, fees, PLAIN_TRANSFER_GAS)
+            call, gas = Call(self._ledger.account, b""), PLAIN_TRANSFER_GAS
+        signed = await self._ledger.sign(call, intent.nonce, fees, gas)
         intent = self._journal.add_version(intent, self._version(signed))
         self._reached("raised")
         log.warning("fee_raised", verb=intent.verb, nonce=intent.nonce, tx=signed.tx_hash)

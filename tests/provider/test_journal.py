@@ -180,7 +180,7 @@ def test_samples_come_once_and_in_order(journal: Journal) -> None:
 def test_a_nonce_carries_one_intent_until_displaced(journal: Journal) -> None:
     lease = journal.accept(offer_of(), (), 1)
     call = Call(PROVIDER.address, b"\x01\x02")
-    version = Version(Digest("0x" + "44" * 32), b"raw", 2**100, 1, 0)
+    version = Version(Digest("0x" + "44" * 32), b"raw", 50_000, 2**100, 1, 0)
     intent = journal.put_out(lease, "prove", OPERATOR.address, 5, call, version)
     assert journal.in_flight() == intent
     assert intent.latest == version

@@ -17,7 +17,7 @@ from tallystick.protocol.types import ZERO_ADDRESS
 from tallystick_provider.clock import ManualClock
 from tallystick_provider.errors import OfferRefused
 from tallystick_provider.gpus import SimulatedGpus
-from tallystick_provider.journal import Journal
+from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import TaskOnChain
 from tallystick_provider.offers import check, place, require_secured
 from tests.provider.orders import (
@@ -161,7 +161,8 @@ def test_no_card_is_given_twice(tmp_path: Path) -> None:
     clock = ManualClock(NOW_S * 1000)
     gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock).read()
     journal = Journal(tmp_path / "j", clock)
-    held, given = [], []
+    held: list[Lease] = []
+    given: list[str] = []
     for _ in range(2):
         offer = offer_of()
         ids = place(check(offer, DOMAIN, settings, NOW_S), gpus, held, settings)

@@ -92,6 +92,9 @@ def request_for(
     tmp_mib = min(TMP_MIB, spec.memory_mib)
     file_bytes = max(spec.disk_mib, spec.max_output_mib) * MIB
     memory = spec.memory_mib * MIB
+    uid, _, gid = user.partition(":")
+    # An engine that makes the mount point itself ignores `mode`; the owner holds in any case.
+    owned = f"mode=1777,uid={uid},gid={gid}"
     gpu_env = {} if spec.gpu_ids and not spec.gpus_simulated else {"NVIDIA_VISIBLE_DEVICES": "void"}
     env = {
         "HOME": WORK_PATH,
@@ -142,9 +145,9 @@ def request_for(
             "SecurityOpt": ["no-new-privileges:true"],
             "ShmSize": SHM_MIB * MIB,
             "Tmpfs": {
-                WORK_PATH: f"rw,nosuid,nodev,size={work_mib}m,mode=1777",
-                "/tmp": f"rw,noexec,nosuid,nodev,size={tmp_mib}m,mode=1777",
-                **dict.fromkeys(volumes, f"rw,noexec,nosuid,nodev,size={tmp_mib}m,mode=1777"),
+                WORK_PATH: f"rw,nosuid,nodev,size={work_mib}m,{owned}",
+                "/tmp": f"rw,noexec,nosuid,nodev,size={tmp_mib}m,{owned}",
+                **dict.fromkeys(volumes, f"rw,noexec,nosuid,nodev,size={tmp_mib}m,{owned}"),
             },
             "Ulimits": [
                 {"Name": "core", "Soft": 0, "Hard": 0},

@@ -203,7 +203,7 @@ async def test_there_is_no_network(runtime: DockerRuntime, make: Make) -> None:
     assert all("UP" not in line or ": lo:" in line for line in interfaces), text
     assert "REACHED" not in text
     assert " via " not in text
-    assert text.endswith("end\n")
+    assert "end\n" in text
 
 
 @pytest.mark.docker
@@ -211,14 +211,17 @@ async def test_a_fork_bomb_stays_in_its_box(runtime: DockerRuntime, make: Make) 
     ref = await runtime.start(
         make("i=0; while [ $i -lt 2000 ]; do sleep 60 & i=$((i+1)); done; echo all; sleep 60")
     )
-    await asyncio.sleep(3)
+
+    async def refused() -> bool:
+        return "fork" in await said(runtime, ref)
+
+    await until(refused, 60)
     started = time.monotonic()
     await (await asyncio.create_subprocess_exec("true")).wait()
     assert time.monotonic() - started < 2
     await runtime.stop(ref, 1)
     text = await said(runtime, ref)
     assert "all" not in text.splitlines()
-    assert "fork" in text
 
 
 @pytest.mark.docker
