@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
 import typer
 
-from tallystick.cli import access, config, key, market, task, wallet
+from tallystick.cli import access, config, dev, key, market, task, wallet
 from tallystick.cli.command import command
 
 
@@ -23,7 +20,5 @@ def build() -> typer.Typer:
     for noun in (task.app, wallet.app, market.app, key.app, config.app, config.contexts):
         app.add_typer(noun)
     access.register(app)
-    if importlib.util.find_spec("tallystick.cli.dev") is not None:
-        # The local market needs the repository's tools; it may be left out of an installation.
-        app.add_typer(importlib.import_module("tallystick.cli.dev").app, name="dev")
+    app.add_typer(dev.app, name="dev")
     return app

@@ -254,8 +254,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
     async def release(self) -> None:
         """Lets held tasks go on to their end."""
         self.hold = None
-        for task in list(self._tasks.values()):
-            await self._go_on(task)
+        await self._let_run()
 
     def give_up(self, task_id: str, failure: str) -> None:
         """The task fails for good."""
@@ -313,6 +312,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         call = _Call(request, body, dict(request.url.params), caller)
         for method, pattern, handler in self._routes():
             if method == request.method and (match := pattern.fullmatch(request.url.path)):
+                await self._let_run()
                 answer = handler(call, match)
                 if asyncio.iscoroutine(answer):
                     answer = await answer
@@ -568,10 +568,8 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
             next_cursor=str(start + limit) if more else None,
         )
 
-    async def _show_task(self, call: _Call, match: re.Match[str]) -> wire.TaskBody:
-        task = self._mine(call, match)
-        await self._go_on(task)
-        return self._task_body(task)
+    def _show_task(self, call: _Call, match: re.Match[str]) -> wire.TaskBody:
+        return self._task_body(self._mine(call, match))
 
     def _cancel(self, call: _Call, match: re.Match[str]) -> wire.TaskBody:
         task = self._mine(call, match)
@@ -672,6 +670,12 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         task = self._tasks.get(task_id)
         if task is not None and task.state in ("ordered", "funded", "leased", "running"):
             task.withdrawn, task.state = True, "cancelled"
+
+    async def _let_run(self) -> None:
+        """Work goes on between any two requests."""
+        for task in list(self._tasks.values()):
+            if task.state in ("ordered", "funded", "leased", "running"):
+                await self._go_on(task)
 
     async def _go_on(self, task: _Task) -> None:
         """As far as money, providers, keys and `hold` allow."""
