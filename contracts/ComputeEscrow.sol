@@ -19,16 +19,6 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
 
     uint256 private constant PROTOCOL_FEE_LIMIT_BPS = 500;
 
-    struct Account {
-        uint128 available;
-        uint128 locked;
-    }
-
-    struct Payee {
-        uint128 credit;
-        uint128 fees;
-    }
-
     IERC20 private immutable _token;
 
     /// @inheritdoc IComputeEscrow
@@ -40,8 +30,12 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
     /// @inheritdoc IComputeEscrow
     uint16 public immutable protocolFeeBps;
 
-    mapping(address account => Account) private _accounts;
-    mapping(address payee => Payee) private _payees;
+    /// @dev One word each, read once and written once: available in the low half, locked in the high half.
+    mapping(address account => uint256) private _accounts;
+
+    /// @dev Credit in the low half, fees in the high half.
+    mapping(address payee => uint256) private _payees;
+
     mapping(address payee => address) private _payoutAddresses;
 
     /// @param market_ Computed before its deployment; the market's constructor checks that it is this one.
@@ -93,9 +87,10 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
     ) external nonReentrant {
         _checkDeposit(to, amount);
         uint256 before = _token.balanceOf(address(this));
-        IERC3009(address(_token)).receiveWithAuthorization(
-            from, address(this), amount, validAfter, validBefore, authorizationNonce(to, salt), v, r, s
-        );
+        IERC3009(address(_token))
+            .receiveWithAuthorization(
+                from, address(this), amount, validAfter, validBefore, authorizationNonce(to, salt), v, r, s
+            );
         _addAvailable(to, from, amount, _token.receivedSince(before));
     }
 
@@ -103,13 +98,8 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
     function withdraw(uint128 amount, address to) external nonReentrant {
         if (amount == 0) revert ZeroAmount();
         _checkRecipient(to);
-        Account storage account = _accounts[msg.sender];
-        uint128 available = account.available;
-        if (available < amount) revert InsufficientAvailable(amount, available);
-        // Just compared.
-        unchecked {
-            account.available = available - amount;
-        }
+        (uint128 available, uint128 locked) = _halves(_accounts[msg.sender]);
+        _accounts[msg.sender] = _word(_availableLess(available, amount), locked);
         emit Withdrawn(msg.sender, to, amount);
         _token.safeTransfer(to, amount);
     }
@@ -118,13 +108,12 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
 
     /// @inheritdoc IComputeEscrow
     function withdrawCredit(address payee) external nonReentrant returns (uint128 paid) {
-        Payee storage account = _payees[payee];
-        uint128 credit = account.credit;
+        (uint128 credit, uint128 fees) = _halves(_payees[payee]);
         if (credit == 0) revert NoCredit(payee);
-        uint128 fee = CallPricing.shareDown(credit, protocolFeeBps);
-        account.credit = 0;
-        account.fees += fee;
-        // The fee is at most 5 % of the credit.
+        // Safe cast: at most 5 % of the credit.
+        uint128 fee = uint128(CallPricing.shareDown(credit, protocolFeeBps));
+        _payees[payee] = _word(0, fees + fee);
+        // Just said.
         unchecked {
             paid = credit - fee;
         }
@@ -144,9 +133,10 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
 
     /// @inheritdoc IComputeEscrow
     function shareFees(address payee) external nonReentrant returns (uint128 toTreasury) {
-        toTreasury = _payees[payee].fees;
+        uint128 credit;
+        (credit, toTreasury) = _halves(_payees[payee]);
         if (toTreasury == 0) revert NoFees(payee);
-        _payees[payee].fees = 0;
+        _payees[payee] = _word(credit, 0);
         emit FeesShared(payee, toTreasury);
         _token.safeTransfer(treasury, toTreasury);
     }
@@ -154,57 +144,59 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
     // ------------------------------------------------------------------ the market's orders
 
     /// @inheritdoc IComputeEscrow
-    function lock(address account, uint128 amount) external onlyMarket {
-        Account storage money = _accounts[account];
-        uint128 available = money.available;
-        if (available < amount) revert InsufficientAvailable(amount, available);
-        // Just compared; the sum is a part of the token's balance, which deposits keep within uint128.
-        unchecked {
-            money.available = available - amount;
-        }
-        money.locked += amount;
+    function lockAvailable(address account, uint128 amount) external onlyMarket {
+        (uint128 available, uint128 locked) = _halves(_accounts[account]);
+        _accounts[account] = _word(_availableLess(available, amount), locked + amount);
     }
 
     /// @inheritdoc IComputeEscrow
     function unlock(address account, uint128 amount) external onlyMarket {
-        Account storage money = _accounts[account];
-        money.locked = _lockedLess(money.locked, amount);
-        money.available += amount;
+        (uint128 available, uint128 locked) = _halves(_accounts[account]);
+        _accounts[account] = _word(available + amount, _lockedLess(locked, amount));
     }
 
     /// @inheritdoc IComputeEscrow
-    function settle(Settlement calldata settlement) external onlyMarket {
-        uint128 charge = settlement.charge;
-        Account storage money = _accounts[settlement.account];
-        uint128 available = money.available + settlement.unlocked;
-        if (available < charge) revert InsufficientAvailable(charge, available);
-        uint128 locked = _lockedLess(money.locked, settlement.unlocked);
-        money.locked = locked;
-        // Just compared.
-        unchecked {
-            money.available = available - charge;
+    function pay(
+        address account,
+        uint256 unlocked,
+        uint256 charge,
+        address provider,
+        address dispatcher,
+        uint256 dispatcherShare,
+        address royaltyTo,
+        uint256 royaltyShare
+    ) external onlyMarket {
+        if ((unlocked | charge | dispatcherShare | royaltyShare) > type(uint128).max) {
+            revert AmountTooLarge();
         }
+        uint256 word = _accounts[account];
+        // Sums of numbers of 128 bits.
+        unchecked {
+            uint256 available = uint128(word) + unlocked;
+            if (available < charge) revert InsufficientAvailable(uint128(charge), uint128(available));
+            available -= charge;
+            if (available > type(uint128).max) revert AmountTooLarge();
+            if (word >> 128 < unlocked) revert InsufficientLocked(uint128(unlocked), uint128(word >> 128));
+            _accounts[account] = (((word >> 128) - unlocked) << 128) | available;
 
-        uint128 dispatcherShare = settlement.dispatcherShare;
-        uint128 royaltyShare = settlement.royaltyShare;
-        // Checked: shares above the charge revert.
-        _payees[settlement.provider].credit += charge - dispatcherShare - royaltyShare;
-        if (dispatcherShare != 0) _payees[settlement.dispatcher].credit += dispatcherShare;
-        if (royaltyShare != 0) _payees[settlement.royaltyTo].credit += royaltyShare;
+            uint256 shares = dispatcherShare + royaltyShare;
+            if (shares > charge) revert SharesAboveCharge(charge, shares);
+            _addCredit(provider, charge - shares);
+        }
+        if (dispatcherShare != 0) _addCredit(dispatcher, dispatcherShare);
+        if (royaltyShare != 0) _addCredit(royaltyTo, royaltyShare);
     }
 
     // ------------------------------------------------------------------ reading
 
     /// @inheritdoc IComputeEscrow
     function accountOf(address account) external view returns (uint128 available, uint128 locked) {
-        Account storage money = _accounts[account];
-        return (money.available, money.locked);
+        return _halves(_accounts[account]);
     }
 
     /// @inheritdoc IComputeEscrow
     function payeeOf(address payee) external view returns (uint128 credit, uint128 fees) {
-        Payee storage account = _payees[payee];
-        return (account.credit, account.fees);
+        return _halves(_payees[payee]);
     }
 
     /// @inheritdoc IComputeEscrow
@@ -232,8 +224,9 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
 
     function _addAvailable(address to, address payer, uint128 amount, uint256 received) private {
         if (received != amount) revert DepositNotExact(amount, received);
+        (uint128 available, uint128 locked) = _halves(_accounts[to]);
         // Checked: a token with more than 2^128 units cannot wrap an account.
-        _accounts[to].available += amount;
+        _accounts[to] = _word(available + amount, locked);
         emit Deposited(to, payer, amount);
     }
 
@@ -247,11 +240,37 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
         if (to == address(0) || to == address(this)) revert InvalidRecipient(to);
     }
 
+    function _addCredit(address payee, uint256 amount) private {
+        uint256 word = _payees[payee];
+        // The low half must not run over into the fees; amounts are of 128 bits.
+        unchecked {
+            if (uint128(word) + amount > type(uint128).max) revert AmountTooLarge();
+            _payees[payee] = word + amount;
+        }
+    }
+
+    function _availableLess(uint128 available, uint128 amount) private pure returns (uint128) {
+        if (available < amount) revert InsufficientAvailable(amount, available);
+        // Just compared.
+        unchecked {
+            return available - amount;
+        }
+    }
+
     function _lockedLess(uint128 locked, uint128 amount) private pure returns (uint128) {
         if (locked < amount) revert InsufficientLocked(amount, locked);
         // Just compared.
         unchecked {
             return locked - amount;
         }
+    }
+
+    function _halves(uint256 word) private pure returns (uint128 low, uint128 high) {
+        // Safe casts: each keeps exactly its own half.
+        return (uint128(word), uint128(word >> 128));
+    }
+
+    function _word(uint128 low, uint128 high) private pure returns (uint256) {
+        return uint256(low) | (uint256(high) << 128);
     }
 }

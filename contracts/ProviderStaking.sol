@@ -194,7 +194,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     function signsFor(address signer, address provider) external view returns (bool) {
         if (signer == address(0)) return false;
         if (signer == provider) return true;
-        OperatorKey memory bound = _operatorKeys[signer];
+        OperatorKey storage bound = _operatorKeys[signer];
         return bound.provider == provider && bound.retiredAt == 0;
     }
 
@@ -202,7 +202,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     function answersFor(address provider, address signer) external view returns (bool) {
         if (signer == address(0)) return false;
         if (signer == provider) return true;
-        OperatorKey memory bound = _operatorKeys[signer];
+        OperatorKey storage bound = _operatorKeys[signer];
         if (bound.provider != provider) return false;
         return bound.retiredAt == 0 || block.timestamp <= bound.retiredAt + retiredKeySeconds;
     }

@@ -5,6 +5,7 @@ import {IComputeEscrow} from "./interfaces/IComputeEscrow.sol";
 import {IProviderStaking} from "./interfaces/IProviderStaking.sol";
 import {ITaskMarket} from "./interfaces/ITaskMarket.sol";
 import {CallPricing} from "./libraries/CallPricing.sol";
+import {Fields} from "./libraries/Fields.sol";
 import {MessageHash} from "./libraries/MessageHash.sol";
 import {Signatures} from "./libraries/Signatures.sol";
 import {TallystickDomain} from "./libraries/TallystickDomain.sol";
@@ -13,6 +14,8 @@ import {TallystickDomain} from "./libraries/TallystickDomain.sol";
 /// @dev No token is moved here and no stranger is called, except a consumer's contract by a staticcall with a fixed gas:
 /// nothing can re-enter.
 contract TaskMarket is ITaskMarket, TallystickDomain {
+    using Fields for TaskTerms;
+    using Fields for Usage;
     using MessageHash for TaskTerms;
     using MessageHash for Receipt;
 
@@ -20,7 +23,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     uint256 private constant SHARE_LIMIT_BPS = 3000;
 
     /// @notice A provider that proves alone answers for one call at most: the consumer signed for no more.
-    uint64 private constant CALLS_ALONE = 1;
+    uint256 private constant CALLS_ALONE = 1;
 
     /// @param cancelSeconds How long a cancelled task still takes proofs.
     /// @param minChallengeSeconds Shortest challenge window terms may ask for.
@@ -31,6 +34,10 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         uint32 minChallengeSeconds;
         uint32 maxChallengeSeconds;
         uint32 courtSeconds;
+    }
+
+    struct NonceWord {
+        uint256 bits;
     }
 
     IComputeEscrow private immutable _escrow;
@@ -55,7 +62,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     mapping(bytes32 taskId => uint256) private _tasks;
 
     /// @dev 256 nonces a word.
-    mapping(address consumer => mapping(uint256 index => uint256)) private _usedNonces;
+    mapping(address consumer => mapping(uint256 index => NonceWord)) private _usedNonces;
 
     /// @param court_ Computed before its deployment; zero in a deployment without a court.
     constructor(address escrow_, address staking_, address court_, Windows memory windows) TallystickDomain(escrow_) {
@@ -83,35 +90,39 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     /// @inheritdoc ITaskMarket
     function createTask(TaskTerms calldata terms, bytes calldata signature) external returns (bytes32 taskId) {
         taskId = _digest(terms.hash());
-        if (msg.sender != terms.consumer) _checkTermsSignature(terms.consumer, taskId, signature);
-        _checkTerms(terms);
-        _checkNotAfter(terms.deadline);
+        address consumer = terms.readConsumer();
+        if (msg.sender != consumer) _revertIf(_termsSignatureFailure(consumer, taskId, signature));
+        _revertIf(_termsFailure(terms));
+        (NonceWord storage word, uint256 used, uint256 bit) = _nonceOf(consumer, terms.readNonce());
+        if (used & bit != 0) revert NonceAlreadyUsed(consumer, terms.readNonce());
 
-        _useNonce(terms.consumer, terms.nonce);
+        word.bits = used | bit;
         _tasks[taskId] = _pack(Status.Open, 0, 0);
-        _escrow.lock(terms.consumer, terms.maxCharge);
-        emit TaskCreated(taskId, terms.consumer, terms.dispatcher, terms);
+        // Safe cast: the terms fit.
+        _escrow.lockAvailable(consumer, uint128(terms.readMaxCharge()));
+        _emitCreated(taskId, terms);
     }
 
     /// @inheritdoc ITaskMarket
     function cancel(TaskTerms calldata terms) external {
         if (msg.sender != terms.consumer) revert OnlyConsumer(terms.consumer, msg.sender);
         bytes32 taskId = _digest(terms.hash());
-        uint64 cancelledAt = _requireStatus(_tasks[taskId], Status.Open);
-        if (cancelledAt != 0) revert AlreadyCancelled(cancelledAt);
-        _checkNotAfter(terms.deadline);
+        uint256 cancelledAt = _requireStatus(_tasks[taskId], Status.Open);
+        // Safe casts, here and below: a block's time, and an end that is not after the deadline.
+        if (cancelledAt != 0) revert AlreadyCancelled(uint64(cancelledAt));
+        if (block.timestamp > terms.deadline) revert DeadlinePassed(terms.deadline, block.timestamp);
 
-        // Safe cast: a block's time.
-        cancelledAt = uint64(block.timestamp);
-        _tasks[taskId] = _pack(Status.Open, cancelledAt, 0);
-        emit TaskCancelled(taskId, terms.consumer, cancelledAt, _endOf(terms.deadline, cancelledAt));
+        _tasks[taskId] = _pack(Status.Open, block.timestamp, 0);
+        uint64 end = uint64(_endOf(terms.deadline, block.timestamp));
+        emit TaskCancelled(taskId, terms.consumer, uint64(block.timestamp), end);
     }
 
     /// @inheritdoc ITaskMarket
     function reclaim(TaskTerms calldata terms) external {
         bytes32 taskId = _digest(terms.hash());
-        uint64 end = _endOf(terms.deadline, _requireStatus(_tasks[taskId], Status.Open));
-        if (block.timestamp <= end) revert NotEndedYet(end, block.timestamp);
+        uint256 end = _endOf(terms.deadline, _requireStatus(_tasks[taskId], Status.Open));
+        // Safe cast: not after the deadline.
+        if (block.timestamp <= end) revert NotEndedYet(uint64(end), block.timestamp);
 
         delete _tasks[taskId];
         _escrow.unlock(terms.consumer, terms.maxCharge);
@@ -122,36 +133,45 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     /// @inheritdoc ITaskMarket
     function prove(AcceptedProof calldata proof) external {
+        _prove(proof, true);
+    }
+
+    /// @inheritdoc ITaskMarket
+    function proveOrder(AcceptedProof calldata proof) external {
+        _prove(proof, false);
+    }
+
+    function _prove(AcceptedProof calldata proof, bool expectTask) private {
         TaskTerms calldata terms = proof.terms;
         bytes32 taskId = _digest(terms.hash());
-        (uint128 charge, bytes32 receipt) = _measure(taskId, terms, proof.usage);
-        _checkReceiptSignature(proof.usage.provider, receipt, proof.receiptSignature, true);
-        bool byConsumer = _checkAcceptance(terms, taskId, charge, receipt, proof.acceptance);
-
-        uint128 unlocked;
-        if (_isNonceUsed(terms.consumer, terms.nonce)) {
-            unlocked = _takeOpen(taskId, terms);
-        } else {
-            // From nothing. The consumer's acceptance names the taskId, so it is a signature on the terms too.
-            if (!byConsumer) _checkTermsSignature(terms.consumer, taskId, proof.termsSignature);
-            _checkTerms(terms);
-            _checkNotAfter(terms.deadline);
-            _useNonce(terms.consumer, terms.nonce);
-        }
-        _settle(taskId, terms, proof.usage.provider, charge, receipt, unlocked);
+        (bytes memory failure, uint256 charge, bytes32 receipt) = _measure(taskId, terms, proof.usage);
+        _revertIf(failure);
+        address provider = proof.usage.readProvider();
+        // The sender may stand for a signature on the receipt.
+        address signer = proof.receiptR == 0 ? msg.sender : Signatures.recover(receipt, proof.receiptR, proof.receiptVs);
+        _revertIf(_receiptFailure(provider, signer));
+        uint256 unlocked;
+        // Whether the consumer has the money for an order, the escrow says itself.
+        (failure, unlocked) = _take(taskId, proof, charge, receipt, type(uint256).max, expectTask);
+        _revertIf(failure);
+        _settle(taskId, terms, provider, charge, receipt, unlocked);
     }
 
     /// @inheritdoc ITaskMarket
     function proveMany(AcceptedProof[] calldata proofs) external returns (bool[] memory settled) {
         settled = new bool[](proofs.length);
+        Run memory run;
         for (uint256 row; row < proofs.length; ++row) {
-            // Through an outside call, so that a row that fails leaves nothing behind.
-            try this.prove(proofs[row]) {
-                settled[row] = true;
-            } catch (bytes memory reason) {
-                emit ProofSkipped(row, reason);
+            AcceptedProof calldata proof = proofs[row];
+            if (!_continues(run, proof)) {
+                _payRun(run);
+                _startRun(run, proof);
             }
+            bytes memory failure = _addToRun(run, proof);
+            if (failure.length == 0) settled[row] = true;
+            else emit ProofSkipped(row, failure);
         }
+        _payRun(run);
     }
 
     // ------------------------------------------------------------------ a provider is paid, alone
@@ -161,37 +181,39 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         TaskTerms calldata terms = proof.terms;
         Usage calldata usage = proof.usage;
         bytes32 taskId = _digest(terms.hash());
-        uint64 cancelledAt = _requireStatus(_tasks[taskId], Status.Open);
+        uint256 cancelledAt = _requireStatus(_tasks[taskId], Status.Open);
         _checkLease(taskId, proof, cancelledAt);
-        if (usage.calls > CALLS_ALONE) revert TooManyCalls(CALLS_ALONE, usage.calls);
+        if (usage.calls > CALLS_ALONE) revert TooManyCalls(uint64(CALLS_ALONE), usage.calls);
         uint256 units = _staking.unitsOf(usage.provider);
         if (units < terms.gpus) revert StakeTooLow(terms.gpus, units);
-        (uint128 charge, bytes32 receipt) = _measure(taskId, terms, usage);
-        _checkReceiptSignature(usage.provider, receipt, proof.receiptSignature, false);
+        (bytes memory failure, uint256 charge, bytes32 receipt) = _measure(taskId, terms, usage);
+        _revertIf(failure);
+        _revertIf(_receiptFailure(usage.provider, Signatures.recover(receipt, proof.receiptSignature)));
         if (cancelledAt != 0) charge = _chargeUntilCancel(terms, usage, cancelledAt);
 
-        // Safe cast: a block's time plus 32 bits of seconds.
-        uint64 challengeEndsAt = uint64(block.timestamp) + terms.challengeWindow;
-        _tasks[taskId] =
-            _pack(Status.Proven, challengeEndsAt, _commitment(ProvenWork(usage.provider, charge, receipt)));
-        // The charge is never above maxCharge.
-        uint128 rest = terms.maxCharge - charge;
+        // Safe casts: the charge is never above maxCharge; a block's time plus 32 bits of seconds.
+        uint128 owed = uint128(charge);
+        uint64 challengeEndsAt = uint64(block.timestamp + terms.challengeWindow);
+        _tasks[taskId] = _pack(Status.Proven, challengeEndsAt, _commitment(ProvenWork(usage.provider, owed, receipt)));
+        uint128 rest = terms.maxCharge - owed;
         if (rest != 0) _escrow.unlock(terms.consumer, rest);
-        emit TaskProven(taskId, terms.consumer, usage.provider, usage.fence, charge, receipt, challengeEndsAt);
+        emit TaskProven(taskId, terms.consumer, usage.provider, usage.fence, owed, receipt, challengeEndsAt);
     }
 
     /// @inheritdoc ITaskMarket
     function finalize(TaskTerms calldata terms, ProvenWork calldata proven, bytes calldata acceptance) external {
         bytes32 taskId = _digest(terms.hash());
         uint256 task = _tasks[taskId];
-        uint64 challengeEndsAt = _requireStatus(task, Status.Proven);
+        uint256 challengeEndsAt = _requireStatus(task, Status.Proven);
         uint256 commitment = _commitment(proven);
         if (commitment != task & COMMITMENT_MASK) {
             revert WrongProof(bytes32(task & COMMITMENT_MASK), bytes32(commitment));
         }
         if (block.timestamp <= challengeEndsAt) {
-            if (acceptance.length == 0) revert ChallengeWindowOpen(challengeEndsAt, block.timestamp);
-            _checkAcceptance(terms, taskId, proven.charge, proven.receipt, acceptance);
+            // Safe cast: 40 bits of the task's word.
+            if (acceptance.length == 0) revert ChallengeWindowOpen(uint64(challengeEndsAt), block.timestamp);
+            (bytes memory failure,) = _acceptanceFailure(terms, taskId, proven.charge, proven.receipt, acceptance);
+            _revertIf(failure);
         }
 
         delete _tasks[taskId];
@@ -202,17 +224,23 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     /// @inheritdoc ITaskMarket
     function taskOf(bytes32 taskId) external view returns (Status status, uint64 time) {
-        return _unpack(_tasks[taskId]);
+        uint256 unpackedTime;
+        (status, unpackedTime) = _unpack(_tasks[taskId]);
+        // Safe cast: 40 bits.
+        time = uint64(unpackedTime);
     }
 
     /// @inheritdoc ITaskMarket
     function nonceUsed(address consumer, uint256 nonce) external view returns (bool) {
-        return _isNonceUsed(consumer, nonce);
+        (, uint256 used, uint256 bit) = _nonceOf(consumer, nonce);
+        return used & bit != 0;
     }
 
     /// @inheritdoc ITaskMarket
     function chargeOf(TaskTerms calldata terms, uint64 calls, uint64 gpuMs) external pure returns (uint128) {
-        return _charge(terms, calls, gpuMs);
+        if (!terms.fit()) revert FieldTooWide();
+        // Safe cast: not above maxCharge.
+        return uint128(_charge(terms, calls, gpuMs));
     }
 
     /// @inheritdoc ITaskMarket
@@ -221,6 +249,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         view
         returns (Receipt memory receipt, bytes32 digest)
     {
+        if (!terms.fit() || !usage.fit()) revert FieldTooWide();
         bytes32 taskId = _digest(terms.hash());
         receipt.provider = usage.provider;
         receipt.route = taskId;
@@ -233,7 +262,8 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         receipt.calls = usage.calls;
         receipt.gpuMs = usage.gpuMs;
         receipt.usageRoot = usage.usageRoot;
-        receipt.total = _charge(terms, usage.calls, usage.gpuMs);
+        // Safe cast: not above maxCharge.
+        receipt.total = uint128(_charge(terms, usage.calls, usage.gpuMs));
         digest = _digest(MessageHash.hashTaskReceipt(taskId, terms.spec, usage, receipt.total));
     }
 
@@ -246,11 +276,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     function digestOfAssignment(Assignment calldata assignment) external view returns (bytes32) {
         return _digest(
             MessageHash.hashAssignment(
-                assignment.taskId,
-                assignment.provider,
-                assignment.fence,
-                assignment.leaseFrom,
-                assignment.leaseUntil
+                assignment.taskId, assignment.provider, assignment.fence, assignment.leaseFrom, assignment.leaseUntil
             )
         );
     }
@@ -277,33 +303,47 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     // ------------------------------------------------------------------ private: terms
 
-    function _checkTerms(TaskTerms calldata terms) private view {
-        uint256 dispatcherBps = terms.dispatcherBps;
-        uint256 royaltyBps = terms.royaltyBps;
+    function _termsFailure(TaskTerms calldata terms) private view returns (bytes memory failure) {
+        if (!terms.fit()) return abi.encodeWithSelector(FieldTooWide.selector);
+        uint256 dispatcherBps = terms.readDispatcherBps();
+        uint256 royaltyBps = terms.readRoyaltyBps();
         // Two 16-bit numbers.
         unchecked {
             if (dispatcherBps + royaltyBps > SHARE_LIMIT_BPS) {
-                revert SharesTooHigh(SHARE_LIMIT_BPS, dispatcherBps + royaltyBps);
+                return _failure(SharesTooHigh.selector, SHARE_LIMIT_BPS, dispatcherBps + royaltyBps);
             }
         }
-        if (dispatcherBps != 0 && terms.dispatcher == address(0)) revert ShareWithoutPayee(dispatcherBps);
-        if (royaltyBps != 0 && terms.royaltyTo == address(0)) revert ShareWithoutPayee(royaltyBps);
-        uint32 challengeWindow = terms.challengeWindow;
-        if (challengeWindow < minChallengeSeconds || challengeWindow > maxChallengeSeconds) {
-            revert ChallengeWindowOutOfRange(minChallengeSeconds, maxChallengeSeconds, challengeWindow);
+        if (dispatcherBps != 0 && terms.readDispatcher() == address(0)) {
+            return abi.encodeWithSelector(ShareWithoutPayee.selector, dispatcherBps);
         }
-        if (terms.verification != 0 && court == address(0)) revert VerificationNeedsCourt(terms.verification);
+        if (royaltyBps != 0 && terms.readRoyaltyTo() == address(0)) {
+            return abi.encodeWithSelector(ShareWithoutPayee.selector, royaltyBps);
+        }
+        uint256 window = terms.readChallengeWindow();
+        if (window < minChallengeSeconds || window > maxChallengeSeconds) {
+            return abi.encodeWithSelector(
+                ChallengeWindowOutOfRange.selector, minChallengeSeconds, maxChallengeSeconds, window
+            );
+        }
+        uint256 verification = terms.readVerification();
+        if (verification != 0 && court == address(0)) {
+            return abi.encodeWithSelector(VerificationNeedsCourt.selector, verification);
+        }
+        return _endFailure(terms.readDeadline());
+    }
+
+    function _endFailure(uint256 end) private view returns (bytes memory failure) {
+        if (block.timestamp > end) return _failure(DeadlinePassed.selector, end, block.timestamp);
     }
 
     /// @dev When the last proof may arrive.
-    function _endOf(uint64 deadline, uint64 cancelledAt) private view returns (uint64) {
+    function _endOf(uint256 deadline, uint256 cancelledAt) private view returns (uint256) {
         if (cancelledAt == 0) return deadline;
-        uint64 cancelEnd = cancelledAt + cancelSeconds;
-        return cancelEnd < deadline ? cancelEnd : deadline;
-    }
-
-    function _checkNotAfter(uint64 end) private view {
-        if (block.timestamp > end) revert DeadlinePassed(end, block.timestamp);
+        // 40 bits plus 32 bits.
+        unchecked {
+            uint256 cancelEnd = cancelledAt + cancelSeconds;
+            return cancelEnd < deadline ? cancelEnd : deadline;
+        }
     }
 
     // ------------------------------------------------------------------ private: usage
@@ -312,67 +352,68 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     function _measure(bytes32 taskId, TaskTerms calldata terms, Usage calldata usage)
         private
         view
-        returns (uint128 charge, bytes32 receipt)
+        returns (bytes memory failure, uint256 charge, bytes32 receipt)
     {
-        uint64 startedAtMs = usage.startedAtMs;
-        uint64 endedAtMs = usage.endedAtMs;
-        if (startedAtMs > endedAtMs) revert EndedBeforeStart(startedAtMs, endedAtMs);
-        // The chain's clock shows whole seconds: the last one counts to its end.
-        uint256 latestMs = block.timestamp * 1000 + 999;
-        if (endedAtMs > latestMs) revert EndedInFuture(latestMs, endedAtMs);
-        // Just compared; then products of at most 96 bits.
+        if (!usage.fit()) return (abi.encodeWithSelector(FieldTooWide.selector), 0, 0);
+        // 64-bit times and 32-bit numbers: no product passes 2^106, and a difference is compared first.
         unchecked {
+            (uint256 startedAtMs, uint256 endedAtMs) = usage.readTimes();
+            if (startedAtMs > endedAtMs) {
+                return (_failure(EndedBeforeStart.selector, startedAtMs, endedAtMs), 0, 0);
+            }
+            // The chain's clock shows whole seconds: the last one counts to its end.
+            uint256 latestMs = block.timestamp * 1000 + 999;
+            if (endedAtMs > latestMs) return (_failure(EndedInFuture.selector, latestMs, endedAtMs), 0, 0);
             uint256 elapsedMs = endedAtMs - startedAtMs;
-            uint256 limitMs = uint256(terms.maxSeconds) * 1000;
-            if (elapsedMs > limitMs) revert RanTooLong(limitMs, elapsedMs);
-            uint256 gpuLimitMs = elapsedMs * terms.gpus;
-            if (usage.gpuMs > gpuLimitMs) revert TooMuchGpuTime(gpuLimitMs, usage.gpuMs);
+            uint256 limitMs = terms.readMaxSeconds() * 1000;
+            if (elapsedMs > limitMs) return (_failure(RanTooLong.selector, limitMs, elapsedMs), 0, 0);
+            uint256 gpus = terms.readGpus();
+            uint256 gpuMs = usage.readGpuMs();
+            if (gpuMs > elapsedMs * gpus) return (_failure(TooMuchGpuTime.selector, elapsedMs * gpus, gpuMs), 0, 0);
+            if (usage.gpuSet == 0 && gpus != 0) {
+                return (abi.encodeWithSelector(GpuSetMissing.selector, gpus), 0, 0);
+            }
+            charge = _charge(terms, usage.readCalls(), gpuMs);
         }
-        if (terms.gpus != 0 && usage.gpuSet == 0) revert GpuSetMissing(terms.gpus);
-
-        charge = _charge(terms, usage.calls, usage.gpuMs);
         receipt = _digest(MessageHash.hashTaskReceipt(taskId, terms.spec, usage, charge));
     }
 
-    function _charge(TaskTerms calldata terms, uint64 calls, uint64 gpuMs) private pure returns (uint128) {
-        return CallPricing.chargeUp(
-            terms.flat, terms.feePerCall, terms.ratePerGpuSecond, terms.maxCharge, calls, gpuMs
-        );
+    function _charge(TaskTerms calldata terms, uint256 calls, uint256 gpuMs) private pure returns (uint256) {
+        (uint256 flat, uint256 feePerCall, uint256 ratePerGpuSecond) = terms.readPrice();
+        return CallPricing.chargeUp(flat, feePerCall, ratePerGpuSecond, terms.readMaxCharge(), calls, gpuMs);
     }
 
     /// @dev Usage after the cancel is not paid: GPU time is cut to what fits before it, a call begun after it is dropped.
-    function _chargeUntilCancel(TaskTerms calldata terms, Usage calldata usage, uint64 cancelledAt)
+    function _chargeUntilCancel(TaskTerms calldata terms, Usage calldata usage, uint256 cancelledAt)
         private
         pure
-        returns (uint128)
+        returns (uint256)
     {
-        uint256 cancelledAtMs = uint256(cancelledAt) * 1000;
+        uint256 cancelledAtMs = cancelledAt * 1000;
         if (usage.startedAtMs >= cancelledAtMs) return _charge(terms, 0, 0);
         uint256 limitMs = (cancelledAtMs - usage.startedAtMs) * terms.gpus;
-        // Safe cast: the smaller of the two is at most usage.gpuMs, a uint64.
-        uint64 gpuMs = usage.gpuMs < limitMs ? usage.gpuMs : uint64(limitMs);
-        return _charge(terms, usage.calls, gpuMs);
+        return _charge(terms, usage.calls, usage.gpuMs < limitMs ? usage.gpuMs : limitMs);
     }
 
     /// @dev The dispatcher gave this provider this task under this fence, the work began inside the lease, and the proof
     /// arrives inside it. A lease in force at a cancel is good until the task's end.
-    function _checkLease(bytes32 taskId, LeasedProof calldata proof, uint64 cancelledAt) private view {
+    function _checkLease(bytes32 taskId, LeasedProof calldata proof, uint256 cancelledAt) private view {
         TaskTerms calldata terms = proof.terms;
         Usage calldata usage = proof.usage;
-        uint64 end = _endOf(terms.deadline, cancelledAt);
-        _checkNotAfter(end);
+        // Safe casts: neither is after the deadline; 40 bits of the task's word.
+        uint64 end = uint64(_endOf(terms.deadline, cancelledAt));
+        if (block.timestamp > end) revert DeadlinePassed(end, block.timestamp);
         uint64 lastArrival = proof.leaseUntil;
         if (cancelledAt != 0) {
-            if (proof.leaseFrom > cancelledAt) revert LeaseAfterCancel(cancelledAt, proof.leaseFrom);
+            if (proof.leaseFrom > cancelledAt) revert LeaseAfterCancel(uint64(cancelledAt), proof.leaseFrom);
             if (lastArrival >= cancelledAt) lastArrival = end;
         }
         if (block.timestamp > lastArrival) revert LeaseOver(lastArrival, block.timestamp);
         uint256 leaseFromMs = uint256(proof.leaseFrom) * 1000;
         if (usage.startedAtMs < leaseFromMs) revert StartedBeforeLease(leaseFromMs, usage.startedAtMs);
 
-        bytes32 digest = _digest(
-            MessageHash.hashAssignment(taskId, usage.provider, usage.fence, proof.leaseFrom, proof.leaseUntil)
-        );
+        bytes32 digest =
+            _digest(MessageHash.hashAssignment(taskId, usage.provider, usage.fence, proof.leaseFrom, proof.leaseUntil));
         address signer = Signatures.recover(digest, proof.assignment);
         if (signer == address(0) || signer != terms.dispatcher) {
             revert InvalidAssignmentSignature(terms.dispatcher, signer);
@@ -381,115 +422,265 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     // ------------------------------------------------------------------ private: signatures
 
-    function _checkTermsSignature(address consumer, bytes32 taskId, bytes calldata signature) private view {
-        address signer = Signatures.recover(taskId, signature);
-        if (signer != address(0) && signer == consumer) return;
-        if (!Signatures.approvedByContract(consumer, taskId, signature)) {
-            revert InvalidTermsSignature(consumer, signer);
-        }
-    }
-
-    /// @return byConsumer Whether the consumer itself signed, not `terms.signer` for it.
-    function _checkAcceptance(
-        TaskTerms calldata terms,
-        bytes32 taskId,
-        uint128 charge,
-        bytes32 receipt,
-        bytes calldata signature
-    ) private view returns (bool byConsumer) {
-        bytes32 digest = _digest(MessageHash.hashAcceptance(taskId, charge, receipt));
-        address signer = Signatures.recover(digest, signature);
-        if (signer != address(0)) {
-            if (signer == terms.consumer) return true;
-            if (signer == terms.signer) return false;
-        }
-        if (!Signatures.approvedByContract(terms.consumer, digest, signature)) {
-            revert InvalidAcceptanceSignature(terms.consumer, signer);
-        }
-        return true;
-    }
-
-    function _checkReceiptSignature(address provider, bytes32 digest, bytes calldata signature, bool senderCounts)
+    function _termsSignatureFailure(address consumer, bytes32 taskId, bytes calldata signature)
         private
         view
+        returns (bytes memory failure)
     {
-        address signer =
-            senderCounts && signature.length == 0 ? msg.sender : Signatures.recover(digest, signature);
-        if (signer != address(0)) {
-            if (signer == provider) return;
-            if (_staking.signsFor(signer, provider)) return;
-        }
-        revert InvalidReceiptSignature(provider, signer);
+        address signer = Signatures.recover(taskId, signature);
+        if (signer != address(0) && signer == consumer) return failure;
+        if (Signatures.approvedByContract(consumer, taskId, signature)) return failure;
+        return _failure(InvalidTermsSignature.selector, consumer, signer);
     }
 
-    // ------------------------------------------------------------------ private: state
+    /// @return failure The encoded error, empty if the acceptance stands.
+    /// @return byConsumer Whether the consumer itself signed, not `terms.signer` for it.
+    function _acceptanceFailure(
+        TaskTerms calldata terms,
+        bytes32 taskId,
+        uint256 charge,
+        bytes32 receipt,
+        bytes calldata signature
+    ) private view returns (bytes memory failure, bool byConsumer) {
+        bytes32 digest = _digest(MessageHash.hashAcceptance(taskId, charge, receipt));
+        address signer = Signatures.recover(digest, signature);
+        address consumer = terms.readConsumer();
+        if (signer != address(0)) {
+            if (signer == consumer) return (failure, true);
+            if (signer == terms.readSigner()) return (failure, false);
+        }
+        if (Signatures.approvedByContract(consumer, digest, signature)) return (failure, true);
+        return (_failure(InvalidAcceptanceSignature.selector, consumer, signer), false);
+    }
 
-    /// @dev Money goes round only here: out of what was locked for the task, or out of available.
+    function _receiptFailure(address provider, address signer) private view returns (bytes memory failure) {
+        if (signer != address(0)) {
+            if (signer == provider) return failure;
+            if (_staking.signsFor(signer, provider)) return failure;
+        }
+        return _failure(InvalidReceiptSignature.selector, provider, signer);
+    }
+
+    // ------------------------------------------------------------------ private: tasks and orders
+
+    /// @dev The last checks of an accepted proof, then its effect: the task is cleared, or the order's nonce used up.
+    /// Answers with the encoded error if a check fails, and has then changed nothing.
+    /// @param available What the consumer can spend, in case of an order.
+    /// @param expectTask Only decides which of two words is read first: the task's or the nonce's.
+    /// @return failure The encoded error, empty if the proof stands.
+    /// @return unlocked What was locked for the task; zero for an order.
+    function _take(
+        bytes32 taskId,
+        AcceptedProof calldata proof,
+        uint256 charge,
+        bytes32 receipt,
+        uint256 available,
+        bool expectTask
+    ) private returns (bytes memory failure, uint256 unlocked) {
+        TaskTerms calldata terms = proof.terms;
+        bool byConsumer;
+        (failure, byConsumer) = _acceptanceFailure(terms, taskId, charge, receipt, proof.acceptance);
+        if (failure.length != 0) return (failure, 0);
+
+        if (expectTask) {
+            uint256 task = _tasks[taskId];
+            if (task != 0) return _takeOpen(taskId, task, terms);
+        }
+        (NonceWord storage word, uint256 used, uint256 bit) = _nonceOf(terms.readConsumer(), terms.readNonce());
+        if (used & bit != 0) return _takeOpen(taskId, _tasks[taskId], terms);
+
+        // From nothing. The consumer's acceptance names the taskId, so it is a signature on the terms too.
+        failure = _termsFailure(terms);
+        if (failure.length != 0) return (failure, 0);
+        if (!byConsumer) {
+            failure = _termsSignatureFailure(terms.readConsumer(), taskId, proof.termsSignature);
+            if (failure.length != 0) return (failure, 0);
+        }
+        if (available < charge) {
+            return (_failure(IComputeEscrow.InsufficientAvailable.selector, charge, available), 0);
+        }
+        word.bits = used | bit;
+    }
+
+    function _takeOpen(bytes32 taskId, uint256 task, TaskTerms calldata terms)
+        private
+        returns (bytes memory failure, uint256 unlocked)
+    {
+        if (task == 0) {
+            failure = abi.encodeWithSelector(NonceAlreadyUsed.selector, terms.readConsumer(), terms.readNonce());
+            return (failure, 0);
+        }
+        // An open task's word is its status and, from the second byte up, the time of its cancel.
+        if (uint8(task) != uint8(Status.Open)) {
+            return (_failure(WrongStatus.selector, uint256(Status.Open), uint8(task)), 0);
+        }
+        failure = _endFailure(_endOf(terms.readDeadline(), task >> 8));
+        if (failure.length != 0) return (failure, 0);
+        delete _tasks[taskId];
+        return (failure, terms.readMaxCharge());
+    }
+
+    /// @return word Where the nonce's bit is.
+    /// @return used The word's bits.
+    /// @return bit The nonce's own.
+    function _nonceOf(address consumer, uint256 nonce)
+        private
+        view
+        returns (NonceWord storage word, uint256 used, uint256 bit)
+    {
+        word = _usedNonces[consumer][nonce >> 8];
+        used = word.bits;
+        bit = 1 << (nonce & 0xff);
+    }
+
+    // ------------------------------------------------------------------ private: money
+
+    /// @dev One charge, out of what was locked for the task or out of available.
     function _settle(
         bytes32 taskId,
         TaskTerms calldata terms,
         address provider,
-        uint128 charge,
+        uint256 charge,
         bytes32 receipt,
-        uint128 unlocked
+        uint256 unlocked
     ) private {
-        uint128 dispatcherShare = CallPricing.shareDown(charge, terms.dispatcherBps);
-        uint128 royaltyShare = CallPricing.shareDown(charge, terms.royaltyBps);
-        _escrow.settle(
-            IComputeEscrow.Settlement(
-                terms.consumer,
-                unlocked,
-                charge,
-                provider,
-                terms.dispatcher,
-                dispatcherShare,
-                terms.royaltyTo,
-                royaltyShare
-            )
-        );
-        emit TaskSettled(
-            taskId,
-            terms.consumer,
-            provider,
+        (uint256 dispatcherShare, uint256 royaltyShare) = _emitSettled(taskId, terms, provider, charge, receipt);
+        _escrow.pay(
+            terms.readConsumer(),
+            unlocked,
             charge,
-            receipt,
-            terms.dispatcher,
+            provider,
+            terms.readDispatcher(),
             dispatcherShare,
-            terms.royaltyTo,
+            terms.readRoyaltyTo(),
             royaltyShare
         );
     }
 
-    /// @dev Clears an open task that still takes proofs; returns what was locked for it.
-    function _takeOpen(bytes32 taskId, TaskTerms calldata terms) private returns (uint128 unlocked) {
-        uint256 task = _tasks[taskId];
-        if (task == 0) revert NonceAlreadyUsed(terms.consumer, terms.nonce);
-        uint64 cancelledAt = _requireStatus(task, Status.Open);
-        _checkNotAfter(_endOf(terms.deadline, cancelledAt));
-        delete _tasks[taskId];
-        return terms.maxCharge;
+    function _emitSettled(bytes32 taskId, TaskTerms calldata terms, address provider, uint256 charge, bytes32 receipt)
+        private
+        returns (uint256 dispatcherShare, uint256 royaltyShare)
+    {
+        dispatcherShare = CallPricing.shareDown(charge, terms.readDispatcherBps());
+        royaltyShare = CallPricing.shareDown(charge, terms.readRoyaltyBps());
+        // Safe casts: the charge is never above maxCharge, shares are parts of it.
+        emit TaskSettled(
+            taskId,
+            terms.readConsumer(),
+            provider,
+            uint128(charge),
+            receipt,
+            terms.readDispatcher(),
+            uint128(dispatcherShare),
+            terms.readRoyaltyTo(),
+            uint128(royaltyShare)
+        );
     }
 
-    function _isNonceUsed(address consumer, uint256 nonce) private view returns (bool) {
-        return (_usedNonces[consumer][nonce >> 8] & (1 << (nonce & 0xff))) != 0;
+    function _emitCreated(bytes32 taskId, TaskTerms calldata terms) private {
+        bytes32 topic = TaskCreated.selector;
+        address consumer = terms.readConsumer();
+        address dispatcher = terms.readDispatcher();
+        uint256 size = MessageHash.TASK_TERMS_BYTES;
+        // The terms fit: their words are their encoding.
+        assembly ("memory-safe") {
+            let start := mload(0x40)
+            calldatacopy(start, terms, size)
+            log4(start, size, topic, taskId, consumer, dispatcher)
+        }
     }
 
-    function _useNonce(address consumer, uint256 nonce) private {
-        uint256 word = _usedNonces[consumer][nonce >> 8];
-        uint256 bit = 1 << (nonce & 0xff);
-        if (word & bit != 0) revert NonceAlreadyUsed(consumer, nonce);
-        _usedNonces[consumer][nonce >> 8] = word | bit;
+    /// @dev Neighbouring rows of a batch with the same four parties, which one call of the escrow pays.
+    struct Run {
+        address consumer;
+        address provider;
+        address dispatcher;
+        address royaltyTo;
+        // Who signed the last receipt that stood: known to sign for the provider.
+        address signer;
+        // What the consumer can still spend.
+        uint256 available;
+        // Sums over the rows.
+        uint256 unlocked;
+        uint256 charge;
+        uint256 dispatcherShare;
+        uint256 royaltyShare;
     }
 
-    // A task's word: status in bits 0-7, time in 8-47, commitment to the proven work in 48-255. 208 bits of a hash leave a
-    // second preimage, or the two proofs of a collision, far out of reach; 40 bits of seconds last 34,000 years.
+    function _continues(Run memory run, AcceptedProof calldata proof) private pure returns (bool) {
+        TaskTerms calldata terms = proof.terms;
+        return run.consumer == terms.readConsumer() && run.provider == proof.usage.readProvider()
+            && run.dispatcher == terms.readDispatcher() && run.royaltyTo == terms.readRoyaltyTo();
+    }
+
+    function _startRun(Run memory run, AcceptedProof calldata proof) private view {
+        TaskTerms calldata terms = proof.terms;
+        run.consumer = terms.readConsumer();
+        run.provider = proof.usage.readProvider();
+        run.dispatcher = terms.readDispatcher();
+        run.royaltyTo = terms.readRoyaltyTo();
+        run.signer = address(0);
+        (run.available,) = _escrow.accountOf(run.consumer);
+        run.unlocked = 0;
+        run.charge = 0;
+        run.dispatcherShare = 0;
+        run.royaltyShare = 0;
+    }
+
+    /// @dev Answers with the encoded error, and has then changed nothing, if the row does not hold.
+    function _addToRun(Run memory run, AcceptedProof calldata proof) private returns (bytes memory failure) {
+        TaskTerms calldata terms = proof.terms;
+        bytes32 taskId = _digest(terms.hash());
+        uint256 charge;
+        bytes32 receipt;
+        (failure, charge, receipt) = _measure(taskId, terms, proof.usage);
+        if (failure.length != 0) return failure;
+        address signer = Signatures.recover(receipt, proof.receiptR, proof.receiptVs);
+        if (signer == address(0) || signer != run.signer) {
+            failure = _receiptFailure(run.provider, signer);
+            if (failure.length != 0) return failure;
+            run.signer = signer;
+        }
+        uint256 unlocked;
+        (failure, unlocked) = _take(taskId, proof, charge, receipt, run.available, false);
+        if (failure.length != 0) return failure;
+        (uint256 dispatcherShare, uint256 royaltyShare) = _emitSettled(taskId, terms, run.provider, charge, receipt);
+        // A charge is within what is available or unlocked, so the sums stay within what the consumer has in the escrow, a
+        // uint128.
+        unchecked {
+            run.available = run.available + unlocked - charge;
+            run.unlocked += unlocked;
+            run.charge += charge;
+            run.dispatcherShare += dispatcherShare;
+            run.royaltyShare += royaltyShare;
+        }
+    }
+
+    function _payRun(Run memory run) private {
+        if (run.charge == 0 && run.unlocked == 0) return;
+        _escrow.pay(
+            run.consumer,
+            run.unlocked,
+            run.charge,
+            run.provider,
+            run.dispatcher,
+            run.dispatcherShare,
+            run.royaltyTo,
+            run.royaltyShare
+        );
+    }
+
+    // ------------------------------------------------------------------ private: a task's word
+
+    // Status in bits 0-7, time in 8-47, commitment to the proven work in 48-255. 208 bits of a hash leave a second preimage,
+    // or the two proofs of a collision, far out of reach; 40 bits of seconds last 34,000 years.
     uint256 private constant COMMITMENT_MASK = ~uint256((1 << 48) - 1);
 
-    function _pack(Status status, uint64 time, uint256 commitment) private pure returns (uint256) {
-        return commitment | (uint256(time) << 8) | uint256(status);
+    function _pack(Status status, uint256 time, uint256 commitment) private pure returns (uint256) {
+        return commitment | (time << 8) | uint256(status);
     }
 
-    function _unpack(uint256 task) private pure returns (Status status, uint64 time) {
+    function _unpack(uint256 task) private pure returns (Status status, uint256 time) {
         // Safe casts: each keeps exactly its own bits.
         return (Status(uint8(task)), uint40(task >> 8));
     }
@@ -498,9 +689,28 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         return uint256(keccak256(abi.encode(proven.provider, proven.charge, proven.receipt))) & COMMITMENT_MASK;
     }
 
-    function _requireStatus(uint256 task, Status expected) private pure returns (uint64 time) {
+    function _requireStatus(uint256 task, Status expected) private pure returns (uint256 time) {
         Status status;
         (status, time) = _unpack(task);
         if (status != expected) revert WrongStatus(expected, status);
+    }
+
+    // ------------------------------------------------------------------ private: errors as values
+
+    // A batch goes on after a row that fails, so checks answer with their error, encoded; empty is good.
+
+    function _failure(bytes4 selector, uint256 expected, uint256 actual) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(selector, expected, actual);
+    }
+
+    function _failure(bytes4 selector, address expected, address actual) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(selector, expected, actual);
+    }
+
+    function _revertIf(bytes memory failure) private pure {
+        if (failure.length == 0) return;
+        assembly ("memory-safe") {
+            revert(add(failure, 0x20), mload(failure))
+        }
     }
 }

@@ -10,28 +10,6 @@ pragma solidity ^0.8.28;
 /// be used, its rebases are not shared out. Amounts are in the token's smallest unit.
 /// The escrow emits nothing when the market locks, unlocks or settles: the market's events carry every figure.
 interface IComputeEscrow {
-    // ------------------------------------------------------------------ what the market asks for
-
-    /// @notice One charge, taken out of a consumer's money and shared out.
-    /// @param account The consumer that pays.
-    /// @param unlocked What was locked for this charge and now stops being so; zero if the charge comes out of available.
-    /// @param charge What the consumer pays, all shares together.
-    /// @param provider Receives the charge less the two shares.
-    /// @param dispatcher Receives `dispatcherShare`; zero address if that is zero.
-    /// @param dispatcherShare Amount for the dispatcher.
-    /// @param royaltyTo Receives `royaltyShare`; zero address if that is zero.
-    /// @param royaltyShare Amount for the owner of the app.
-    struct Settlement {
-        address account;
-        uint128 unlocked;
-        uint128 charge;
-        address provider;
-        address dispatcher;
-        uint128 dispatcherShare;
-        address royaltyTo;
-        uint128 royaltyShare;
-    }
-
     // ------------------------------------------------------------------ events
 
     /// @notice `payer`'s tokens arrived and are available to `account`.
@@ -60,6 +38,9 @@ interface IComputeEscrow {
     error NoCredit(address payee);
     error NoFees(address payee);
     error ZeroAmount();
+    /// @dev No sum of this token's amounts may pass 2^128.
+    error AmountTooLarge();
+    error SharesAboveCharge(uint256 charge, uint256 shares);
     error ZeroAddress();
     error ProtocolFeeTooHigh(uint256 limitBps, uint256 actualBps);
 
@@ -107,14 +88,30 @@ interface IComputeEscrow {
     // ------------------------------------------------------------------ obeying the market
 
     /// @notice Market only: available becomes locked.
-    function lock(address account, uint128 amount) external;
+    function lockAvailable(address account, uint128 amount) external;
 
     /// @notice Market only: locked becomes available.
     function unlock(address account, uint128 amount) external;
 
-    /// @notice Market only: pay one charge into credits. `unlocked` less the charge becomes available again; if nothing
-    /// was locked the charge comes out of available.
-    function settle(Settlement calldata settlement) external;
+    /// @notice Market only: pay one charge out of a consumer's money into credits.
+    /// @param account The consumer that pays.
+    /// @param unlocked What was locked for this charge and now stops being so; zero if the charge comes out of available.
+    /// @param charge What the consumer pays, all shares together; what was unlocked above it becomes available.
+    /// @param provider Receives the charge less the two shares.
+    /// @param dispatcher Receives `dispatcherShare`; any address if that is zero.
+    /// @param dispatcherShare Amount for the dispatcher.
+    /// @param royaltyTo Receives `royaltyShare`; any address if that is zero.
+    /// @param royaltyShare Amount for the owner of the app.
+    function pay(
+        address account,
+        uint256 unlocked,
+        uint256 charge,
+        address provider,
+        address dispatcher,
+        uint256 dispatcherShare,
+        address royaltyTo,
+        uint256 royaltyShare
+    ) external;
 
     // ------------------------------------------------------------------ reading
 

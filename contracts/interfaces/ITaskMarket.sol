@@ -114,13 +114,16 @@ interface ITaskMarket {
     /// @param usage What the provider metered.
     /// @param termsSignature The consumer's over the terms; empty if the task was created, or if the consumer itself (not
     /// `terms.signer`) signed the acceptance.
-    /// @param receiptSignature The provider's or its operator key's; empty if one of them sends the transaction.
+    /// @param receiptR The provider's or its operator key's over the receipt, in the two words of EIP-2098; both zero if
+    /// one of them sends the transaction.
+    /// @param receiptVs The second word.
     /// @param acceptance The consumer's or `terms.signer`'s over `Acceptance(taskId, charge, digest of the receipt)`.
     struct AcceptedProof {
         TaskTerms terms;
         Usage usage;
         bytes termsSignature;
-        bytes receiptSignature;
+        bytes32 receiptR;
+        bytes32 receiptVs;
         bytes acceptance;
     }
 
@@ -153,9 +156,7 @@ interface ITaskMarket {
     // ------------------------------------------------------------------ events
 
     /// @notice `terms.maxCharge` of the consumer is locked for the task.
-    event TaskCreated(
-        bytes32 indexed taskId, address indexed consumer, address indexed dispatcher, TaskTerms terms
-    );
+    event TaskCreated(bytes32 indexed taskId, address indexed consumer, address indexed dispatcher, TaskTerms terms);
 
     /// @notice A proof without acceptance stands: `charge` stays locked until `challengeEndsAt`, the rest is available.
     event TaskProven(
@@ -193,6 +194,8 @@ interface ITaskMarket {
 
     // ------------------------------------------------------------------ errors: expected first, actual second
 
+    /// @dev A word of the calldata has bits above the width of its field.
+    error FieldTooWide();
     error InvalidTermsSignature(address expected, address actual);
     error InvalidAcceptanceSignature(address expected, address actual);
     error InvalidReceiptSignature(address expected, address actual);
@@ -241,6 +244,9 @@ interface ITaskMarket {
 
     /// @notice Settle a task the consumer accepted, from Open or from nothing: which of the two is read from the state.
     function prove(AcceptedProof calldata proof) external;
+
+    /// @notice The same, 2,100 gas cheaper for a signed order and 2,100 dearer for a created task.
+    function proveOrder(AcceptedProof calldata proof) external;
 
     /// @notice `prove` each row that can be proven, leave the others as they were and tell why. A row's receipt must be
     /// signed: a batch does not count as sent by the provider.

@@ -8,35 +8,35 @@ library CallPricing {
     uint256 private constant MS_PER_SECOND = 1000;
 
     /// @notice min(maxCharge, flat + feePerCall * calls + ratePerGpuSecond * gpuMs / 1000), the last rounded up: once.
+    /// @dev Amounts are of 128 bits, `calls` and `gpuMs` of 64; callers have checked it.
     function chargeUp(
-        uint128 flat,
-        uint128 feePerCall,
-        uint128 ratePerGpuSecond,
-        uint128 maxCharge,
-        uint64 calls,
-        uint64 gpuMs
-    ) internal pure returns (uint128) {
+        uint256 flat,
+        uint256 feePerCall,
+        uint256 ratePerGpuSecond,
+        uint256 maxCharge,
+        uint256 calls,
+        uint256 gpuMs
+    ) internal pure returns (uint256) {
         // Each product is below 2^192, so the sum stays below 2^194.
         unchecked {
-            uint256 sum = uint256(flat) + uint256(feePerCall) * calls + gpuTimeUp(ratePerGpuSecond, gpuMs);
-            // Safe cast: not above maxCharge, a uint128.
-            return sum < maxCharge ? uint128(sum) : maxCharge;
+            uint256 sum = flat + feePerCall * calls + gpuTimeUp(ratePerGpuSecond, gpuMs);
+            return sum < maxCharge ? sum : maxCharge;
         }
     }
 
     /// @notice What `gpuMs` cost at a rate per GPU-second; any started unit counts.
-    function gpuTimeUp(uint128 ratePerGpuSecond, uint64 gpuMs) internal pure returns (uint256) {
+    function gpuTimeUp(uint256 ratePerGpuSecond, uint256 gpuMs) internal pure returns (uint256) {
         // The product is below 2^192.
         unchecked {
-            return (uint256(ratePerGpuSecond) * gpuMs + (MS_PER_SECOND - 1)) / MS_PER_SECOND;
+            return (ratePerGpuSecond * gpuMs + (MS_PER_SECOND - 1)) / MS_PER_SECOND;
         }
     }
 
-    /// @notice A share of a charge; what is lost in rounding stays with the provider.
-    function shareDown(uint128 charge, uint256 bps) internal pure returns (uint128) {
-        // Callers keep bps <= 10,000: the product is below 2^142 and the share not above the charge.
+    /// @notice A share of an amount of 128 bits; what is lost in rounding stays with the provider.
+    function shareDown(uint256 amount, uint256 bps) internal pure returns (uint256) {
+        // Callers keep bps <= 10,000: the product is below 2^142 and the share not above the amount.
         unchecked {
-            return uint128(uint256(charge) * bps / BPS);
+            return amount * bps / BPS;
         }
     }
 }

@@ -15,9 +15,8 @@ library MessageHash {
         "TaskTerms(address consumer,address signer,address dispatcher,address royaltyTo,bytes32 spec,uint32 gpus,uint128 flat,uint128 feePerCall,uint128 ratePerGpuSecond,uint16 dispatcherBps,uint16 royaltyBps,uint128 maxCharge,uint32 maxSeconds,uint64 deadline,uint32 challengeWindow,uint32 verification,uint256 nonce)"
     );
 
-    bytes32 internal constant ASSIGNMENT_TYPEHASH = keccak256(
-        "Assignment(bytes32 taskId,address provider,uint64 fence,uint64 leaseFrom,uint64 leaseUntil)"
-    );
+    bytes32 internal constant ASSIGNMENT_TYPEHASH =
+        keccak256("Assignment(bytes32 taskId,address provider,uint64 fence,uint64 leaseFrom,uint64 leaseUntil)");
 
     bytes32 internal constant RECEIPT_TYPEHASH = keccak256(
         "Receipt(address provider,bytes32 route,uint64 seq,bytes32 prev,bytes32 request,bytes32 result,bytes32 gpuSet,uint64 startedAtMs,uint64 endedAtMs,uint64 calls,uint64 gpuMs,bytes32 usageRoot,uint128 total)"
@@ -29,7 +28,7 @@ library MessageHash {
     bytes32 internal constant OPERATOR_KEY_TYPEHASH = keccak256("OperatorKey(address provider,address key)");
 
     /// @dev Words of each struct; the typehash goes before them.
-    uint256 private constant TASK_TERMS_BYTES = 17 * 32;
+    uint256 internal constant TASK_TERMS_BYTES = 17 * 32;
     uint256 private constant RECEIPT_BYTES = 13 * 32;
 
     function hash(ITaskMarket.TaskTerms calldata terms) internal pure returns (bytes32) {
@@ -49,30 +48,25 @@ library MessageHash {
     }
 
     /// @dev The receipt of a task, put together from its terms and the usage.
-    function hashTaskReceipt(
-        bytes32 taskId,
-        bytes32 spec,
-        ITaskMarket.Usage calldata usage,
-        uint128 total
-    ) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                RECEIPT_TYPEHASH,
-                usage.provider,
-                taskId,
-                usage.fence,
-                bytes32(0),
-                spec,
-                usage.result,
-                usage.gpuSet,
-                usage.startedAtMs,
-                usage.endedAtMs,
-                usage.calls,
-                usage.gpuMs,
-                usage.usageRoot,
-                total
-            )
-        );
+    function hashTaskReceipt(bytes32 taskId, bytes32 spec, ITaskMarket.Usage calldata usage, uint256 total)
+        internal
+        pure
+        returns (bytes32 digest)
+    {
+        bytes32 typehash = RECEIPT_TYPEHASH;
+        // The words from `result` to `usageRoot` lie in a usage as they do in a receipt.
+        assembly ("memory-safe") {
+            let start := mload(0x40)
+            mstore(start, typehash)
+            mstore(add(start, 0x20), calldataload(usage))
+            mstore(add(start, 0x40), taskId)
+            mstore(add(start, 0x60), calldataload(add(usage, 0x20)))
+            mstore(add(start, 0x80), 0)
+            mstore(add(start, 0xa0), spec)
+            calldatacopy(add(start, 0xc0), add(usage, 0x40), 0xe0)
+            mstore(add(start, 0x1a0), total)
+            digest := keccak256(start, 0x1c0)
+        }
     }
 
     function hashAssignment(bytes32 taskId, address provider, uint64 fence, uint64 leaseFrom, uint64 leaseUntil)
@@ -83,8 +77,16 @@ library MessageHash {
         return keccak256(abi.encode(ASSIGNMENT_TYPEHASH, taskId, provider, fence, leaseFrom, leaseUntil));
     }
 
-    function hashAcceptance(bytes32 taskId, uint128 total, bytes32 receipt) internal pure returns (bytes32) {
-        return keccak256(abi.encode(ACCEPTANCE_TYPEHASH, taskId, total, receipt));
+    function hashAcceptance(bytes32 taskId, uint256 total, bytes32 receipt) internal pure returns (bytes32 digest) {
+        bytes32 typehash = ACCEPTANCE_TYPEHASH;
+        assembly ("memory-safe") {
+            let start := mload(0x40)
+            mstore(start, typehash)
+            mstore(add(start, 0x20), taskId)
+            mstore(add(start, 0x40), total)
+            mstore(add(start, 0x60), receipt)
+            digest := keccak256(start, 0x80)
+        }
     }
 
     function hashOperatorKey(address provider, address key) internal pure returns (bytes32) {

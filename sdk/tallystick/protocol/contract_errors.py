@@ -29,10 +29,13 @@ SENTENCES: Final[Mapping[str, str]] = {
     "NoFees": "{0} has no fees to share: they come when credit is withdrawn",
     "ZeroAmount": "the amount is zero: give a larger one",
     "ZeroAddress": "an address is zero: name an account",
+    "AmountTooLarge": "amounts of this token would pass 2^128: it cannot be used here",
+    "SharesAboveCharge": "the shares {1} are more than the charge {0}",
     "ProtocolFeeTooHigh": "the protocol fee may be {0} basis points at most, and is {1}",
     "ReentrancyGuardReentrantCall": "the contract was called again from inside its own call",
     "SafeERC20FailedOperation": "the token {0} refused the transfer: check balance and allowance",
     # TaskMarket
+    "FieldTooWide": "a field of the message is wider than its type: encode it again",
     "InvalidTermsSignature": "the terms should be signed by {0}, the signature is of {1}: sign "
     "them for this chain and deployment",
     "InvalidAcceptanceSignature": "the acceptance should be signed by {0}, the signature is of "
