@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tallystick import Config, GPUClient
@@ -34,10 +35,14 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+@pytest.fixture(scope="session")
+def app() -> typer.Typer:
+    return build()
+
+
 @pytest.fixture
-def run(market: InMemoryMarket, clock: Clock) -> Run:
+def run(app: typer.Typer, market: InMemoryMarket, clock: Clock) -> Run:
     """`run("task", "list")`: exit code, stdout, stderr; never a traceback."""
-    app = build()
 
     def make_client(config: Config) -> GPUClient:
         return market.client(sleep=clock.sleep)
