@@ -19,6 +19,9 @@ from tallystick.protocol.money import (
 
 
 class TestAmounts:
+    def test_the_largest_is_soliditys(self) -> None:
+        assert UINT128_MAX == 340282366920938463463374607431768211455
+
     @pytest.mark.parametrize(
         ("text", "decimals", "amount"),
         [
@@ -102,6 +105,9 @@ class TestDurations:
     def test_a_bare_number_is_told_its_unit_is_missing(self) -> None:
         with pytest.raises(DurationError, match="'3600s' for seconds"):
             parse_duration("3600")
+        with pytest.raises(DurationError) as caught:
+            parse_duration("٣")
+        assert "for seconds" not in str(caught.value)
 
     def test_no_time_at_all_is_refused(self) -> None:
         with pytest.raises(DurationError, match="no time"):
@@ -115,3 +121,8 @@ class TestDurations:
     @given(seconds=st.integers(1, 10**9))
     def test_survive_being_written_and_read(self, seconds: int) -> None:
         assert parse_duration(format_duration(seconds)) == seconds
+
+    def test_nothing_is_written_as_such_and_less_not_at_all(self) -> None:
+        assert format_duration(0) == "0s"
+        with pytest.raises(DurationError, match="0 or more"):
+            format_duration(-1)

@@ -110,6 +110,21 @@ class TestRates:
         price = Price(flat=7, fee_per_call=3, rate_per_gpu_second=10)
         assert pricing.max_charge_up(price, gpus=8, seconds=60) == 7 + 3 + 8 * 60 * 10
 
+    def test_a_price_sheet_is_empty_until_something_is_asked(self) -> None:
+        assert pricing.uncapped_charge_up(Price(), 10**6, 10**9) == 0
+
+    def test_rates_and_ceilings_go_up_to_uint128(self) -> None:
+        price = Price(rate_per_gpu_second=UINT128_MAX)
+        assert pricing.max_charge_up(price, 1, 1) == UINT128_MAX
+        largest = pricing.price_per_gpu_hour(UINT128_MAX, 0)
+        assert pricing.rate_per_gpu_second_down(largest, 0) == UINT128_MAX
+        with pytest.raises(AmountError, match="out of range"):
+            pricing.rate_per_gpu_second_down(largest + 3600, 0)
+
+    def test_prices_are_written_without_exponent(self) -> None:
+        assert str(pricing.price_per_gpu_hour(10**18, 18)) == "3600"
+        assert str(pricing.price_per_gpu_hour(0, 18)) == "0"
+
     def test_a_ceiling_beyond_uint128_is_refused(self) -> None:
         with pytest.raises(AmountError, match="ceiling"):
             pricing.max_charge_up(Price(rate_per_gpu_second=UINT128_MAX), 2, 1)
