@@ -4,10 +4,11 @@
 
 Measured on anvil under Prague rules with the contracts as compiled into build/contracts, through
 plain web3.py. Steady state: every account has been used, storage that a busy market would have
-written is not zero, nonces are taken in order (256 share a word). A task here has a dispatcher with
-5 % and no royalty, and costs less than was locked, so that a rest goes back; its receipt is signed by
-an operator key and the transaction sent by a stranger. Floors and the field: what the protocol's
-prices alone add up to, and the cheapest measured system that does the same.
+written is not zero, nonces are taken in order (256 share a word), signatures have 64 bytes. A task
+here has a dispatcher with 5 % and no royalty, and costs less than was locked, so that a rest goes
+back; its receipt is signed by an operator key and the transaction sent by a stranger. Floors and
+the field: what the protocol's prices alone add up to, and the cheapest measured system that does
+the same.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from web3 import HTTPProvider, Web3
+from web3.types import RPCEndpoint
+
 from tallystick.protocol import messages, signatures
 from tallystick.protocol.messages import Acceptance, Assignment, Domain, OperatorKey, TaskTerms
 from tallystick.protocol.types import Address, Digest, Fence, Signature, TaskId
-from web3 import HTTPProvider, Web3
 
 ROOT = Path(__file__).resolve().parent.parent
 ANVIL = ROOT / "node_modules" / ".bin" / "anvil"
@@ -182,7 +185,9 @@ class Bench:
             self.signed(assignment, self.dispatcher),
         )
         gas, size = self.send(self.stranger, self.market.functions.proveAlone(proof))
-        self.web3.provider.make_request("evm_increaseTime", [terms.challenge_window + 1])
+        self.web3.provider.make_request(
+            RPCEndpoint("evm_increaseTime"), [terms.challenge_window + 1]
+        )
         proven = (self.provider.address, work.total, as_bytes(work.receipt))
         call = self.market.functions.finalize(terms_of(terms), proven, b"")
         finalize_gas, finalize_size = self.send(self.stranger, call)
@@ -274,7 +279,7 @@ class Bench:
 
     def deploy(self) -> None:
         self.token = self.create_contract("TallyToken", self.deployer.address, 10**9 * TALLY)
-        nonce = self.web3.eth.get_transaction_count(self.deployer.address)
+        nonce = self.nonce(self.deployer)
         market = create_address(self.deployer.address, nonce + 2)
         self.escrow = self.create_contract(
             "ComputeEscrow", self.token.address, market, self.deployer.address, 100
@@ -345,12 +350,12 @@ class Bench:
         return receipt
 
     def nonce(self, person: Person) -> int:
-        return self.web3.eth.get_transaction_count(person.address)
+        return self.web3.eth.get_transaction_count(Web3.to_checksum_address(person.address))
 
     def funded(self) -> Person:
         account = self.web3.eth.account.create()
         amount = hex(1_000 * 10**18)
-        self.web3.provider.make_request("anvil_setBalance", [account.address, amount])
+        self.web3.provider.make_request(RPCEndpoint("anvil_setBalance"), [account.address, amount])
         return Person("0x" + account.key.hex(), Address(account.address))
 
     def give_tokens(self, to: Person, units: int) -> None:
@@ -365,7 +370,6 @@ def anvil() -> Iterator[Web3]:
     process = subprocess.Popen(command)
     try:
         web3 = Web3(HTTPProvider(f"http://127.0.0.1:{port}"))
-        web3.eth.ccip_read_enabled = False
         for _ in range(200):
             if web3.is_connected():
                 break
@@ -385,10 +389,9 @@ def free_port() -> int:
 
 
 def create_address(deployer: str, nonce: int) -> str:
-    from eth_utils import keccak, to_canonical_address, to_checksum_address
-    from rlp import encode
-
-    return to_checksum_address(keccak(encode([to_canonical_address(deployer), nonce]))[12:])
+    """Of the contract that an account creates with this nonce, below 128: keccak(rlp)."""
+    encoded = b"\xd6\x94" + bytes.fromhex(deployer[2:]) + bytes([nonce or 0x80])
+    return Web3.to_checksum_address(Web3.keccak(encoded)[12:])
 
 
 def terms_of(terms: TaskTerms) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
 """What every script needs: who signs, which deployment, amounts, and errors a person can act on.
 
 Networks. Brownie connects by the name of a network it knows, and one entry serves every RPC
-address, because Brownie fills environment variables into a host. Enter it once a machine (it is kept
-in ~/.brownie):
+address, because Brownie fills environment variables into a host. Enter it once a machine (it is
+kept in ~/.brownie):
 
     brownie networks add Tallystick tallystick host='$TALLYSTICK_RPC_URL' chainid=31337
 
