@@ -70,6 +70,8 @@ class NatsBus:
         self._name = name
         self._reconnect_seconds = reconnect_seconds
         self._client: Client | None = None
+        self.serving = False
+        """True once the server knows what we answer."""
         self._busy: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._turns: dict[str, asyncio.Semaphore] = {}
@@ -96,6 +98,7 @@ class NatsBus:
 
     async def close(self) -> None:
         client, self._client = self._client, None
+        self.serving = False
         for task in tuple(self._busy):
             task.cancel()
         await asyncio.gather(*self._busy, return_exceptions=True)
@@ -134,6 +137,7 @@ class NatsBus:
 
         await self._client.subscribe(subject, queue=queue, cb=receive)
         await self._client.flush()
+        self.serving = True
 
     async def _answer(self, speaker: str, message: Msg, handler: Handler) -> None:
         turn = self._turns.setdefault(speaker, asyncio.Semaphore(AT_ONCE_PER_SPEAKER))

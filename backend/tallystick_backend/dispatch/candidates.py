@@ -38,6 +38,7 @@ async def load(
     in_use = await _in_use(session)
     losses = await work.recent_losses(session, now_ms - LOSSES_COUNT_FOR_MS)
     staked = {row.address: row for row in await chain.providers(session, limit=100_000)}
+    bound = await work.announced_with_good_keys(session)
     found: list[Candidate] = []
     for row in announced:
         stake = staked.get(row.provider)
@@ -46,7 +47,7 @@ async def load(
                 row,
                 stake=0 if stake is None else stake.stake,
                 gpus_registered=0 if stake is None else stake.gpus_registered,
-                key_bound=await chain.key_signs_for(session, row.operator_key, row.provider),
+                key_bound=row.provider in bound,
                 in_use=in_use.get(row.provider, _InUse({}, 0, 0, 0)),
                 recent_losses=losses.get(row.provider, 0),
                 silent_ms=max(0, now_ms - row.last_seen_ms),

@@ -97,7 +97,7 @@ class Inbox:
             self._check_limits(provider, found[2], kind, payload)
             reply = await kind.answer(provider, payload)
         except (MessageRefused, WireError) as refusal:
-            log.info("message_refused", provider=provider, kind=found[2], reason=str(refusal)[:300])
+            self._tell_refusal(provider, found[2], str(refusal)[:300])
             reply = kind.refuse(str(refusal)[:300])
         except Exception as failure:
             # The provider repeats what was not answered well; the bus must not stop for it.
@@ -105,6 +105,11 @@ class Inbox:
             busy = is_conflict(failure)
             reply = kind.refuse("the database is busy: send it again" if busy else "internal error")
         return reply.model_dump_json().encode()
+
+    def _tell_refusal(self, provider: str, kind: str, reason: str) -> None:
+        # A flood of messages must not become a flood of log lines.
+        if self._limiter.allows(provider, "refusal", Allowance(1, 5)):
+            log.info("message_refused", provider=provider, kind=kind, reason=reason)
 
     def _check_limits(self, provider: str, name: str, kind: _Kind, payload: bytes) -> None:
         if not self._limiter.allows(provider, name, kind.allowance):

@@ -207,6 +207,7 @@ class Dispatcher:
         """Matches ready tasks one after the other, each against what the ones before left."""
         plans: list[_Plan] = []
         crowded: list[Ready] = []
+        forgotten: list[Ready] = []
         async with self._database.read() as session:
             waiting = await work.ready_tasks(session, now_ms=now_ms, limit=self._settings.batch)
             if not waiting:
@@ -214,6 +215,9 @@ class Dispatcher:
             found = await candidates.load(session, now_ms=now_ms, settings=self._settings)
             spare: dict[str, int] = {}
             for ready in waiting:
+                if rules.is_forgotten(lease.standing(ready.order, ready.chain), now_ms // 1000):
+                    forgotten.append(ready)
+                    continue
                 if not await self._is_covered(session, ready, spare, now_ms):
                     crowded.append(ready)
                     continue
@@ -228,6 +232,8 @@ class Dispatcher:
                 plans.append(plan)
         if len(waiting) == self._settings.batch:
             await self._let_others_pass(crowded, now_ms)
+        for ready in forgotten:
+            await transact(self._database, partial(_forget, task_id=ready.order.task_id))
         return plans
 
     async def _is_covered(
@@ -438,6 +444,13 @@ class Dispatcher:
         except WireError as failure:
             log.warning("answer_malformed", subject=subject, why=str(failure)[:300])
             return None
+
+
+async def _forget(session: AsyncSession, task_id: str) -> None:
+    await work.begin_work(session, task_id)
+    row = await work.work(session, task_id)
+    if row is not None:
+        await lease.stop_waiting(session, row)
 
 
 async def _again(session: AsyncSession, held: Held) -> Held | None:

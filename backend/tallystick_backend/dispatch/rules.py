@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tallystick_backend.dispatch.settings import DispatchSettings
-from tallystick_backend.tasks import LeaseState, WorkState
+from tallystick_backend.tasks import EXPIRY_MARGIN_S, LeaseState, WorkState
 
 Ending: TypeAlias = Literal["declined", "failed_task", "failed_provider", "lost", "undelivered"]
 
@@ -88,6 +88,11 @@ def may_be_leased(standing: Standing, now_s: int, *, spare: int, max_charge: int
     if standing.chain_state == "open":
         return True
     return not standing.secured and not standing.on_chain and spare >= max_charge
+
+
+def is_forgotten(standing: Standing, now_s: int) -> bool:
+    """A signed order that never reached the chain and no longer can."""
+    return not standing.on_chain and now_s > standing.deadline_s + EXPIRY_MARGIN_S
 
 
 def lease_until(

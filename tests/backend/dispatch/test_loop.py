@@ -74,6 +74,16 @@ async def test_signed_orders_are_given_out_as_far_as_the_account_reaches(market:
     assert len(provider.heard) == 2
 
 
+async def test_a_signed_order_past_its_deadline_is_put_away(market: Market) -> None:
+    provider = await market.provider()
+    end_s = market.clock.now_ms() // 1000 + 60
+    task = await market.order(state=None, secured=False, deadline_s=end_s)
+    market.clock.advance(seconds=60 + 121)
+    await market.go()
+    assert (await market.work(task)).state == "stopped"
+    assert provider.heard == []
+
+
 async def test_one_consumers_flood_keeps_nobody_waiting(market: Market) -> None:
     """Case 99: two places, ten tasks of one consumer and one of another."""
     provider = await market.provider(registered=2)

@@ -21,6 +21,7 @@ from tallystick_backend.store.tables import (
     AnnouncementRow,
     LeaseRow,
     LoginProofRow,
+    OperatorKeyRow,
     ReceiptRow,
     SealedKeyRow,
     TaskChainRow,
@@ -389,6 +390,24 @@ async def recent_losses(session: AsyncSession, since_ms: int) -> dict[str, int]:
 
 PROVIDER_FAILED = "provider_failed"
 """The last stage of a lease that failed by the provider's fault; the state does not tell."""
+
+
+async def announced_with_good_keys(session: AsyncSession) -> frozenset[str]:
+    """Providers whose announced operator key signs for them now."""
+    query = (
+        select(col(AnnouncementRow.provider))
+        .outerjoin(OperatorKeyRow, col(OperatorKeyRow.key) == col(AnnouncementRow.operator_key))
+        .where(
+            or_(
+                col(AnnouncementRow.operator_key) == col(AnnouncementRow.provider),
+                and_(
+                    col(OperatorKeyRow.provider) == col(AnnouncementRow.provider),
+                    col(OperatorKeyRow.retired_at_s).is_(None),
+                ),
+            )
+        )
+    )
+    return frozenset((await _ask(session, query)).scalars())
 
 
 async def gpus_held_by(session: AsyncSession, provider: str) -> int:
