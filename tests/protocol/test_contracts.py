@@ -180,6 +180,27 @@ class TestATaskWithAcceptance:
         mined = send(market, OPERATOR, contract.prove(proof))
         assert [type(event) for event in emitted(market, deployment, mined)] == [TaskSettled]
 
+    async def test_a_signed_order_has_a_cheaper_verb_of_its_own(
+        self, market: LocalChain, deployment: Deployment, contract: Market
+    ) -> None:
+        market.wait(100)
+        terms = terms_of(market)
+        receipt = receipt_of(deployment, terms, started_s=market.now_s() - 90, seconds=61)
+        mined = send(market, STRANGER, contract.prove_order(accepted(deployment, terms, receipt)))
+        assert [type(event) for event in emitted(market, deployment, mined)] == [TaskSettled]
+
+    async def test_a_receipt_its_provider_sends_needs_no_signature(
+        self, market: LocalChain, deployment: Deployment, contract: Market
+    ) -> None:
+        market.wait(100)
+        terms = terms_of(market)
+        receipt = receipt_of(deployment, terms, started_s=market.now_s() - 90, seconds=61)
+        unsigned = replace(accepted(deployment, terms, receipt), receipt_signature="")
+        with pytest.raises(ContractError, match="receipt should be signed"):
+            send(market, STRANGER, contract.prove(unsigned))
+        mined = send(market, PROVIDER, contract.prove(unsigned))
+        assert [type(event) for event in emitted(market, deployment, mined)] == [TaskSettled]
+
     async def test_a_batch_pays_the_good_rows_and_tells_of_the_others(
         self, market: LocalChain, deployment: Deployment, contract: Market
     ) -> None:
