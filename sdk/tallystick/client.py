@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import httpx
 from pydantic import RootModel
@@ -33,7 +33,7 @@ from tallystick.jobs import (
     MarketOffer,
     Sent,
 )
-from tallystick.orders import make_wish
+from tallystick.orders import checked_text, make_wish
 from tallystick.prices import Duration, Price
 from tallystick.protocol.messages import TaskTerms
 from tallystick.protocol.pricing import rate_per_gpu_second_down
@@ -328,7 +328,13 @@ class AsyncGPUClient:
         self, name: str, scopes: Sequence[Scope] = ("tasks:read",)
     ) -> ApiKeyBody:
         """A key for programs without a wallet. Its secret is in this answer and never again."""
-        body = CreateApiKey(name=name, scopes=tuple(scopes))
+        unknown = set(scopes) - set(get_args(Scope))
+        if unknown or not scopes:
+            raise InvalidRequest(
+                f"The scopes {sorted(map(str, scopes))} are none that a key can have.",
+                next_step=f"Use: {', '.join(get_args(Scope))}.",
+            )
+        body = CreateApiKey(name=checked_text("name", name), scopes=tuple(scopes))
         return await self._session.connection.post("/v1/keys", body, ApiKeyBody)
 
     async def list_api_keys(self) -> tuple[ApiKeyBody, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from tallystick.errors import ServiceError
 from tallystick.protocol.money import format_amount
 from tallystick.protocol.pricing import price_per_gpu_hour
+from tallystick.protocol.types import to_address
 from tallystick.protocol.wire import OfferBody, ReceiptBody, ReceiptView, TaskBody, TaskTermsBody
 
 
@@ -319,7 +320,7 @@ class MarketOffer:
     @classmethod
     def from_body(cls, body: OfferBody, decimals: int) -> MarketOffer:
         return cls(
-            provider=body.provider,
+            provider=to_address(body.provider.lower()),
             gpu_class=body.gpu_class,
             gpus_free=body.gpus_free,
             gpus_total=body.gpus_total,

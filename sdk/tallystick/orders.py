@@ -86,14 +86,14 @@ def make_wish(
     path = None if file is None else Path(file)
     files = collect_files(path, inputs)
     wish = Wish(
-        name=_short_text("name", name or (path.name if path else "task")),
+        name=checked_text("name", name or (path.name if path else "task")),
         gpu_class=gpu if gpus else "",
         gpus=gpus,
         max_seconds=duration_seconds(time),
         command=_command(path, command, args),
         files=files,
         env=_environment(env or {}),
-        image=None if image is None else _short_text("image", image),
+        image=None if image is None else checked_text("image", image),
         **_resources(resources or {}),
     )
     return wish
@@ -216,8 +216,9 @@ def _command(
         words = (interpreter, inside, *args)
     if len(words) > 64 or not all(is_text(w, 4096) for w in words):
         raise InvalidRequest(
-            f"The command has {len(words)} words; up to 64 of 4096 characters can be sent.",
-            next_step="Put long arguments into an input file.",
+            f"The command {words!r:.200} cannot be sent: it has up to 64 words of text, each of up "
+            "to 4096 characters.",
+            next_step="Put long or binary arguments into an input file.",
         )
     return tuple(words)
 
@@ -263,10 +264,14 @@ def _resources(given: Mapping[str, int]) -> dict[str, int]:
 
 
 def is_text(value: object, longest: int) -> bool:
-    return isinstance(value, str) and len(value) <= longest
+    """Text that can be sent and be a word of a command: no half characters, no zero byte."""
+    if not isinstance(value, str) or len(value) > longest or "\0" in value:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _short_text(what: str, text: str) -> str:
+def checked_text(what: str, text: str) -> str:
+    """A name for people: short, and on one line."""
     if not is_text(text, 200) or not text or not text.isprintable():
         raise InvalidRequest(
             f"The {what} is {text!r}.",

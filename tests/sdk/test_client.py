@@ -200,6 +200,10 @@ async def test_refuses_when_nobody_has_the_cards(client: AsyncGPUClient, script:
         ({"env": {"1X": "y"}}, "'1X' is no name"),
         ({"env": {"TALLYSTICK_TASK_ID": "y"}}, "is taken"),
         ({"env": {"A": 1}}, "value of A"),
+        ({"args": ["a\0b"]}, "cannot be sent"),
+        ({"args": ["\ud800"]}, "cannot be sent"),
+        ({"args": ["x"] * 70}, "cannot be sent"),
+        ({"env": {"A": "\udfff"}}, "value of A"),
         ({"inputs": ["nothing-here"]}, "does not exist"),
         ({"inputs": {"../up": "train.py"}}, "cannot be the name of an input"),
         ({"inputs": {"/abs": "train.py"}}, "cannot be the name of an input"),
@@ -460,6 +464,10 @@ async def test_an_api_key_reads_but_does_not_write(
         await client.revoke_api_key(key.id)
     with pytest.raises(InvalidRequest):
         await client.revoke_api_key("../tasks")
+    with pytest.raises(InvalidRequest, match="name is"):
+        await client.create_api_key("")
+    with pytest.raises(InvalidRequest, match="scopes"):
+        await client.create_api_key("ci", ["tasks:pay"])  # type: ignore[list-item]
 
 
 async def test_the_market_can_be_read(client: AsyncGPUClient) -> None:
