@@ -21,7 +21,11 @@ def configure(level: str, *, as_json: bool) -> None:
     render: Any = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The rich one prints local variables, and with them every secret in reach.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     number: int = getattr(logging, level.upper())
     structlog.configure(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Header, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.api.context import Backend
@@ -60,6 +61,10 @@ async def in_transaction(
         try:
             async with backend.database.transaction() as session:
                 return await work(session)
+        except IntegrityError:
+            # Somebody else wrote the same row first; the next look sees it.
+            if attempt == TRIES:
+                raise
         except Exception as error:
             if attempt == TRIES or not is_conflict(error):
                 raise

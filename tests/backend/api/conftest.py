@@ -1,13 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.store.session import Database
 from tests.backend.api.world import Consumer, World, make_world
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[EventDict]]:
+    """What was logged; not printed."""
+    with capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture

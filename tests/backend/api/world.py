@@ -179,7 +179,7 @@ class World:
         person: Person = CONSUMER,
         *,
         name: str = "train",
-        gpus: int = 1,
+        cards: int = 1,
         input_digest: str | None = None,
         secured: bool = True,
         max_output_mib: int = 1,
@@ -191,9 +191,9 @@ class World:
             image="process",
             command=("python", "/task/in/train.py"),
             input_digest=input_digest,
-            resources=Resources(gpu_class="gpu1" if gpus else "", gpus=gpus),
+            resources=Resources(gpu_class="gpu1" if cards else "", gpus=cards),
             max_output_mib=max_output_mib,
-            result_key="0x" + sealing.consumer_key_from_wallet(person.key).public.hex(),
+            result_key=sealing.consumer_key_from_wallet(person.key).public,
         )
         terms = TaskTerms(
             consumer=person.address,
@@ -201,13 +201,13 @@ class World:
             dispatcher=DISPATCHER.address,
             royalty_to=ZERO_ADDRESS,
             spec=spec_digest(manifest),
-            gpus=gpus,
+            gpus=cards,
             flat=0,
             fee_per_call=0,
             rate_per_gpu_second=RATE,
             dispatcher_bps=500,
             royalty_bps=0,
-            max_charge=max_charge_up(Price(rate_per_gpu_second=RATE), gpus, 3600),
+            max_charge=max_charge_up(Price(rate_per_gpu_second=RATE), cards, 3600),
             max_seconds=3600,
             deadline=self.backend.now_s() + 86_400,
             challenge_window=86_400,
@@ -287,7 +287,9 @@ class World:
             ),
         )
 
-    async def is_indexed(self, block: int = 10, head: int = 10, degraded: str | None = None) -> None:
+    async def is_indexed(
+        self, block: int = 10, head: int = 10, degraded: str | None = None
+    ) -> None:
         await self.write(
             CursorRow(
                 id=1,
@@ -382,7 +384,9 @@ class World:
         )
         return receipt
 
-    async def wrote(self, task: dict[str, Any], *lines: str, fence: int = 1, first: int = 0) -> None:
+    async def wrote(
+        self, task: dict[str, Any], *lines: str, fence: int = 1, first: int = 0
+    ) -> None:
         async with self.database.transaction() as session:
             for number, line in enumerate(lines, first):
                 session.add(
@@ -397,9 +401,7 @@ class World:
                 )
 
 
-async def make_world(
-    database: Database, clock: ManualClock, folder: Path, **changes: Any
-) -> World:
+async def make_world(database: Database, clock: ManualClock, folder: Path, **changes: Any) -> World:
     settings = Settings(
         public_url=PUBLIC_URL,
         blob_dir=folder / "blobs",

@@ -192,4 +192,5 @@ async def _counts(
     session: AsyncSession, state: Mapped[str], *only: ColumnElement[bool]
 ) -> dict[str, int]:
     query = select(state, func.count()).where(*only).group_by(state)
-    return dict(await session.exec(query))
+    rows = (await session.exec(query)).all()
+    return dict(rows)

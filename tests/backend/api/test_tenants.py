@@ -1,0 +1,109 @@
+"""Every route that names an object, asked by somebody it does not belong to.
+
+The routes come from the OpenAPI document, so a new one is in here by itself: it must be on the list
+of the public ones, or refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tallystick_backend.__main__ import openapi_text
+from tests.backend.api.world import Consumer, World
+
+PUBLIC = {
+    "createLoginNonce",
+    "login",
+    "getDeployment",
+    "listOffers",
+    "listProviders",
+    "getProvider",
+    "listGpus",
+    "getAccount",
+    "getLiveness",
+    "getReadiness",
+    "getMetrics",
+}
+OWN_ONLY = {"logout", "getCaller", "createApiKey", "listApiKeys", "createTask", "listTasks"}
+"""No object in the path: they act on the caller itself."""
+
+BODIES: dict[str, Any] = {
+    "addSealedKey": {"provider": "0x" + "11" * 20, "fence": 1, "sealed": "0x00"},
+    "acceptTask": {
+        "acceptance": {
+            "task_id": "0x" + "5a" * 32,
+            "total": "1",
+            "receipt": "0x" + "3f" * 32,
+        },
+        "signature": "0x" + "1b" * 65,
+    },
+}
+
+
+def operations() -> list[tuple[str, str, str]]:
+    import json
+
+    paths = json.loads(openapi_text())["paths"]
+    return [
+        (operation["operationId"], method.upper(), path)
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    ]
+
+
+async def _prepared(world: World, consumer: Consumer) -> dict[str, str]:
+    """One object of every kind, all of them the consumer's."""
+    digest = await world.uploaded(consumer)
+    task = await world.ordered(consumer, input_digest=digest)
+    await world.finished(task)
+    await world.wrote(task, "a secret line")
+    key = (await consumer.post("/v1/keys", json={"name": "mine"})).json()
+    return {"task_id": task["id"], "digest": digest, "key_id": key["id"]}
+
+
+async def test_nobody_reaches_what_belongs_to_another(
+    world: World, consumer: Consumer, stranger: Consumer
+) -> None:
+    objects = await _prepared(world, consumer)
+    tried = 0
+    for name, method, path in operations():
+        if name in PUBLIC | OWN_ONLY:
+            continue
+        missing = set(re.findall(r"{(\w+)}", path)) - set(objects)
+        assert not missing, f"{name}: add an object for {missing} to this test"
+        content = {"content": b"sealed"} if name == "putBlob" else {"json": BODIES.get(name)}
+        if BODIES.get(name) is None and name != "putBlob":
+            content = {}
+        url = path.format(**objects)
+        answer = await stranger.http.request(method, url, headers=stranger.headers, **content)
+        if name == "putBlob":
+            # Naming bytes that one holds is no access: nothing changes hands.
+            assert answer.status_code == 201
+            assert (await stranger.get(url)).status_code == 404
+        else:
+            assert answer.status_code in (403, 404), f"{name}: {answer.status_code} {answer.text}"
+        anonymous = await world.http.request(method, url, **content)
+        assert anonymous.status_code == 401, name
+        tried += 1
+    assert tried >= 14
+    assert (await consumer.get(f"/v1/tasks/{objects['task_id']}")).json()["state"] == "finished"
+    assert len((await consumer.get("/v1/keys")).json()) == 1
+
+
+async def test_lists_hold_the_callers_own_only(
+    world: World, consumer: Consumer, stranger: Consumer
+) -> None:
+    await _prepared(world, consumer)
+    assert (await stranger.get("/v1/tasks")).json()["items"] == []
+    assert (await stranger.get("/v1/keys")).json() == []
+
+
+async def test_the_public_ones_ask_for_nothing(world: World) -> None:
+    await world.is_indexed()
+    await world.has_provider()
+    named = {"address": "0x" + "11" * 20}
+    for name, method, path in operations():
+        if name in PUBLIC and name not in ("login", "getProvider"):
+            answer = await world.http.request(method, path.format(**named))
+            assert answer.status_code == 200, f"{name}: {answer.text}"
