@@ -8,7 +8,7 @@ of a new branch, read over the network first and written in one transaction with
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ from tallystick_backend.store.session import Database, is_conflict
 from tallystick_backend.store.tables import BlockRow, CursorRow
 
 _LONGEST_PAUSE_MS = 10_000
+_EVENTS_IN_A_TRANSACTION = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -145,17 +146,18 @@ class Index:
         last = target if linked else min(target, final)
         parent = _header_of_cursor(cursor)
         async for page in self._chain.pages(first, last, linked=linked):
-            branch = Branch(parent, page.headers, self._decode(page))
-            _check_link(branch, page)
-            async with self._writing(parent) as session:
-                await record.extend(
-                    session,
-                    branch,
-                    head_number=head.number,
-                    finality_blocks=self._settings.finality_blocks,
-                    now_ms=self._clock.now_ms(),
-                )
-            parent = branch.tip
+            _check_link(parent, page)
+            events = await self._decode(page)
+            for branch in _branches(parent, page, events):
+                async with self._writing(branch.parent) as session:
+                    await record.extend(
+                        session,
+                        branch,
+                        head_number=head.number,
+                        finality_blocks=self._settings.finality_blocks,
+                        now_ms=self._clock.now_ms(),
+                    )
+                parent = branch.tip
 
     async def _common_ancestor(self, cursor: CursorRow, head: Header) -> Header | None:
         """The highest block both we and the node have; None when that is the cursor's own, or when
@@ -184,11 +186,10 @@ class Index:
         events: list[Event] = []
         parent = ancestor
         async for page in self._chain.pages(ancestor.number + 1, last, linked=True):
-            part = Branch(parent, page.headers, self._decode(page))
-            _check_link(part, page)
-            headers += part.headers
-            events += part.events
-            parent = part.tip
+            _check_link(parent, page)
+            headers += page.headers
+            events += await self._decode(page)
+            parent = page.headers[-1]
         branch = Branch(ancestor, tuple(headers), tuple(events))
         async with self._writing(_header_of_cursor(cursor)) as session:
             await record.replace_branch(
@@ -245,9 +246,10 @@ class Index:
             await asyncio.gather(*waits, return_exceptions=True)
         self._nudge.clear()
 
-    def _decode(self, page: Page) -> tuple[Event, ...]:
+    async def _decode(self, page: Page) -> list[Event]:
         times = {header.number: header.timestamp_s for header in page.headers}
-        return tuple(_events(page.logs, self._deployment, times))
+        # Thousands of logs take seconds: the loop has others to serve.
+        return await asyncio.to_thread(lambda: list(_events(page.logs, self._deployment, times)))
 
 
 class _CursorMovedError(Exception):
@@ -266,10 +268,23 @@ def _events(logs: Iterable[Log], deployment: Deployment, times: dict[int, int]) 
             yield event
 
 
-def _check_link(branch: Branch, page: Page) -> None:
-    first = branch.headers[0]
-    if first.number == page.first and first.parent_hash != branch.parent.hash:
-        raise RpcInconsistent(f"block {first.number} does not follow {branch.parent.number}")
+def _branches(parent: Header, page: Page, events: Sequence[Event]) -> Iterator[Branch]:
+    """The page in parts of whole blocks, so that no transaction keeps other writers waiting."""
+    headers: list[Header] = []
+    start = end = 0
+    for header in page.headers:
+        headers.append(header)
+        while end < len(events) and events[end].at.block_number == header.number:
+            end += 1
+        if end - start >= _EVENTS_IN_A_TRANSACTION or header is page.headers[-1]:
+            yield Branch(parent, tuple(headers), tuple(events[start:end]))
+            parent, headers, start = header, [], end
+
+
+def _check_link(parent: Header, page: Page) -> None:
+    first = page.headers[0]
+    if first.number == page.first and first.parent_hash != parent.hash:
+        raise RpcInconsistent(f"block {first.number} does not follow {parent.number}")
 
 
 def _header_of_cursor(cursor: CursorRow) -> Header:

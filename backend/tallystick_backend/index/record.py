@@ -57,8 +57,8 @@ async def extend(
     before = await _load(session, branch.events)
     after = await _append_events(session, branch, before, finality_blocks)
     await _write(session, after)
-    for event in branch.events:
-        await _append_step(session, event, now_ms)
+    told = [step for event in branch.events if (step := _step(event)) is not None]
+    await steps.append_all(session, told, now_ms)
     await _move_cursor(session, branch.tip, head_number)
     await rows.forget_below(session, branch.tip.number - finality_blocks)
 
@@ -84,9 +84,8 @@ async def replace_branch(
     await _write(session, {**restored, **after})
 
     new_history = _history((event_name(event), project.args_of(event)) for event in branch.events)
-    await _append_steps_of_reorg(
-        session, branch, lost_history, new_history, {**restored, **after}, now_ms
-    )
+    told = _steps_of_reorg(branch, lost_history, new_history, {**restored, **after})
+    await steps.append_all(session, told, now_ms)
     await _move_cursor(session, branch.tip, head_number)
 
 
@@ -235,60 +234,58 @@ async def _move_cursor(session: AsyncSession, tip: Header, head_number: int) -> 
 
 # --- steps for those who watch a task ---------------------------------------------------------
 
-_Step = tuple[str, Mapping[str, Any]]
+_Told = tuple[str, Mapping[str, Any]]
+"""Name and arguments of an event: what happened, not where."""
+
+_SHOWN = ("provider", "fence", "charge", "amount", "receipt", "challenge_ends_at", "end")
 
 
-async def _append_step(session: AsyncSession, event: Event, now_ms: int) -> None:
+def _step(event: Event) -> steps.Step | None:
     kind = project.step_of(event_name(event))
-    if kind is not None:
-        args = project.args_of(event)
-        await steps.append(session, args["task_id"].lower(), kind, _step_data(event, args), now_ms)
+    if kind is None:
+        return None
+    args = project.args_of(event)
+    place = {"tx": event.at.tx_hash, "block": event.at.block_number}
+    return steps.Step(
+        args["task_id"].lower(),
+        kind,
+        place | {name: args[name] for name in _SHOWN if name in args},
+    )
 
 
-def _step_data(event: Event, args: Mapping[str, Any]) -> dict[str, Any]:
-    shown = ("provider", "fence", "charge", "amount", "receipt", "challenge_ends_at", "end")
-    return {
-        "tx": event.at.tx_hash,
-        "block": event.at.block_number,
-        **{name: args[name] for name in shown if name in args},
-    }
-
-
-def _history(events: Iterable[_Step]) -> dict[str, list[_Step]]:
-    """The steps of each task, without the place in the chain: what happened, not where."""
-    by_task: dict[str, list[_Step]] = {}
+def _history(events: Iterable[_Told]) -> dict[str, list[_Told]]:
+    """What happened to each task, in order."""
+    by_task: dict[str, list[_Told]] = {}
     for name, args in events:
         if project.step_of(name) is not None:
             by_task.setdefault(args["task_id"].lower(), []).append((name, args))
     return by_task
 
 
-async def _append_steps_of_reorg(
-    session: AsyncSession,
+def _steps_of_reorg(
     branch: Branch,
-    lost: Mapping[str, Sequence[_Step]],
-    new: Mapping[str, Sequence[_Step]],
+    lost: Mapping[str, Sequence[_Told]],
+    new: Mapping[str, Sequence[_Told]],
     after: Mapping[EntityKey, Entity | None],
-    now_ms: int,
-) -> None:
-    """Tells of what is different on the new branch, and not of what only moved to another block."""
-    told = dict.fromkeys(new, 0)
+) -> list[steps.Step]:
+    """What is different on the new branch, and nothing of what only moved to another block."""
+    told: list[steps.Step] = []
+    known = dict.fromkeys(new, 0)
     for task_id in sorted(lost.keys() | new.keys()):
         before, now = lost.get(task_id, ()), new.get(task_id, ())
         if list(now[: len(before)]) == list(before):
-            told[task_id] = len(before)
+            known[task_id] = len(before)
             continue
-        told[task_id] = len(now)
+        known[task_id] = len(now)
         task = after.get(EntityKey(f"task:{task_id}"))
         kind = project.STEP_OF_STATE[task.state if isinstance(task, project.Task) else "orphaned"]
-        await steps.append(
-            session, task_id, kind, {"reorganised": True, "block": branch.tip.number}, now_ms
-        )
+        told.append(steps.Step(task_id, kind, {"reorganised": True, "block": branch.tip.number}))
     for event in branch.events:
-        if project.step_of(event_name(event)) is None:
+        step = _step(event)
+        if step is None:
             continue
-        task_id = project.args_of(event)["task_id"].lower()
-        if told[task_id] > 0:
-            told[task_id] -= 1
+        if known[step.task_id] > 0:
+            known[step.task_id] -= 1
         else:
-            await _append_step(session, event, now_ms)
+            told.append(step)
+    return told

@@ -104,7 +104,8 @@ class Database:
     async def _take_turn(self, stack: AsyncExitStack) -> None:
         # SQLite's own waiting is a poll with growing sleeps; a queue is fair and at once.
         try:
-            await asyncio.wait_for(self._one_writer.acquire(), BUSY_TIMEOUT_S)
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                await self._one_writer.acquire()
         except TimeoutError:
             raise DatabaseBusy(
                 f"no write transaction could begin within {BUSY_TIMEOUT_S:g} s"

@@ -91,3 +91,20 @@ async def test_a_transaction_inside_another_is_an_error_and_no_deadlock(
 def test_another_database_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedDatabase, match="mysql"):
         Database("mysql+aiomysql://root@localhost/x")
+
+
+async def test_a_writer_cancelled_in_the_queue_leaves_the_queue_moving(database: Database) -> None:
+    async def write(amount: int) -> None:
+        async with database.transaction() as session:
+            session.add(AccountRow(address=f"0x{amount}", available=amount))
+
+    for turn in range(10):
+        writers = [asyncio.create_task(write(10 * turn + n)) for n in range(5)]
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        for writer in writers[1:4]:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+    await write(1000)
+    async with database.read() as session:
+        assert await session.get(AccountRow, "0x1000") is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlmodel import col, func, select
+from sqlalchemy import ARRAY, BigInteger, cast, column
+from sqlmodel import col, func, insert, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import TaskEventRow
@@ -37,12 +39,28 @@ async def append(
     session: AsyncSession, task_id: str, kind: TaskEventKind, data: dict[str, Any], at_ms: int
 ) -> int:
     """Appends one step in the caller's transaction and answers its id."""
-    await _one_at_a_time(session, task_id)
+    await _one_at_a_time(session, [task_id])
     row = TaskEventRow(task_id=task_id, kind=kind, data=data, at_ms=at_ms)
     session.add(row)
     await session.flush()
     assert row.id is not None
     return row.id
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    task_id: str
+    kind: TaskEventKind
+    data: dict[str, Any]
+
+
+async def append_all(session: AsyncSession, steps: Sequence[Step], at_ms: int) -> None:
+    """Appends the steps of many tasks, in this order."""
+    if not steps:
+        return
+    await _one_at_a_time(session, {step.task_id for step in steps})
+    rows = [asdict(step) | {"at_ms": at_ms} for step in steps]
+    await session.exec(insert(TaskEventRow), params=rows)
 
 
 async def after(
@@ -64,10 +82,19 @@ async def last_id(session: AsyncSession, task_id: str) -> int:
     return (await session.exec(query)).one() or 0
 
 
-async def _one_at_a_time(session: AsyncSession, task_id: str) -> None:
+async def _one_at_a_time(session: AsyncSession, task_ids: Iterable[str]) -> None:
     """PostgreSQL gives ids before commit: without this lock, held to the end of the transaction, a
     watcher could see id 8, go on from there, and miss id 7 that was committed later."""
     if session.get_bind().dialect.name != "postgresql":
         return
-    number = int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=8).digest(), signed=True)
-    await session.exec(select(func.pg_advisory_xact_lock(number)))
+    # In the same order for everybody, so that two who take several cannot wait for each other.
+    numbers = sorted(map(_lock_number, task_ids))
+    await session.exec(
+        select(func.count(func.pg_advisory_xact_lock(column("number")))).select_from(
+            func.unnest(cast(numbers, ARRAY(BigInteger))).alias("number")
+        )
+    )
+
+
+def _lock_number(task_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(task_id.encode(), digest_size=8).digest(), signed=True)

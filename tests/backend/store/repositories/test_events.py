@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy.exc import DBAPIError
-
 from tallystick_backend.store.repositories import events as steps
-from tallystick_backend.store.session import Database, is_conflict
+from tallystick_backend.store.session import Database
 
 
 async def test_steps_come_back_in_order_after_the_last_one_seen(database: Database) -> None:
@@ -26,41 +24,43 @@ async def test_steps_come_back_in_order_after_the_last_one_seen(database: Databa
     assert [row.kind for row in rest] == ["funded"]
 
 
-async def test_a_watcher_misses_no_step_of_writers_that_overlap(database: Database) -> None:
-    """An id that a slower transaction took before must not appear behind the watcher's back."""
+async def test_a_step_committed_late_never_appears_behind_a_watcher(database: Database) -> None:
+    """PostgreSQL gives ids before commit: the later writer of the same task waits its turn."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
 
-    async def write(number: int) -> None:
-        while True:
-            try:
-                async with database.transaction() as session:
-                    await steps.append(session, "0x1", "progress", {"n": number}, 0)
-                    await asyncio.sleep(0.002 * (number % 3))
-                return
-            except DBAPIError as error:
-                if not is_conflict(error):
-                    raise
+    async def slow() -> None:
+        async with database.transaction() as session:
+            await steps.append(session, "0x1", "leased", {}, 0)
+            begun.set()
+            await may_end.wait()
 
-    seen: list[int] = []
-    done = asyncio.Event()
+    async def fast() -> None:
+        await begun.wait()
+        async with database.transaction() as session:
+            await steps.append(session, "0x1", "running", {}, 0)
 
-    async def watch() -> None:
-        last = 0
-        while True:
-            finished = done.is_set()
-            async with database.read() as session:
-                for row in await steps.after(session, "0x1", last):
-                    assert row.id is not None
-                    last = row.id
-                    seen.append(row.data["n"])
-            if finished:
-                return
-            await asyncio.sleep(0)
+    writers = [asyncio.create_task(slow()), asyncio.create_task(fast())]
+    await begun.wait()
+    await asyncio.wait(writers, timeout=0.2)
+    async with database.read() as session:
+        seen = list(await steps.after(session, "0x1", 0))
+    may_end.set()
+    await asyncio.gather(*writers)
+    async with database.read() as session:
+        last = seen[-1].id if seen else 0
+        assert last is not None
+        seen += await steps.after(session, "0x1", last)
+    assert [row.kind for row in seen] == ["leased", "running"]
 
-    watching = asyncio.create_task(watch())
-    await asyncio.gather(*(write(number) for number in range(30)))
-    done.set()
-    await watching
-    assert sorted(seen) == list(range(30))
+
+async def test_the_steps_of_many_tasks_keep_their_order(database: Database) -> None:
+    many = [steps.Step(f"0x{n % 7}", "progress", {"n": n}) for n in range(50)]
+    async with database.transaction() as session:
+        await steps.append_all(session, many, 0)
+        await steps.append_all(session, [], 0)
+    async with database.read() as session:
+        of_one = await steps.after(session, "0x3", 0)
+    assert [row.data["n"] for row in of_one] == list(range(3, 50, 7))
 
 
 async def test_a_step_is_taken_back_with_its_transaction(database: Database) -> None:
