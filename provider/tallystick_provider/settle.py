@@ -99,7 +99,9 @@ def _alone(
     until = lease.assignment.lease_until
     if now_s > until or chain.now_s > until:
         return Wait(f"the lease ended at {until}; only an acceptance helps, until {chain.end_s}")
-    margin = min(LEASE_MARGIN_SECONDS, (until - lease.assignment.lease_from) // 3)
+    # As long as it was first given for: `lease_from` stays where it was when a lease is renewed.
+    length_s = lease.offer.assignment.lease_until - lease.offer.assignment.lease_from
+    margin = min(LEASE_MARGIN_SECONDS, length_s // 3)
     signed_s = (lease.signed_at_ms or 0) // 1000
     if now_s < min(signed_s + acceptance_wait_s, until - margin):
         return Wait(f"the consumer may accept until {signed_s + acceptance_wait_s}")

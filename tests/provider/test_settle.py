@@ -112,6 +112,18 @@ def test_patience_ends_with_the_wait_or_with_the_lease(ours: tuple[Lease, Signed
     assert next_step(lease, signed, OPEN, NOW_S + 20, 3600) == Send("prove_alone")
 
 
+def test_a_short_lease_renewed_for_long_does_not_end_the_wait(ours: tuple[Lease, Signed]) -> None:
+    lease, signed = ours
+    given = lease.offer.assignment.model_copy(update={"lease_until": NOW_S + 6})
+    short = replace(
+        lease,
+        offer=lease.offer.model_copy(update={"assignment": given}),
+        assignment=replace(lease.assignment, lease_from=NOW_S - 3600, lease_until=NOW_S + 6),
+    )
+    assert isinstance(next_step(short, signed, OPEN, NOW_S + 1, 3600), Wait)
+    assert next_step(short, signed, OPEN, NOW_S + 5, 3600) == Send("prove_alone")
+
+
 def test_an_order_that_is_not_on_chain_is_created_first(ours: tuple[Lease, Signed]) -> None:
     lease, signed = ours
     assert step(lease, signed, NONE, NOW_S + 15) == Send("create")
