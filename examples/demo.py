@@ -79,6 +79,8 @@ def tell_the_story(market: LocalMarket, results: Path, console: Console) -> dict
     with GPUClient(**market.client_settings()) as client:
         before = ledger.balances()
         console.rule("[bold]2. A training task goes round")
+        deposited = client.deposit("50")
+        say(console, "deposited", f"50 TALLY into the escrow, in transaction {deposited.tx}")
         first = run_task(client, market, results / "first", console)
         ledger.wait_until_indexed(first.id)
         show_result(client, ledger, first.id, results / "first", console)

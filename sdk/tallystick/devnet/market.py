@@ -228,7 +228,6 @@ class LocalMarket:
             "DEPLOYMENT": str(self.deployment_file),
             "NATS_URL": self.nats_url,
             "NATS_ISSUER_SEED": self._nats_seed(),
-            "NATS_PASSWORD": "local-market-only",
             "DISPATCHER_KEY_FILE": str(self.key_file(people.DISPATCHER)),
             "LEASE_SECONDS": str(self.plan.lease_seconds),
             "LEASE_MARGIN_SECONDS": str(self.plan.lease_margin_seconds),
