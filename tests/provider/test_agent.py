@@ -1,0 +1,604 @@
+"""agent, on a real chain with real processes
+├── a task goes round: accepted, fetched, run, metered, signed, uploaded, reported, settled
+├── an agent that dies in the middle: the next one finds the run and finishes it
+├── ends: cancelled (143, billed so far), time over (124), output over the limit, lease lost,
+│   cut off past the lease, hostile input
+├── containers whose lease is over are reaped on start
+└── what the backend sends is checked: renewals, acceptances, repeats, draining
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tallystick.protocol import sealing, wire
+from tallystick.protocol.deployments import Deployment
+from tallystick.protocol.hashing import digest_of
+from tallystick.protocol.messages import (
+    Acceptance,
+    Assignment,
+    Receipt,
+    TaskTerms,
+    digest,
+    recover,
+    sign,
+    task_id,
+)
+from tallystick.protocol.pricing import charge_up, split_charge_down
+from tallystick.protocol.types import Fence, TaskId
+from tallystick.protocol.web3 import close, connect
+from tallystick_provider.agent import DRAINING, Agent
+from tallystick_provider.backend import Offline
+from tallystick_provider.clock import SystemClock
+from tallystick_provider.gpus import SimulatedGpus
+from tallystick_provider.journal import Journal, Lease
+from tallystick_provider.ledger import ChainLedger
+from tallystick_provider.runtime.process import ProcessRuntime
+from tallystick_provider.settle import Settler
+from tallystick_provider.work import Tools
+from tests.provider.orders import CONSUMER_KEY, manifest_of, settings_of, terms_of
+from tests.provider.settling import open_market
+from tests.provider.waiting import until
+from tests.support.anvil import (
+    CONSUMER,
+    DISPATCHER,
+    OPERATOR,
+    PROVIDER,
+    STRANGER,
+    LocalChain,
+    market_of,
+    send,
+)
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class Office:
+    """The backend as the agent sees it: takes everything, renews what it is told to."""
+
+    domain: Any
+    online: bool = True
+    verdict: str = "renewed"
+    lease_seconds: int = 30
+    logs: list[wire.LogChunk] = field(default_factory=list)
+    done: list[wire.Finished] = field(default_factory=list)
+    failures: list[wire.Failed] = field(default_factory=list)
+    announced: list[wire.Announcement] = field(default_factory=list)
+    beats: list[wire.Heartbeat] = field(default_factory=list)
+    held: dict[str, Assignment] = field(default_factory=dict)
+
+    def _require_line(self) -> None:
+        if not self.online:
+            raise Offline("the line is cut")
+
+    async def announce(self, announcement: wire.Announcement) -> wire.AnnouncementReply:
+        self._require_line()
+        self.announced.append(announcement)
+        return wire.AnnouncementReply(lease_seconds=30, heartbeat_seconds=0.05)
+
+    async def heartbeat(self, beat: wire.Heartbeat) -> wire.HeartbeatReply:
+        self._require_line()
+        self.beats.append(beat)
+        now_s = SystemClock().now_ms() // 1000
+        answers = []
+        for lease in beat.leases:
+            renewed = replace(self.held[lease.task_id], lease_until=now_s + self.lease_seconds)
+            signature = sign(self.domain, renewed, DISPATCHER.key)
+            answers.append(
+                wire.LeaseAnswer(
+                    task_id=lease.task_id,
+                    fence=lease.fence,
+                    verdict=self.verdict,  # type: ignore[arg-type]
+                    assignment=renewed.to_body() if self.verdict == "renewed" else None,
+                    assignment_signature=signature if self.verdict == "renewed" else None,
+                )
+            )
+        return wire.HeartbeatReply(leases=tuple(answers))
+
+    async def log(self, chunk: wire.LogChunk) -> wire.Ack:
+        self._require_line()
+        self.logs.append(chunk)
+        return wire.Ack()
+
+    async def finished(self, finished: wire.Finished) -> wire.Ack:
+        self._require_line()
+        self.done.append(finished)
+        return wire.Ack()
+
+    async def failed(self, failed: wire.Failed) -> wire.Ack:
+        self._require_line()
+        self.failures.append(failed)
+        return wire.Ack()
+
+
+@dataclass
+class Stand:
+    """A provider on a chain, with an office to answer to and a store to fetch from."""
+
+    chain: LocalChain
+    deployment: Deployment
+    path: Path
+    office: Office
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    agent: Agent | None = None
+    settler: Settler | None = None
+    _running: list[asyncio.Task[None]] = field(default_factory=list)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _close: list[Callable[[], Any]] = field(default_factory=list)
+
+    async def open(self) -> Agent:
+        """A new agent on the same directory, as after a restart."""
+        clock = SystemClock()
+        settings = settings_of(self.path)
+        journal = Journal(settings.journal_path, clock)
+        web3 = connect(self.chain.url)
+        ledger = ChainLedger(web3, self.deployment, OPERATOR.key)
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self._store))
+        tools = Tools(
+            provider=PROVIDER.address,
+            key=OPERATOR.key,
+            domain=self.deployment.domain,
+            sealing=sealing.key_from_seed(b"sealing key of the tests"),
+            journal=journal,
+            runtime=ProcessRuntime(self.path / "process"),
+            gpus=SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock),
+            backend=self.office,
+            http=http,
+            clock=clock,
+            data_dir=self.path,
+            poll_s=0.03,
+            stop_grace_s=1,
+        )
+        self.settler = Settler(journal, ledger, clock, acceptance_wait_s=600, stuck_s=60)
+        self.agent = Agent(settings, tools, ledger, self.settler.wake)
+        self._stop = asyncio.Event()
+        await self.agent.resume()
+        self._running = [
+            asyncio.create_task(self.agent.run(self._stop)),
+            asyncio.create_task(self.settler.run(self._stop, 0.05)),
+        ]
+        self._close = [lambda: close(web3), http.aclose]
+        return self.agent
+
+    async def die(self) -> None:
+        """As by kill -9: nothing is tidied up, what runs goes on running."""
+        assert self.agent is not None
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.agent.close()
+        for closing in self._close:
+            await closing()
+        self.agent.tools.journal.close()
+
+    def _store(self, request: httpx.Request) -> httpx.Response:
+        digest = request.url.path.removeprefix("/")
+        if request.method == "PUT":
+            self.blobs[digest] = request.content
+            return httpx.Response(201)
+        if digest not in self.blobs:
+            return httpx.Response(404)
+        return httpx.Response(200, content=self.blobs[digest])
+
+    def order(
+        self, script: str, *, fence: int = 1, max_seconds: int = 600, **changes: Any
+    ) -> tuple[TaskTerms, wire.Offer]:
+        """A secured task that runs `script`, its input sealed to this provider."""
+        target = io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w") as archive:
+            info = tarfile.TarInfo("run.py")
+            info.size = len(script.encode())
+            archive.addfile(info, io.BytesIO(script.encode()))
+        return self.order_bundle(gzip.compress(target.getvalue()), fence, max_seconds, **changes)
+
+    def order_bundle(
+        self, bundle: bytes, fence: int = 1, max_seconds: int = 600, **changes: Any
+    ) -> tuple[TaskTerms, wire.Offer]:
+        domain = self.deployment.domain
+        content_key = b"k" * 32
+        sealed = sealing.encrypt_bundle(content_key, bundle)
+        self.blobs[digest_of(sealed)] = sealed
+        manifest = manifest_of(
+            command=("python", "/task/in/run.py"), input_digest=digest_of(sealed), **changes
+        )
+        terms = terms_of(manifest, self.chain.now_s(), max_seconds=max_seconds)
+        send(self.chain, CONSUMER, market_of(self.deployment).create_task(terms))
+        task = task_id(domain, terms)
+        now_s = SystemClock().now_ms() // 1000
+        lease = Assignment(task, PROVIDER.address, Fence(fence), now_s, now_s + 30)
+        self.office.held[task] = lease
+        public = sealing.key_from_seed(b"sealing key of the tests").public
+        sealed_key = sealing.seal_input_key(public, task, fence, content_key)
+        return terms, wire.Offer(
+            terms=terms.to_body(),
+            terms_signature=None,
+            secured=True,
+            manifest=manifest,
+            assignment=lease.to_body(),
+            assignment_signature=sign(domain, lease, DISPATCHER.key),
+            sealed_key="0x" + sealed_key.hex(),
+            input_url=f"http://store/{digest_of(sealed)}",
+            result_url="http://store/{digest}",
+        )
+
+    def lease(self, offer: wire.Offer) -> Lease:
+        assert self.agent is not None
+        found = self.agent.tools.journal.lease(
+            TaskId(offer.assignment.task_id),  # type: ignore[arg-type]
+            offer.assignment.fence,
+        )
+        assert found is not None
+        return found
+
+    def outcome(self, offer: wire.Offer) -> str | None:
+        return self.lease(offer).outcome
+
+    def acceptance(self, done: wire.Finished) -> wire.AcceptanceNotice:
+        domain = self.deployment.domain
+        receipt = Receipt.from_body(done.receipt)
+        acceptance = Acceptance(TaskId(receipt.route), receipt.total, digest(domain, receipt))
+        return wire.AcceptanceNotice(
+            acceptance=acceptance.to_body(), signature=sign(domain, acceptance, CONSUMER.key)
+        )
+
+    async def credit(self) -> int:
+        assert self.agent is not None
+        ledger = self.agent.ledger
+        assert isinstance(ledger, ChainLedger)
+        return (await ledger._escrow.payee(PROVIDER.address)).credit
+
+
+@pytest.fixture
+async def stand(chain: LocalChain, deployment: Deployment, tmp_path: Path) -> AsyncIterator[Stand]:
+    with suppress(Exception):
+        chain.set_time(SystemClock().now_ms() // 1000)
+    open_market(chain, deployment)
+    stand = Stand(chain, deployment, tmp_path, Office(deployment.domain))
+    await stand.open()
+    yield stand
+    assert stand.agent is not None
+    runtime = stand.agent.tools.runtime
+    await stand.die()
+    for ref in await runtime.own():
+        await runtime.remove(ref)
+
+
+HELLO = """
+import os, time
+print('::progress 10 warming up', flush=True)
+print('hello', flush=True)
+time.sleep(0.3)
+print('::progress 100% done', flush=True)
+open(os.environ['TALLYSTICK_OUTPUT'] + '/model', 'w').write('weights')
+"""
+LONG = """
+import os, time
+open(os.environ['TALLYSTICK_OUTPUT'] + '/up', 'w').close()
+print('up', flush=True)
+time.sleep(float(os.environ.get('NAP', '600')))
+print('woke', flush=True)
+"""
+
+
+async def test_a_task_goes_round(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    terms, offer = stand.order(HELLO)
+    assert (await agent.on_offer(offer)).accepted
+    assert (await agent.on_offer(offer)).accepted  # a repeat changes nothing
+    await until(lambda: bool(stand.office.done), what="the report")
+    (done,) = stand.office.done
+    receipt = Receipt.from_body(done.receipt)
+    assert done.exit_code == 0
+    assert done.simulated
+    assert done.runtime == "process"
+    assert receipt.gpu_ms == 2 * (receipt.ended_at_ms - receipt.started_at_ms) > 0
+    assert receipt.total == charge_up(terms, 1, receipt.gpu_ms)
+    signer = recover(stand.deployment.domain, receipt, done.receipt_signature)
+    assert signer == OPERATOR.address
+    assert done.energy_mj is not None
+    assert done.energy_mj % (2 * 150) == 0
+    assert "".join(chunk.text for chunk in stand.office.logs) == "hello\n"
+    result = sealing.open_result(
+        CONSUMER_KEY, receipt.route, receipt.seq, stand.blobs[done.result_digest]
+    )
+    with tarfile.open(fileobj=io.BytesIO(result), mode="r:gz") as archive:
+        model = archive.extractfile("out/model")
+        facts = archive.extractfile("tallystick.json")
+        assert model is not None
+        assert facts is not None
+        assert model.read() == b"weights"
+        assert json.load(facts)["exit_code"] == 0
+    assert (await agent.on_acceptance(stand.acceptance(done))).ok
+    await until(lambda: stand.outcome(offer) == "paid", what="the payment")
+    assert await stand.credit() == split_charge_down(terms, receipt.total).provider
+    assert list(await agent.tools.runtime.own()) == []
+    assert not (stand.path / "tasks" / stand.lease(offer).name).exists()
+    beats = [lease for beat in stand.office.beats for lease in beat.leases]
+    assert any(beat.percent == 10 and beat.message == "warming up" for beat in beats)
+
+
+async def test_the_next_agent_finishes_what_a_dead_one_began(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG, env={"NAP": "1.5"})
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    await stand.die()
+    await asyncio.sleep(0.2)
+    again = await stand.open()
+    assert len(await again.tools.runtime.own()) == 1
+    await until(lambda: bool(stand.office.done), what="the report")
+    (done,) = stand.office.done
+    assert done.exit_code == 0
+    assert done.receipt.ended_at_ms - done.receipt.started_at_ms >= 1500
+    assert "".join(chunk.text for chunk in stand.office.logs) == "up\nwoke\n"
+
+
+async def test_a_report_that_was_not_sent_is_sent_by_the_next_agent(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    stand.office.online = False
+    await until(lambda: stand.lease(offer).reached("uploaded"), what="the upload")
+    signed = agent.tools.journal.signed(stand.lease(offer).task_id, 1)
+    await stand.die()
+    stand.office.online = True
+    await stand.open()
+    await until(lambda: bool(stand.office.done))
+    assert signed is not None
+    assert Receipt.from_body(stand.office.done[0].receipt) == signed.receipt
+
+
+async def test_cancelled_work_is_stopped_and_billed_so_far(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    await until(lambda: "up\n" in [chunk.text for chunk in stand.office.logs])
+    ack = await agent.on_stop(
+        wire.Stop(task_id=offer.assignment.task_id, fence=1, reason="the consumer cancelled")
+    )
+    assert ack.ok
+    await until(lambda: bool(stand.office.done))
+    assert stand.office.done[0].exit_code == 143
+    assert stand.office.done[0].receipt.total > 0
+
+
+async def test_time_over_is_124_and_not_a_millisecond_more(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG, max_seconds=1)
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.done))
+    (done,) = stand.office.done
+    assert done.exit_code == 124
+    assert done.receipt.ended_at_ms - done.receipt.started_at_ms == 1000
+
+
+async def test_a_result_over_its_quota_is_cut(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    flood = (
+        "import os\nn = 0\nwhile True:\n    n += 1\n"
+        "    open(os.environ['TALLYSTICK_OUTPUT'] + f'/{n}', 'wb').write(b'x' * (1 << 20))\n"
+        "    __import__('time').sleep(0.01)\n"
+    )
+    _, offer = stand.order(flood)
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.failures), what="the refusal")
+    (failed,) = stand.office.failures
+    assert failed.blame == "task"
+    assert "over the ordered 4 MiB" in failed.reason
+    assert stand.office.done == []
+    assert list(await agent.tools.runtime.own()) == []
+
+
+async def test_a_lost_lease_stops_the_work_and_signs_nothing(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    stand.office.verdict = "lost"
+    await until(lambda: stand.outcome(offer) == "lost", what="letting go")
+    assert list(await agent.tools.runtime.own()) == []
+    assert agent.tools.journal.signed(stand.lease(offer).task_id, 1) is None
+
+
+async def test_an_agent_that_is_cut_off_stops_itself_at_the_end_of_its_lease(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    stand.office.lease_seconds = 1
+    _, offer = stand.order(LONG)
+    short = replace(
+        Assignment.from_body(offer.assignment), lease_until=offer.assignment.lease_from + 2
+    )
+    offer = offer.model_copy(
+        update={
+            "assignment": short.to_body(),
+            "assignment_signature": sign(stand.deployment.domain, short, DISPATCHER.key),
+        }
+    )
+    stand.office.online = False
+    assert (await agent.on_offer(offer)).accepted
+    await until(lambda: stand.outcome(offer) == "lost", 10, "stopping itself")
+    assert "could not be renewed" in stand.lease(offer).reason
+    assert list(await agent.tools.runtime.own()) == []
+
+
+async def test_a_hostile_input_is_the_tasks_fault(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order_bundle(b"not a bundle")
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.failures))
+    assert stand.office.failures[0].blame == "task"
+    assert "no tar.gz" in stand.office.failures[0].reason
+
+
+async def test_an_input_that_cannot_be_fetched_is_the_providers(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    stand.blobs.clear()
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.failures))
+    assert stand.office.failures[0].blame == "provider"
+
+
+async def test_a_failure_is_told_when_the_line_is_back(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order_bundle(b"not a bundle")
+    stand.office.online = False
+    await agent.on_offer(offer)
+    await until(lambda: stand.outcome(offer) == "failed")
+    stand.office.online = True
+    await until(lambda: bool(stand.office.failures))
+    assert agent.tools.journal.unsent_reports() == ()
+
+
+async def test_a_run_whose_lease_is_over_is_reaped_on_start(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    held = stand.lease(offer)
+    await stand.die()
+    journal = Journal(stand.path / "journal.sqlite", SystemClock())
+    journal.lose(held)
+    journal.close()
+    again = await stand.open()
+    assert list(await again.tools.runtime.own()) == []
+    assert stand.outcome(offer) == "lost"
+
+
+async def test_a_run_unknown_to_the_journal_is_removed_and_never_signed(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    await stand.die()
+    for path in stand.path.glob("journal.sqlite*"):
+        path.unlink()
+    await asyncio.sleep(1.1)  # a new journal is younger than the lease, also in whole seconds
+    again = await stand.open()
+    assert list(await again.tools.runtime.own()) == []
+    reply = await again.on_offer(offer)
+    assert not reply.accepted
+    assert "before this journal was made" in reply.reason
+
+
+async def test_a_forged_renewal_changes_nothing(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    held = stand.lease(offer)
+    forged = replace(held.assignment, lease_until=held.assignment.lease_until + 10_000)
+    widened = replace(forged, lease_from=0)
+    for lease, key in ((forged, STRANGER.key), (widened, DISPATCHER.key)):
+        agent._obey(
+            held,
+            wire.LeaseAnswer(
+                task_id=held.task_id,
+                fence=1,
+                verdict="renewed",
+                assignment=lease.to_body(),
+                assignment_signature=sign(stand.deployment.domain, lease, key),
+            ),
+        )
+    assert stand.lease(offer).assignment.lease_until < forged.lease_until
+
+
+async def test_only_the_consumers_acceptance_of_our_receipt_is_kept(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.done))
+    good = stand.acceptance(stand.office.done[0])
+    domain = stand.deployment.domain
+    body = Acceptance.from_body(good.acceptance)
+    forged = wire.AcceptanceNotice(
+        acceptance=good.acceptance, signature=sign(domain, body, STRANGER.key)
+    )
+    assert "may not accept" in (await agent.on_acceptance(forged)).reason
+    other = replace(body, receipt=body.task_id)
+    stray = wire.AcceptanceNotice(
+        acceptance=other.to_body(), signature=sign(domain, other, CONSUMER.key)
+    )
+    assert "no receipt of ours" in (await agent.on_acceptance(stray)).reason
+    assert stand.lease(offer).acceptance is None
+
+
+async def test_a_task_that_is_not_locked_on_chain_is_declined(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    terms, offer = stand.order(HELLO)
+    send(stand.chain, CONSUMER, market_of(stand.deployment).cancel(terms))
+    stand.chain.wait(3601)
+    reply = await agent.on_offer(offer)
+    assert not reply.accepted
+    assert "ended on chain" in reply.reason
+
+
+async def test_a_draining_provider_finishes_and_takes_nothing_new(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, first = stand.order(HELLO)
+    await agent.on_offer(first)
+    agent.tools.journal.set_meta(DRAINING, "1")
+    _, second = stand.order(HELLO)
+    reply = await agent.on_offer(second)
+    assert not reply.accepted
+    assert "draining" in reply.reason
+    await until(lambda: bool(stand.office.done))
+    await until(lambda: stand.office.announced[-1].draining)
+
+
+async def test_an_older_fence_of_the_same_task_is_declined(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG, fence=2)
+    assert (await agent.on_offer(offer)).accepted
+    older = replace(Assignment.from_body(offer.assignment), fence=Fence(1))
+    reply = await agent.on_offer(
+        offer.model_copy(
+            update={
+                "assignment": older.to_body(),
+                "assignment_signature": sign(stand.deployment.domain, older, DISPATCHER.key),
+            }
+        )
+    )
+    assert not reply.accepted
+    assert "fence 2" in reply.reason
+
+
+async def test_announces_what_it_is_and_labels_what_is_simulated(stand: Stand) -> None:
+    await until(lambda: bool(stand.office.announced))
+    announced = stand.office.announced[0]
+    assert announced.runtime == "process"
+    assert announced.operator_key == OPERATOR.address
+    assert len(announced.gpus) == 4
+    assert all(gpu.simulated for gpu in announced.gpus)
+    await until(lambda: bool(stand.office.beats))
+    assert len(stand.office.announced) == 1  # once, until something changes
