@@ -175,7 +175,6 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
         )
         signer = KeySigner(found.domain, private_key)
         urls = CapabilityUrls(backend.seals, settings.public_url, clock)
-        chain_moved = asyncio.Event()
         index = Index(
             database,
             Chain(rpc, (found.escrow, found.market, found.staking)),
@@ -186,7 +185,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
                 confirmations=settings.confirmations,
                 finality_blocks=settings.finality_blocks,
             ),
-            chain_moved,
+            moved=backend.wake_dispatch,
         )
         dispatcher = Dispatcher(
             database,

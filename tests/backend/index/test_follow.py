@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from sqlmodel import SQLModel, select
 
 from tallystick.protocol import codec, events
 from tallystick_backend.chain import ChainError
+from tallystick_backend.index import follow
 from tallystick_backend.index.errors import BooksDoNotBalance, ReorgTooDeep
 from tallystick_backend.index.follow import Index
 from tallystick_backend.store.repositories import chain as rows
@@ -415,6 +417,33 @@ async def test_killed_at_any_statement_it_leaves_all_or_nothing(
     assert killed_at > 8
     await index_of(node, database).catch_up()
     await check_books(database, market)
+
+
+async def test_a_backfill_restarted_at_random_points_ends_as_one_that_was_not(
+    index_of: IndexOf,
+    node: Node,
+    database: Database,
+    sqlite_url_of_a_new_database: Callable[[], Iterator[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Case 91."""
+    monkeypatch.setattr(follow, "_EVENTS_IN_A_TRANSACTION", 10)
+    market = Market(node, seed=91)
+    for _ in range(100):
+        market.mine()
+    chance = random.Random(91)
+    done = False
+    while not done:
+        with _killed_at_statement(chance.randint(1, 60), database) as killed:
+            with suppress(_KilledError):
+                await index_of(node, database).catch_up()
+            done = not killed()
+    monkeypatch.undo()
+    fresh = Database(next(sqlite_url_of_a_new_database()))
+    await index_of(node, fresh).catch_up()
+    assert await contents(database) == await contents(fresh)
+    await check_books(database, market)
+    await fresh.close()
 
 
 class _KilledError(Exception):
