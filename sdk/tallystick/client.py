@@ -17,11 +17,11 @@ from typing import Any, Literal, Self, get_args
 import httpx
 from pydantic import RootModel
 
-from tallystick import funding, prices, results, submitting, watching
+from tallystick import funding, prices, results, stopping, submitting, watching
 from tallystick.bundle import Inputs
 from tallystick.config import Config, load_config
 from tallystick.connection import Sleep
-from tallystick.errors import Conflict, InvalidRequest
+from tallystick.errors import InvalidRequest
 from tallystick.jobs import (
     Balance,
     CheckedReceipt,
@@ -35,7 +35,6 @@ from tallystick.jobs import (
 )
 from tallystick.orders import checked_text, make_wish
 from tallystick.prices import Duration, Price
-from tallystick.protocol.messages import TaskTerms
 from tallystick.protocol.pricing import rate_per_gpu_second_down
 from tallystick.protocol.wire import (
     ApiKeyBody,
@@ -47,7 +46,7 @@ from tallystick.protocol.wire import (
     ProviderPage,
 )
 from tallystick.session import Now, Session
-from tallystick.watching import OnStatus, task_id_of
+from tallystick.watching import OnStatus
 
 Scope = Literal["tasks:read", "tasks:write"]
 
@@ -224,28 +223,12 @@ class AsyncGPUClient:
 
     async def cancel(self, job: Job | str) -> JobStatus:
         """Stops the task; what was used until then is owed. A secured one is also cancelled on
-        chain where an endpoint is set, so that the provider's meter ends there too."""
-        session, task_id = self._session, task_id_of(job)
-        await session.connection.post_and_forget(f"/v1/tasks/{task_id}/cancel")
-        task = await watching.fetch_task(session, task_id)
-        seen = await watching.shown(session, task)
-        chain = await session.chain()
-        locked = task.created_tx is not None and not (seen.is_over or seen.has_result)
-        if chain is not None and locked:
-            await chain.cancel_task(session.wallet, TaskTerms.from_body(task.terms))
-        return await watching.status(session, task_id)
+        chain where an endpoint is set: `reclaim` frees its ceiling an hour later."""
+        return await stopping.cancel(self._session, job)
 
     async def reclaim(self, job: Job | str) -> Sent:
         """Brings a locked ceiling back after the task's end, when nobody proved any work."""
-        session, task_id = self._session, task_id_of(job)
-        task = await watching.fetch_task(session, task_id)
-        if task.created_tx is None:
-            raise Conflict(
-                f"Task {task_id} has nothing locked on chain.",
-                next_step="Nothing is to be reclaimed; cancel the order if it is still open.",
-            )
-        chain = await session.need_chain()
-        return await chain.reclaim(session.wallet, TaskTerms.from_body(task.terms))
+        return await stopping.reclaim(self._session, job)
 
     async def explain(self, job: Job | str) -> Explanation:
         """Why the task is where it is, and why each provider was or was not chosen."""

@@ -144,25 +144,29 @@ class Connection:
         self, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
         """An open answer. Raises our errors for refusals, httpx.TransportError for a lost line."""
-        token = await self._bearer()
-        request = self._client.build_request(
-            "GET",
-            path,
-            headers={"Authorization": f"Bearer {token}", **(headers or {})},
-            timeout=httpx.Timeout(60.0, connect=5.0),
-        )
-        answer = await self._client.send(request, stream=True)
+        answer = await self._open(path, headers or {})
+        if answer.status_code == 401:
+            await answer.aclose()  # the session expired: once more with a new one
+            self._token = None
+            answer = await self._open(path, headers or {})
         try:
-            if answer.status_code >= 400:
+            if answer.status_code >= 300:
                 await answer.aread()
-                if answer.status_code == 401:
-                    self._token = None
                 if answer.status_code in RETRIED_STATUSES:
                     raise httpx.RemoteProtocolError(f"status {answer.status_code}")
                 raise error_from(answer)
             yield answer
         finally:
             await answer.aclose()
+
+    async def _open(self, path: str, headers: Mapping[str, str]) -> httpx.Response:
+        request = self._client.build_request(
+            "GET",
+            path,
+            headers={"Authorization": f"Bearer {await self._bearer()}", **headers},
+            timeout=httpx.Timeout(60.0, connect=5.0),
+        )
+        return await self._client.send(request, stream=True)
 
     async def _send(
         self,

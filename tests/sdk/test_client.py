@@ -371,9 +371,42 @@ async def test_cancel_stops_it_here_and_on_chain_and_the_ceiling_comes_back(
     assert status.state is JobState.CANCELLED
     with pytest.raises(ChainError, match="can be proven until"):
         await client.reclaim(job)
-    clock.now_s += 10 * 86_400
+    assert (await client.cancel(job)).state is JobState.CANCELLED, "again is harmless"
+    clock.now_s += 3601
     assert (await client.reclaim(job)).tx
     assert (await client.balance()).available.units == before
+
+
+async def test_a_task_that_failed_can_be_cancelled_on_chain_to_free_its_ceiling(
+    market: InMemoryMarket, client: AsyncGPUClient, clock: Clock, script: str
+) -> None:
+    market.hold = "leased"
+    job = await client.submit(script, "gpu1", 1, "8h")
+    market.give_up(job.id, "no image")
+    assert (await client.cancel(job)).state is JobState.FAILED
+    clock.now_s += 3601
+    assert (await client.reclaim(job)).tx
+
+
+async def test_cancel_of_what_is_paid_is_a_conflict(
+    market: InMemoryMarket, client: AsyncGPUClient, script: str
+) -> None:
+    job = await client.submit(script, "gpu1", 1, "8h", outputs_to="out")
+    with pytest.raises(Conflict, match="settled already"):
+        await client.cancel(job)
+    unsecured = await client.submit(script, "gpu1", 1, "8h", secured=False)
+    await client.cancel(unsecured)
+
+
+async def test_a_chain_that_fails_while_cancelling_is_not_hidden(
+    market: InMemoryMarket, client: AsyncGPUClient, script: str
+) -> None:
+    market.hold = "leased"
+    job = await client.submit(script, "gpu1", 1, "8h")
+    market.chain.refuse_next = "The wallet has nothing for gas."
+    with pytest.raises(ChainError, match="nothing for gas"):
+        await client.cancel(job)
+    assert (await client.cancel(job)).state is JobState.CANCELLED
 
 
 async def test_reclaim_of_an_unsecured_order_says_there_is_nothing(

@@ -96,6 +96,20 @@ async def test_an_expired_session_is_opened_again(
     assert [path for _, path in market.requests].count("/v1/auth/login") == 2
 
 
+async def test_a_session_that_expires_before_the_download_is_opened_again(
+    market: InMemoryMarket, client: AsyncGPUClient, script: str
+) -> None:
+    job = await client.submit(script, "gpu1", 1, "1h")
+
+    def forget(request: httpx.Request, answer: httpx.Response) -> httpx.Response:
+        if request.url.path.endswith("/receipt"):
+            market.forget_sessions()
+        return answer
+
+    market.answer_hook = forget
+    assert (await client.result(job, to="out")).accepted
+
+
 async def test_many_calls_at_once_log_in_once(
     market: InMemoryMarket, client: AsyncGPUClient
 ) -> None:

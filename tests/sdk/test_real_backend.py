@@ -31,10 +31,13 @@ from tallystick.testing import InMemoryChain
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import AccountRow, TaskWorkRow
-from tests.backend.api.world import DEPLOYMENT, PUBLIC_URL, RATE, World, make_world
+from tests.backend.api.world import DEPLOYMENT, PUBLIC_URL, World, make_world
 from tests.support.anvil import CONSUMER, OPERATOR, PROVIDER, STRANGER, Person
 
-PRICE = "0.0000000036"  # RATE for an hour, in whole tokens
+RATE = 1_000_000
+"""What the provider in `World` asks, smallest unit per GPU-second."""
+PRICE = "0.0000000036"
+"""The same for an hour, in whole tokens."""
 
 
 @dataclass

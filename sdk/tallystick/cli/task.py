@@ -13,7 +13,7 @@ from tallystick.cli import exits
 from tallystick.cli.command import Act, command
 from tallystick.cli.output import amount, price
 from tallystick.errors import InvalidRequest
-from tallystick.jobs import CheckedReceipt, JobResult, JobStatus
+from tallystick.jobs import CheckedReceipt, JobResult, JobState, JobStatus
 from tallystick.prices import duration_seconds
 from tallystick.protocol.money import format_duration
 
@@ -140,13 +140,12 @@ def show(act: Act, task: TaskId) -> None:
     _show(act, status)
 
 
-def watch(act: Act, task: TaskId, timeout: Timeout = None) -> None:
-    """Watch a task until it is paid or over, with its log."""
-    longest_s = None if timeout is None else duration_seconds(timeout)
+def watch(act: Act, task: TaskId) -> None:
+    """Follow a task's log until it ends, then show how it ended."""
     for entry in act.client.logs(task, follow=True):
         act.out.line(entry.to_json())
         act.out.raw(entry.text)
-    _wait(act, task, longest_s, "settled")
+    _wait(act, task, None, "finished")
 
 
 def logs(
@@ -248,6 +247,8 @@ def _wait(
     _show(act, status)
     if not status.has_result:
         raise typer.Exit(exits.FAILED)
+    if status.state is JobState.FINISHED:
+        act.out.say(f"Fetch it and pay the provider: tallystick task result {status.id}")
 
 
 def _fetch(act: Act, task: str, to: str | None, *, accept: bool, timeout_s: int | None) -> None:

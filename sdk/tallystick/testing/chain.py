@@ -25,7 +25,7 @@ class _Held:
 
 @dataclass
 class InMemoryChain:
-    """Answers `tallystick.funding.Chain`. `seconds` moves by hand where a rule needs time."""
+    """Answers `tallystick.funding.Chain`; its time is the clock it is given."""
 
     domain: Domain
     now_s: Callable[[], int]
@@ -33,6 +33,7 @@ class InMemoryChain:
     on_cancelled: Callable[[str], None] = lambda task_id: None
     open_tasks: dict[str, TaskTerms] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
     used_nonces: set[tuple[str, int]] = field(default_factory=set)
     operator_keys: dict[str, str] = field(default_factory=dict)
     refuse_next: str | None = None
@@ -83,8 +84,10 @@ class InMemoryChain:
 
     async def cancel_task(self, wallet: Wallet, terms: TaskTerms) -> Sent:
         task_id = self._id(terms)
-        self._require(task_id in self.open_tasks, "The task is not open.")
+        self._require(task_id in self.open_tasks, "The task is not open.", "WrongStatus")
+        self._require(task_id not in self.cancelled, "It is cancelled.", "AlreadyCancelled")
         sent = self._mine()
+        self.cancelled.add(task_id)
         self.ends[task_id] = min(self.ends[task_id], self.now_s() + 3600)
         self.on_cancelled(task_id)
         return sent
@@ -128,8 +131,9 @@ class InMemoryChain:
         tx = digest_of(b"in-memory transaction" + self._block.to_bytes(8, "big"))
         return Sent(tx=tx, gas_used=21_000, block=self._block)
 
-    def _require(self, holds: bool, sentence: str) -> None:
+    def _require(self, holds: bool, sentence: str, error: str = "") -> None:
         if self.refuse_next is not None:
-            sentence, self.refuse_next, holds = self.refuse_next, None, False
+            sentence, self.refuse_next, holds, error = self.refuse_next, None, False, ""
         if not holds:
-            raise ChainError(sentence, next_step="Look at the balance and the task first.")
+            next_step = "Look at the balance and the task first."
+            raise ChainError(sentence, next_step=next_step, error=error)

@@ -80,6 +80,10 @@ def test_a_task_from_list_to_receipt(run: Run, market: InMemoryMarket, script: s
     assert "settled" in watched.out
 
 
+def test_wait_says_how_to_go_on(run: Run, script: str) -> None:
+    assert "tallystick task result 0x" in run(*SUBMIT, "--wait").err
+
+
 def test_accept_without_fetching(run: Run, script: str) -> None:
     task = run(*SUBMIT).out.strip()
     ran = run("task", "accept", task)
