@@ -1,4 +1,4 @@
-"""`tallystick-backend`: serve, migrate, nats-config, openapi, settings."""
+"""`tallystick-backend`: serve, migrate, reindex, nats-config, openapi, settings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tallystick_backend import logging as logs
 from tallystick_backend.dispatch import nats_config as bus_config
 from tallystick_backend.errors import BackendError
 from tallystick_backend.settings import PREFIX, Settings
+from tallystick_backend.store.repositories import chain as chain_rows
 from tallystick_backend.store.session import Database
 
 cli = typer.Typer(
@@ -70,6 +71,27 @@ def migrate(as_json: AsJson = False) -> None:
 
     asyncio.run(upgrade())
     _say({"migrated": True}, "The schema is up to date.", as_json=as_json)
+
+
+@cli.command()
+def reindex(as_json: AsJson = False) -> None:
+    """Forget what the chain said; the next start reads it again from the first block.
+
+    Orders, leases and receipts stay. Stop the backend before.
+    """
+    settings = Settings.from_environment(os.environ)
+
+    async def forget() -> None:
+        database = Database(settings.database_url)
+        try:
+            await database.migrate()
+            async with database.transaction() as session:
+                await chain_rows.forget_everything(session)
+        finally:
+            await database.close()
+
+    asyncio.run(forget())
+    _say({"forgotten": True}, "The next start reads the chain again.", as_json=as_json)
 
 
 @cli.command("nats-config")

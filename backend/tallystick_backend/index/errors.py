@@ -23,8 +23,8 @@ class WrongChain(IndexStopped):
 
 class ReorgTooDeep(IndexStopped):
     next_step = (
-        "Find out what the chain did. If the new branch is right, clear the index and let it "
-        "read again; payments in the lost blocks must be looked at one by one."
+        "Find out what the chain did. If the new branch is right, run `tallystick-backend "
+        "reindex`; payments in the lost blocks must be looked at one by one."
     )
 
     def __init__(self, block_number: int, finality_blocks: int) -> None:
@@ -35,4 +35,7 @@ class ReorgTooDeep(IndexStopped):
 
 
 class BooksDoNotBalance(IndexStopped):
-    next_step = "Check that DEPLOYMENT names the first block of the contracts, then index again."
+    next_step = (
+        "Check that DEPLOYMENT names the first block of the contracts, then run "
+        "`tallystick-backend reindex`."
+    )
