@@ -324,26 +324,36 @@ class Chain:
         return tuple(sorted(found, key=_place)) if len(found) > len(logs) else logs
 
     async def _logs_of_receipts(self, number: int) -> tuple[Log, ...]:
-        """Logs of one block, one transaction at a time: no node limits that."""
+        """Logs of one block from its receipts: no node limits that, and none forgets them."""
         answer = await self._rpc.request("eth_getBlockByNumber", [hex(number), False])
         header = _header(answer)
         hashes = answer.get("transactions")
         if not isinstance(hashes, list):
             raise RpcInconsistent(f"block {number} came without its transactions")
         found: list[Any] = []
-        for tx_hash in hashes:
-            receipt = await self._rpc.request("eth_getTransactionReceipt", [tx_hash])
+        for tx_hash, receipt in zip(hashes, await self._receipts(number, hashes), strict=True):
             if not isinstance(receipt, dict) or not isinstance(receipt.get("logs"), list):
                 raise RpcInconsistent(f"the receipt of transaction {tx_hash} is missing")
             if receipt.get("blockHash") != header.hash:
                 raise RpcInconsistent(f"the receipt of {tx_hash} belongs to another block")
             found += receipt["logs"]
-        return self._checked(
-            [raw for raw in found if str(raw.get("address")).lower() in self._lower()]
-        )
+        ours = {address.lower() for address in self._contracts}
+        return self._checked([raw for raw in found if str(raw.get("address")).lower() in ours])
 
-    def _lower(self) -> frozenset[str]:
-        return frozenset(address.lower() for address in self._contracts)
+    async def _receipts(self, number: int, hashes: Sequence[Any]) -> Sequence[Any]:
+        """All at once, or one at a time where the node cannot."""
+        try:
+            answer = await self._rpc.request("eth_getBlockReceipts", [hex(number)])
+        except (RpcRefused, AskForLess):
+            return [
+                await self._rpc.request("eth_getTransactionReceipt", [tx_hash])
+                for tx_hash in hashes
+            ]
+        if not isinstance(answer, list) or len(answer) != len(hashes):
+            raise RpcInconsistent(
+                f"block {number} has other receipts than transactions"
+            )
+        return answer
 
     def _checked(self, answer: Any) -> tuple[Log, ...]:
         if not isinstance(answer, list):

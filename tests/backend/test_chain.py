@@ -266,12 +266,38 @@ async def test_a_limit_on_blocks_is_found_and_leaves_no_gap(node: Node, largest:
     check_no_gap(await all_pages(Chain(node, CONTRACTS), node.head.number), node)
 
 
-async def test_a_block_with_more_logs_than_the_limit_is_read_by_receipt(node: Node) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_block_with_more_logs_than_the_limit_is_read_by_receipt(
+    node: Node, at_once: bool
+) -> None:
     node.mine(*created("a", CONSUMERS[0], 1), *created("b", CONSUMERS[1], 1))
     node.most_logs = 1
+    node.knows_block_receipts = at_once
     [page] = await all_pages(Chain(node, CONTRACTS), 1)
     assert len(page.logs) == 4
-    assert node.asked["eth_getTransactionReceipt"] == 4
+    assert node.asked["eth_getTransactionReceipt"] == (0 if at_once else 4)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda a, _p: a[:-1], id="one too few"),
+        pytest.param(lambda _a, _p: None, id="none"),
+        pytest.param(lambda a, _p: [None for _ in a], id="empty ones"),
+        pytest.param(
+            lambda a, _p: [{**receipt, "blockHash": digest("x")} for receipt in a],
+            id="of another block",
+        ),
+    ],
+)
+async def test_receipts_that_do_not_fit_their_block_are_refused(
+    node: Node, fault: Callable[[Any, Any], Any]
+) -> None:
+    node.mine(*created("a", CONSUMERS[0], 1))
+    node.most_logs = 1
+    node.faults["eth_getBlockReceipts"] = fault
+    with pytest.raises(RpcInconsistent):
+        await all_pages(Chain(node, CONTRACTS), 1)
 
 
 async def test_the_range_halves_and_grows_back(node: Node) -> None:

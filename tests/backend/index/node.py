@@ -18,7 +18,7 @@ from tallystick.protocol import codec, events
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.messages import TaskTerms, as_tuple
 from tallystick.protocol.types import ZERO_ADDRESS, Address, Digest, to_digest
-from tallystick_backend.chain import AskForLess, RpcUnavailable
+from tallystick_backend.chain import AskForLess, RpcRefused
 
 CHAIN_ID = 31337
 STAKE_UNIT = 100
@@ -101,6 +101,7 @@ class Node:
         self.blocks: list[Block] = []
         self.largest_range = 10**9
         self.most_logs = 10**9
+        self.knows_block_receipts = True
         self.faults: dict[str, Callable[[Any, Sequence[Any]], Any]] = {}
         self.asked: Counter[str] = Counter()
         self.ranges: list[tuple[int, int]] = []
@@ -171,12 +172,18 @@ class Node:
                         logs = [log for log in block.logs if log["transactionHash"] == params[0]]
                         return {"blockHash": block.hash, "logs": logs}
                 return None
+            case "eth_getBlockReceipts" if self.knows_block_receipts:
+                block = self.blocks[int(params[0], 16)]
+                return [
+                    self._answer("eth_getTransactionReceipt", [tx_hash])
+                    for tx_hash in block.transactions
+                ]
             case "eth_getCode":
                 return "0x6000"
             case "eth_call":
                 return _view(params[0])
             case _:
-                raise RpcUnavailable(f"the node knows no {method}")
+                raise RpcRefused(method, -32601, "no such method")
 
     def _logs(self, span: dict[str, Any]) -> list[dict[str, Any]]:
         first, last = int(span["fromBlock"], 16), int(span["toBlock"], 16)
