@@ -1,0 +1,210 @@
+"""inbox, on a real nats-server
+├── logs in with a proof, announces, is asked and answers
+├── malformed messages are answered with what is wrong, and nothing else happens
+├── out of reach: Offline, never an exception of the library
+└── a server that goes away and comes back is found again, with a fresh proof
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from tallystick.protocol import wire
+from tallystick.protocol.login import check_proof
+from tallystick_provider.backend import Offline
+from tallystick_provider.clock import ManualClock
+from tallystick_provider.inbox import Inbox
+from tests.provider.orders import DOMAIN, NOW_S, offer_of
+from tests.provider.waiting import until
+from tests.support.anvil import OPERATOR, PROVIDER
+
+SERVER = Path(sys.executable).parent / "nats-server"
+ME = PROVIDER.address.lower()
+ZEROS = "0x" + "00" * 32
+
+
+@dataclass
+class Server:
+    """A nats-server that can be ended and started again on the same port."""
+
+    port: int
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [str(SERVER), "-a", "127.0.0.1", "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(400):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            try:
+                self._process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+        raise RuntimeError("nats-server did not start")
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    if not SERVER.exists():
+        pytest.skip("nats-server is not installed: run `make setup`")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(port)
+    server.start()
+    yield server
+    server.end()
+
+
+@dataclass
+class Desk:
+    """What the agent would do."""
+
+    inbox: Inbox
+    connected: int = 0
+    offers: list[wire.Offer] = field(default_factory=list)
+
+    async def on_connected(self) -> None:
+        self.connected += 1
+
+    async def on_offer(self, offer: wire.Offer) -> wire.OfferReply:
+        self.offers.append(offer)
+        return wire.OfferReply(accepted=True)
+
+    async def on_stop(self, stop: wire.Stop) -> wire.Ack:
+        return wire.Ack(reason=stop.reason)
+
+    async def on_acceptance(self, notice: wire.AcceptanceNotice) -> wire.Ack:
+        return wire.Ack()
+
+
+@pytest.fixture
+async def desk(server: Server) -> AsyncIterator[Desk]:
+    inbox = Inbox(server.url, DOMAIN, PROVIDER.address, OPERATOR.key, ManualClock(NOW_S * 1000))
+    desk, stop = Desk(inbox), asyncio.Event()
+    running = asyncio.create_task(inbox.run(stop, desk))
+    await until(lambda: desk.connected == 1)
+    yield desk
+    stop.set()
+    await running
+
+
+@pytest.fixture
+async def backend(server: Server) -> AsyncIterator[Any]:
+    line = await nats.connect(server.url)
+    yield line
+    await line.close()
+
+
+async def ask(backend: Any, verb: str, data: bytes) -> Any:
+    reply = await backend.request(f"tallystick.provider.{ME}.{verb}", data, timeout=5)
+    return json.loads(reply.data)
+
+
+async def test_is_asked_and_answers(desk: Desk, backend: Any) -> None:
+    offer = offer_of()
+    assert (await ask(backend, "offer", offer.model_dump_json().encode()))["accepted"] is True
+    assert desk.offers == [offer]
+    stop = wire.Stop(task_id=offer.assignment.task_id, fence=1, reason="cancelled")
+    assert (await ask(backend, "stop", stop.model_dump_json().encode()))["reason"] == "cancelled"
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff\x00", b'{"fence": "' + b"9" * 9999])
+async def test_nonsense_is_answered_and_changes_nothing(
+    desk: Desk, backend: Any, data: bytes
+) -> None:
+    answer = await ask(backend, "offer", data)
+    assert answer["accepted"] is False
+    assert "not a well-formed Offer" in answer["reason"]
+    assert (await ask(backend, "stop", data))["ok"] is False
+    assert desk.offers == []
+
+
+async def test_tells_the_backend_and_reads_its_answer(desk: Desk, backend: Any) -> None:
+    async def answer(message: Any) -> None:
+        assert wire.Heartbeat.model_validate_json(message.data).leases == ()
+        await message.respond(wire.HeartbeatReply(leases=()).model_dump_json().encode())
+
+    await backend.subscribe(f"tallystick.backend.{ME}.heartbeat", cb=answer)
+    await backend.flush()
+    assert await desk.inbox.heartbeat(wire.Heartbeat(leases=())) == wire.HeartbeatReply(leases=())
+
+
+async def test_nobody_there_or_nonsense_back_is_offline(desk: Desk, backend: Any) -> None:
+    failed = wire.Failed(task_id=ZEROS, fence=1, reason="x", blame="task")
+    with pytest.raises(Offline, match="did not answer failed"):
+        await desk.inbox.failed(failed)
+
+    async def answer(message: Any) -> None:
+        await message.respond(b"<html>")
+
+    await backend.subscribe(f"tallystick.backend.{ME}.failed", cb=answer)
+    await backend.flush()
+    with pytest.raises(Offline, match="not understood"):
+        await desk.inbox.failed(failed)
+
+
+async def test_a_server_that_comes_back_is_found_again(desk: Desk, server: Server) -> None:
+    server.end()
+    await until(lambda: not desk.inbox.connected)
+    with pytest.raises(Offline):
+        await desk.inbox.heartbeat(wire.Heartbeat(leases=()))
+    server.start()
+    await until(lambda: desk.connected == 2, 30, "the second log-in")
+    assert desk.inbox.problem == ""
+
+
+async def test_every_log_in_carries_a_fresh_proof_of_the_operator_key() -> None:
+    """A server that writes down what it is told, and hangs up."""
+    tokens: list[str] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.10.0","max_payload":1000000}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"CONNECT "):
+                tokens.append(json.loads(line.removeprefix(b"CONNECT "))["auth_token"])
+                break
+        writer.close()
+
+    listener = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    clock = ManualClock(NOW_S * 1000)
+    inbox = Inbox(f"nats://127.0.0.1:{port}", DOMAIN, PROVIDER.address, OPERATOR.key, clock)
+    stop = asyncio.Event()
+    running = asyncio.create_task(inbox.run(stop, Desk(inbox)))
+    await until(lambda: len(tokens) >= 2, 30, "two log-ins")
+    stop.set()
+    await running
+    listener.close()
+    proofs = [check_proof(token, DOMAIN, NOW_S, 60) for token in tokens]
+    assert {(proof.provider, proof.key) for proof in proofs} == {
+        (PROVIDER.address, OPERATOR.address)
+    }
+    assert len({proof.nonce for proof in proofs}) == len(proofs)
+    assert "no log-in" in inbox.problem
