@@ -136,6 +136,9 @@ class NatsBus:
             task.add_done_callback(self._busy.discard)
 
         await self._client.subscribe(subject, queue=queue, cb=receive)
+        # The library writes the first PING ahead of a subscription that still waits in its buffer;
+        # the second comes behind it.
+        await self._client.flush()
         await self._client.flush()
         self.serving = True
 

@@ -385,6 +385,7 @@ async def test_an_offer_goes_there_and_its_answer_comes_back(
 
         await client.subscribe(f"tallystick.provider.{provider.id}.>", cb=answer)
         await client.flush(timeout=5)
+        await client.flush(timeout=5)  # the first PING goes ahead of the subscription
         assert await backend.request(offer_subject(provider.id), b"hello", 5) == b"welcome"
         with pytest.raises(NoAnswer):
             await backend.request(offer_subject(provider.id), b"silence", 0.2)
@@ -422,6 +423,7 @@ async def test_a_task_goes_round_over_the_bus(server: Server, market: Market) ->
 
         await client.subscribe(f"tallystick.provider.{provider.id}.>", cb=hear)
         await client.flush(timeout=5)
+        await client.flush(timeout=5)  # the first PING goes ahead of the subscription
         announced = wire.parse(AnnouncementReply, await say("announce", provider.announcement()))
         assert announced.problem is None
         await asyncio.wait_for(provider.offered.wait(), 10)
@@ -511,8 +513,8 @@ def test_a_token_says_what_was_signed() -> None:
     claims = jwt.decode(token.encode())
     assert (claims["iss"], claims["sub"]) == (KEYS.issuer, "x")
     header, content, signature = token.split(".")
-    other = jwt.encode({"sub": "y"}, KEYS.issuer_seed).split(".")[1]
-    for wrong in (f"{header}.{other}.{signature}", f"{header}.{content}.{signature[:-2]}AA"):
+    _, other, other_signature = jwt.encode({"sub": "y"}, KEYS.issuer_seed).split(".")
+    for wrong in (f"{header}.{other}.{signature}", f"{header}.{content}.{other_signature}"):
         with pytest.raises(LoginRefused):
             jwt.decode(wrong.encode())
 
