@@ -38,7 +38,7 @@ def _pairs(value: object) -> object:
 class Settings(BaseModel):
     """One provider on one machine."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     address: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
     """The staked provider account. It is never needed here with its private key."""
@@ -137,3 +137,18 @@ def _explain(error: ValidationError) -> str:
         else:
             lines.append(f"  {name}: {problem['msg']} (is {problem['input']!r})")
     return "\n".join(lines)
+
+
+def table() -> str:
+    """The settings as the README shows them; a test holds the two together."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        if field.is_required():
+            default = "required"
+        elif field.default_factory is not None or field.default == "":
+            default = "empty"
+        else:
+            default = f"`{field.default}`"
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {meaning} |")
+    return "\n".join(rows)

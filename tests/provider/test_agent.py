@@ -101,7 +101,7 @@ class Office:
                 wire.LeaseAnswer(
                     task_id=lease.task_id,
                     fence=lease.fence,
-                    verdict=self.verdict,  # type: ignore[arg-type]
+                    verdict=self.verdict,
                     assignment=renewed.to_body() if self.verdict == "renewed" else None,
                     assignment_signature=signature if self.verdict == "renewed" else None,
                 )
