@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from tallystick.protocol.wire import Problem
 from tallystick_backend import __version__
 from tallystick_backend.api.errors import PROBLEM_JSON
+from tallystick_backend.api.problems import EXAMPLES
 
 TITLE = "Tallystick"
 DESCRIPTION = """\
@@ -55,6 +56,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    document["components"]["examples"] = dict(sorted(EXAMPLES.items()))
     fault = {
         "description": "Fault of this backend",
         "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},

@@ -7,7 +7,7 @@ from typing import Any
 
 from tallystick_backend import access
 from tallystick_backend.api import refusals
-from tallystick_backend.api.errors import PROBLEM_JSON, TYPE_PREFIX, answer_for, code_of
+from tallystick_backend.api.errors import PROBLEM_JSON, TYPE_PREFIX, Answer, answer_for, code_of
 from tallystick_backend.store.session import DatabaseBusy
 
 Responses = dict[int | str, dict[str, Any]]
@@ -29,38 +29,49 @@ WITH_BODY: tuple[type[Exception], ...] = (
 WRITES: tuple[type[Exception], ...] = (*LOGGED_IN, *WITH_BODY, refusals.IdempotencyConflict)
 
 
+EXAMPLES: dict[str, dict[str, Any]] = {}
+"""An example of each problem that a route declares, by code; the document refers to them."""
+
+
 def problems(*errors: type[Exception] | tuple[type[Exception], ...]) -> Responses:
     """OpenAPI responses for these errors and those every route has, by status."""
-    by_status: dict[int, dict[str, Any]] = defaultdict(dict)
+    by_status: dict[int, dict[str, str]] = defaultdict(dict)
     named: list[type[Exception]] = []
     for item in errors:
         named += item if isinstance(item, tuple) else [item]
     for error in (*named, *EVERYWHERE):
         answer = answer_for(error)
         assert answer is not None, f"{error.__name__} is not in the table of api/errors.py"
-        code = code_of(error)
-        by_status[answer.status][code] = {
-            "summary": answer.title,
-            "value": {
-                "type": TYPE_PREFIX + code,
-                "title": answer.title,
-                "status": answer.status,
-                "detail": answer.title + ".",
-                "instance": "/v1/...",
-                "code": code,
-                "next_step": getattr(error, "next_step", ""),
-                "errors": [],
-            },
-        }
+        by_status[answer.status][code_of(error)] = answer.title
+        EXAMPLES[code_of(error)] = _example(error, answer)
     return {
         status: {
-            "description": " · ".join(sorted(example["summary"] for example in examples.values())),
+            "description": " · ".join(sorted(set(titles.values()))),
             "content": {
                 PROBLEM_JSON: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": examples,
+                    "examples": {
+                        code: {"$ref": f"#/components/examples/{code}"} for code in titles
+                    },
                 }
             },
         }
-        for status, examples in sorted(by_status.items())
+        for status, titles in sorted(by_status.items())
+    }
+
+
+def _example(error: type[Exception], answer: Answer) -> dict[str, Any]:
+    code = code_of(error)
+    return {
+        "summary": answer.title,
+        "value": {
+            "type": TYPE_PREFIX + code,
+            "title": answer.title,
+            "status": answer.status,
+            "detail": answer.title + ".",
+            "instance": "/v1/...",
+            "code": code,
+            "next_step": getattr(error, "next_step", ""),
+            "errors": [],
+        },
     }

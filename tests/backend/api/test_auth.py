@@ -12,6 +12,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from tallystick.protocol.signatures import sign_text
 from tallystick.protocol.types import Address
 from tests.backend.api.world import CHAIN_ID, PUBLIC_URL, Consumer, World

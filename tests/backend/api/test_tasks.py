@@ -17,7 +17,8 @@ from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Acceptance, Receipt
 from tallystick.protocol.types import Digest, TaskId
 from tallystick_backend.access import CapabilityUrls
-from tests.backend.api.world import DEPLOYMENT, RATE, Consumer, World
+from tests.backend.api.order import RATE
+from tests.backend.api.world import DEPLOYMENT, Consumer, World
 from tests.support.anvil import CONSUMER, DISPATCHER, PROVIDER, STRANGER, Person
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,13 @@ import httpx
 from fastapi import FastAPI
 from siwe import SiweMessage
 
-from tallystick.protocol import messages, sealing
+from tallystick.protocol import messages
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.hashing import digest_of
-from tallystick.protocol.manifest import spec_digest
-from tallystick.protocol.messages import Receipt, TaskTerms
-from tallystick.protocol.pricing import Price, max_charge_up
+from tallystick.protocol.messages import Receipt
 from tallystick.protocol.signatures import sign_text
 from tallystick.protocol.types import ZERO_ADDRESS, ZERO_DIGEST, Address, Digest, to_address
-from tallystick.protocol.wire import Announcement, GpuBody, Manifest, Resources
+from tallystick.protocol.wire import Announcement, GpuBody
 from tallystick_backend.api.context import Backend
 from tallystick_backend.app import assemble, http_app
 from tallystick_backend.clock import ManualClock
@@ -41,10 +38,10 @@ from tallystick_backend.store.tables import (
     TaskLogRow,
     TaskWorkRow,
 )
+from tests.backend.api.order import RATE, order_body
 from tests.support.anvil import CONSUMER, DISPATCHER, OPERATOR, PROVIDER, STRANGER, Person
 
 PUBLIC_URL: Final = "http://backend.test:8000"
-RATE: Final = 1_000_000
 CHAIN_ID: Final = 31337
 
 
@@ -174,54 +171,9 @@ class World:
 
     # --- orders -------------------------------------------------------------------------------
 
-    def order(
-        self,
-        person: Person = CONSUMER,
-        *,
-        name: str = "train",
-        cards: int = 1,
-        input_digest: str | None = None,
-        secured: bool = True,
-        max_output_mib: int = 1,
-        **changes: Any,
-    ) -> dict[str, Any]:
-        """The body of POST /v1/tasks; `changes` replace terms before they are signed."""
-        manifest = Manifest(
-            name=name,
-            image="process",
-            command=("python", "/task/in/train.py"),
-            input_digest=input_digest,
-            resources=Resources(gpu_class="gpu1" if cards else "", gpus=cards),
-            max_output_mib=max_output_mib,
-            result_key=sealing.consumer_key_from_wallet(person.key).public,
-        )
-        terms = TaskTerms(
-            consumer=person.address,
-            signer=ZERO_ADDRESS,
-            dispatcher=DISPATCHER.address,
-            royalty_to=ZERO_ADDRESS,
-            spec=spec_digest(manifest),
-            gpus=cards,
-            flat=0,
-            fee_per_call=0,
-            rate_per_gpu_second=RATE,
-            dispatcher_bps=500,
-            royalty_bps=0,
-            max_charge=max_charge_up(Price(rate_per_gpu_second=RATE), cards, 3600),
-            max_seconds=3600,
-            deadline=self.backend.now_s() + 86_400,
-            challenge_window=86_400,
-            verification=0,
-            nonce=secrets.randbits(256),
-        )
-        terms = dataclasses.replace(terms, **changes)
-        return {
-            "terms": terms.to_body().model_dump(mode="json"),
-            "signature": messages.sign(DEPLOYMENT.domain, terms, person.key),
-            "manifest": manifest.model_dump(mode="json"),
-            "sealed_keys": [],
-            "secured": secured,
-        }
+    def order(self, person: Person = CONSUMER, **options: Any) -> dict[str, Any]:
+        """The body of POST /v1/tasks; terms given by name replace ours before they are signed."""
+        return order_body(DEPLOYMENT, person, now_s=self.backend.now_s(), **options)
 
     async def ordered(self, consumer: Consumer, **options: Any) -> dict[str, Any]:
         answer = await consumer.post("/v1/tasks", json=self.order(consumer.person, **options))
