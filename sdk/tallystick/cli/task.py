@@ -247,7 +247,7 @@ def _wait(
     _show(act, status)
     if not status.has_result:
         raise typer.Exit(exits.FAILED)
-    if status.state is JobState.FINISHED:
+    if status.state is not JobState.SETTLED:
         act.out.say(f"Fetch it and pay the provider: tallystick task result {status.id}")
 
 
