@@ -469,3 +469,20 @@ class _Kill:
     def __exit__(self, *_: object) -> None:
         del self._market.database.transaction
         del self._market.bus.request
+
+
+async def test_gpus_given_away_meanwhile_are_not_given_twice(market: Market) -> None:
+    """Another dispatcher on the same database was faster, with another task."""
+    provider = await market.provider(registered=1)
+    slow_task = await market.order()
+    slow, fast = market.new_dispatcher(), market.new_dispatcher()
+    (plan,) = await slow._plans(market.clock.now_ms())
+    await market.chain_says(slow_task, state="orphaned")
+    fast_task = await market.order()
+    await market.go(fast)
+    await market.chain_says(slow_task, state="open")
+    assert plan.result.choice is not None
+    await slow._grant(plan, plan.result.choice, market.clock.now_ms())
+    await market.go(slow)
+    assert list(provider.offers) == [fast_task]
+    assert await market.lease(slow_task) is None
