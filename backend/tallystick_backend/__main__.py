@@ -7,11 +7,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from tallystick.protocol.errors import ProtocolError
 from tallystick_backend import __version__
@@ -42,8 +44,9 @@ def serve() -> None:
     settings.read_dispatcher_key()
     wiring.load_deployment(settings)
     wiring.bus_keys_of(settings)
-    uvicorn.run(
-        wiring.create_app(settings),
+    app = wiring.create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -55,6 +58,7 @@ def serve() -> None:
         timeout_graceful_shutdown=15,
         limit_concurrency=settings.max_streams + 2000,
     )
+    _Server(config, app).run()
 
 
 @cli.command()
@@ -143,6 +147,21 @@ def settings(as_json: AsJson = False) -> None:
 def version(as_json: AsJson = False) -> None:
     """Print the version."""
     _say({"version": __version__}, __version__, as_json=as_json)
+
+
+class _Server(uvicorn.Server):
+    """Open event streams end when the signal comes: the server would wait for them first and tell
+    the application only after."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        backend = self._app.state.backend
+        if backend is not None:
+            backend.stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def openapi_text() -> str:
