@@ -24,6 +24,7 @@ from tallystick_backend.access import (
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.limits import network_of
 from tallystick_backend.store.repositories import access
+from tallystick_backend.store.session import is_conflict
 
 KEY_USE_NOTED_EVERY_MS = 60_000
 _MAX_TOKEN = 200
@@ -51,10 +52,19 @@ async def find_caller(backend: Backend, token: str) -> Caller:
     if key is None:
         raise NotLoggedIn("the API key is unknown or revoked")
     if key.last_used_at_ms is None or now_ms - key.last_used_at_ms >= KEY_USE_NOTED_EVERY_MS:
-        async with backend.database.transaction() as session:
-            await access.note_api_key_use(session, key.id, now_ms)
+        await _note_use(backend, key.id, now_ms)
     scopes = frozenset(scope for scope in KEY_SCOPES if scope in key.scopes)
     return Caller(to_address(key.address), scopes, "api_key", token_hash)
+
+
+async def _note_use(backend: Backend, key_id: str, now_ms: int) -> None:
+    try:
+        async with backend.database.transaction() as session:
+            await access.note_api_key_use(session, key_id, now_ms)
+    except Exception as error:
+        # Another request with this key notes the same minute; no request fails over it.
+        if not is_conflict(error):
+            raise
 
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]

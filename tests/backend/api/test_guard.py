@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from tallystick_backend.store.session import Database
 from tests.backend.api.world import Consumer, World, make_world
 
 JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def database_url(sqlite_url_of_a_new_database: Callable[[], Iterator[str]]) -> Iterator[str]:
+    """One database is enough: nothing here gets that far."""
+    yield from sqlite_url_of_a_new_database()
+
 
 BAD_BODIES: dict[str, tuple[bytes, int]] = {
     "no JSON": (b"{", 400),

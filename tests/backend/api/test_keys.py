@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -85,6 +86,12 @@ async def test_somebody_elses_key_cannot_be_seen_or_revoked(
     assert (await stranger.get("/v1/keys")).json() == []
     program = Consumer(consumer.person, world.http, key["secret"])
     assert (await program.get("/v1/tasks")).status_code == 200
+
+
+async def test_thirty_first_uses_at_once_all_pass(world: World, consumer: Consumer) -> None:
+    program = Consumer(consumer.person, world.http, (await made(consumer))["secret"])
+    answers = await asyncio.gather(*(program.get("/v1/tasks") for _ in range(30)))
+    assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_the_last_use_is_noted_once_a_minute(world: World, consumer: Consumer) -> None:
