@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -40,7 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="tallystick-demo-") as scratch:
         plan = MarketPlan(Path(scratch) / "market", runtime=options.runtime)
-        results = Path(options.results) if options.results else Path("build/demo")
+        results = results_directory(options.results)
         try:
             with market_up(plan, console) as market:
                 told = tell_the_story(market, results, console)
@@ -63,6 +64,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--results", help="where results are saved (default: build/demo)")
     return parser.parse_args()
+
+
+def results_directory(given: str | None) -> Path:
+    """Where the person wants it; else a directory of our own, without what an earlier run left."""
+    if given:
+        return Path(given)
+    ours = Path("build/demo")
+    shutil.rmtree(ours, ignore_errors=True)
+    return ours
 
 
 @contextmanager
@@ -115,10 +125,20 @@ def run_task(client: GPUClient, market: LocalMarket, to: Path, console: Console)
     say(console, "submitted", f"task {job.id}")
     say(console, "locked", f"at most {job.max_charge}, in transaction {job.created_tx}")
     follow(client, job, console, until=lambda status: status.has_result)
-    result = client.result(job, to=to)
-    show_accuracy(result, console)
+    show_accuracy(fetch_result(client, job, to), console)
     follow(client, job, console, until=lambda status: status.is_over)
     return job
+
+
+def fetch_result(client: GPUClient, job: Job, to: Path) -> JobResult:
+    """Verifies, accepts and unpacks; a task that failed shows what it wrote last."""
+    result = client.result(job, to=to)
+    if result.exit_code != 0:
+        said = "".join(entry.text for entry in client.logs(job))
+        raise TallystickError(
+            f"The task ended with exit status {result.exit_code}.", next_step=said[-2000:]
+        )
+    return result
 
 
 def survive_a_kill(
@@ -143,8 +163,7 @@ def survive_a_kill(
     market.services[f"provider-{victim}"].kill()
     say(console, "killed", f"the agent of provider {victim} (SIGKILL) at {running.percent} %")
     done = follow(client, job, console, until=lambda status: status.has_result)
-    result = client.result(job, to=to)
-    show_accuracy(result, console)
+    show_accuracy(fetch_result(client, job, to), console)
     done = follow(client, job, console, until=lambda status: status.is_over)
     ledger.wait_until_indexed(job.id)
     payments = ledger.payments(job.id)

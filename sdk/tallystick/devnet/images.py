@@ -24,6 +24,9 @@ from tallystick.devnet.processes import DevnetError
 
 _TAG = "tallystick/python-ml"
 _PACKED = "scikit-learn"
+_SITE = "/opt/python"
+"""Where packages lie in the image. Interpreters differ in where they look by themselves (Debian's
+does not look into site-packages), so the image says it in PYTHONPATH."""
 _LEFT_OUT = ("__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip")
 _SHARED_OBJECT = re.compile(r"\.so(\.\d+)*$")
 
@@ -62,7 +65,10 @@ def python_image(report: Callable[[str, str], None] = lambda _step, _detail: Non
                 _add_base_files(archive)
             file.flush()
             client.api.import_image_from_file(
-                file.name, repository=_TAG, tag=tag, changes=["ENV PATH=/usr/bin", "USER 65534"]
+                file.name,
+                repository=_TAG,
+                tag=tag,
+                changes=["ENV PATH=/usr/bin", f"ENV PYTHONPATH={_SITE}", "USER 65534"],
             )
         return str(client.images.get(f"{_TAG}:{tag}").id)
     finally:
@@ -72,7 +78,7 @@ def python_image(report: Callable[[str, str], None] = lambda _step, _detail: Non
 def _fingerprint() -> str:
     """Changes when the interpreter or a packed package does."""
     packed = [f"{found.name}={found.version}" for found in _distributions(_PACKED)]
-    parts = [sys.version, *sorted(packed)]
+    parts = [sys.version, sys.base_prefix, _SITE, *sorted(packed)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -113,7 +119,7 @@ def _tree() -> Iterator[tuple[str, Path]]:
         yield str(path), path
     for name, path in _package_files():
         objects += [path] if _SHARED_OBJECT.search(path.name) else []
-        yield f"{library}/site-packages/{name}", path
+        yield f"{_SITE}/{name}", path
     for linked in _linked_libraries(objects):
         yield str(linked), linked.resolve()
 

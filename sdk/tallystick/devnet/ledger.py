@@ -178,7 +178,7 @@ class Ledger:
         """Returns when the index has seen the block that is newest now."""
         head = self._web3.eth.block_number
         deadline = time.monotonic() + _INDEX_TIMEOUT_S
-        while (self._index("/healthz")["indexed_block"] or 0) < head:
+        while (self._index("/readyz")["indexed_block"] or 0) < head:
             if time.monotonic() > deadline:
                 raise DevnetError(
                     f"The index has not reached block {head} of task {task_id}.",
