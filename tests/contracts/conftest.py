@@ -1,0 +1,191 @@
+"""People, contracts in the order of their dependencies, and what they sign.
+
+Run with `make test-contracts`, or `brownie test tests/contracts`. A chain of its own is started on a
+free port, by the anvil that package-lock.json pins.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brownie import Contract, accounts, chain
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tests.contracts.stage import DAY_S, TALLY, UNIT, Stage  # noqa: E402
+
+MNEMONIC = "test test test test test test test test test test test junk"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Before Brownie connects, which it does after collecting the tests. (Not imported by a statement:
+# Brownie hashes what a conftest imports, and cannot read its own compiled modules.)
+DEVELOPMENT = importlib.import_module("brownie._config").CONFIG.networks["development"]
+os.environ["PATH"] = f"{ROOT / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
+DEVELOPMENT["cmd"] = "anvil --hardfork prague"
+DEVELOPMENT["cmd_settings"].update(port=free_port(), gas_limit=60_000_000)
+
+
+@pytest.fixture(autouse=True)
+def isolation() -> Iterator[None]:
+    """Every test starts from the deployed contracts. (Brownie's own `fn_isolation` would deploy them
+    anew for each module.)"""
+    chain.snapshot()
+    yield
+    chain.revert()
+
+
+@pytest.fixture(scope="session")
+def people() -> list[Any]:
+    """Accounts whose keys are known, so that they can sign."""
+    return list(accounts.from_mnemonic(MNEMONIC, count=10))
+
+
+@pytest.fixture(scope="session")
+def deployer(people: list[Any]) -> Any:
+    return people[0]
+
+
+@pytest.fixture(scope="session")
+def consumer(people: list[Any]) -> Any:
+    return people[1]
+
+
+@pytest.fixture(scope="session")
+def provider(people: list[Any]) -> Any:
+    return people[2]
+
+
+@pytest.fixture(scope="session")
+def operator(people: list[Any]) -> Any:
+    """The provider's hot key."""
+    return people[3]
+
+
+@pytest.fixture(scope="session")
+def dispatcher(people: list[Any]) -> Any:
+    return people[4]
+
+
+@pytest.fixture(scope="session")
+def session_key(people: list[Any]) -> Any:
+    """Accepts results for the consumer, where terms name it."""
+    return people[5]
+
+
+@pytest.fixture(scope="session")
+def app_owner(people: list[Any]) -> Any:
+    return people[6]
+
+
+@pytest.fixture(scope="session")
+def treasury(people: list[Any]) -> Any:
+    return people[7]
+
+
+@pytest.fixture(scope="session")
+def stranger(people: list[Any]) -> Any:
+    return people[8]
+
+
+@pytest.fixture(scope="session")
+def other_provider(people: list[Any]) -> Any:
+    return people[9]
+
+
+@pytest.fixture(scope="session")
+def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any) -> Any:
+    from brownie import TallyToken
+
+    token = deployer.deploy(TallyToken, deployer, 10**9 * TALLY)
+    for person in (consumer, provider, other_provider):
+        token.transfer(person, 100_000 * TALLY, {"from": deployer})
+    return token
+
+
+@pytest.fixture(scope="session")
+def neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+    """Escrow, staking and market, each told the others' addresses before they existed."""
+    return deploy_neighbours(deployer, token, treasury)
+
+
+def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+    from brownie import ComputeEscrow, ProviderStaking, TaskMarket
+
+    market = deployer.get_deployment_address(deployer.nonce + 2)
+    escrow = deployer.deploy(ComputeEscrow, token, market, treasury, 100)
+    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
+    windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
+    zero = "0x" + "00" * 20
+    return escrow, staking, deployer.deploy(TaskMarket, escrow, staking, zero, windows)
+
+
+@pytest.fixture(scope="session")
+def escrow(neighbours: tuple[Any, Any, Any]) -> Any:
+    return neighbours[0]
+
+
+@pytest.fixture(scope="session")
+def staking(neighbours: tuple[Any, Any, Any]) -> Any:
+    return neighbours[1]
+
+
+@pytest.fixture(scope="session")
+def market(neighbours: tuple[Any, Any, Any]) -> Any:
+    return neighbours[2]
+
+
+@pytest.fixture(scope="session")
+def harness(deployer: Any, escrow: Any) -> Any:
+    from brownie import Harness
+
+    return deployer.deploy(Harness, escrow)
+
+
+@pytest.fixture(scope="session")
+def stage(
+    token: Any,
+    escrow: Any,
+    staking: Any,
+    market: Any,
+    consumer: Any,
+    provider: Any,
+    operator: Any,
+    dispatcher: Any,
+) -> Stage:
+    """A consumer with 1,000 in the escrow, a provider with stake for four GPUs and a hot key."""
+    stage = Stage(token, escrow, staking, market, consumer, provider, operator, dispatcher)
+    stage.deposit(consumer, 1_000 * TALLY)
+    token.approve(staking, 4 * UNIT, {"from": provider})
+    staking.stake(4 * UNIT, {"from": provider})
+    staking.bindOperatorKey(operator, stage.consent(provider, operator), {"from": provider})
+    return stage
+
+
+@pytest.fixture
+def wallet(deployer: Any, consumer: Any, token: Any, escrow: Any) -> Any:
+    """A consumer that is a contract, owned by `consumer`, with 100 in the escrow."""
+    from brownie import ContractWallet
+
+    wallet = deployer.deploy(ContractWallet, consumer)
+    token.approve(escrow, 100 * TALLY, {"from": consumer})
+    escrow.deposit(wallet, 100 * TALLY, {"from": consumer})
+    return wallet
+
+
+def contract_at(name: str, address: str, abi: list[Any]) -> Any:
+    return Contract.from_abi(name, address, abi, persist=False)
