@@ -37,6 +37,10 @@ from tallystick_provider.work import Tools, Work, tell_failures
 DRAINING = "draining"
 FIRST_BEAT_S = 1.0
 """Until the backend has said how often it wants to hear of us."""
+NO_EVENTS = 2**63
+"""A first block that never comes: the events of a task do not matter before it is taken."""
+IMAGES_MS = 60_000
+IMAGES_TIMEOUT_S = 3.0
 
 log = structlog.get_logger()
 
@@ -51,6 +55,8 @@ class Agent:
     _accepting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _beat_s: float = FIRST_BEAT_S
     _announced: wire.Announcement | None = None
+    _known_images: tuple[str, ...] = ()
+    _images_at_ms: int = 0
     problem: str = ""
     """Why the backend gives no work, in its words."""
 
@@ -79,15 +85,15 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Beats until told to stop. Containers go on without us; the next start finds them."""
         while not stop.is_set():
-            try:
-                self._restart_idle()
-                await self.announce_if_changed()
-                await self.beat()
-                await tell_failures(self.tools)
-            except Offline as error:
-                log.debug("beat_missed", why=str(error))
-            except ProviderError as error:
-                log.warning("beat_failed", why=str(error))
+            self._restart_idle()
+            # The heartbeat first: what else there is to say never costs a lease.
+            for say in (self.beat, self.announce_if_changed, self._tell_failures):
+                try:
+                    await say()
+                except Offline as error:
+                    log.debug("not_heard", what=say.__name__, why=str(error))
+                except (ProviderError, ProtocolError) as error:
+                    log.warning("not_said", what=say.__name__, why=str(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._beat_s)
 
@@ -108,7 +114,7 @@ class Agent:
         async with self._accepting:
             try:
                 await self._accept(offer)
-            except (OfferRefused, JournalError, ProviderError) as error:
+            except (ProviderError, ProtocolError) as error:
                 log.info("offer_declined", reason=str(error))
                 return wire.OfferReply(accepted=False, reason=str(error)[:200])
         return wire.OfferReply(accepted=True)
@@ -123,7 +129,7 @@ class Agent:
         if self.draining:
             raise OfferRefused("this provider is draining: it finishes what it has")
         self._require_newest(checked)
-        chain = await self.ledger.task(checked.task_id, checked.terms, 0)
+        chain = await self.ledger.task(checked.task_id, checked.terms, NO_EVENTS)
         require_secured(checked, chain)
         held = [lease for lease in self.tools.journal.open_leases() if lease.holds_capacity]
         gpu_ids = place(checked, self.tools.gpus.read(), held, self.settings)
@@ -190,11 +196,6 @@ class Agent:
         self.problem = reply.problem or ""
 
     async def _announcement(self) -> wire.Announcement:
-        try:
-            images = await self.tools.runtime.images()
-        except RuntimeFailure as error:
-            log.warning("runtime_silent", error=str(error))
-            images = ()
         return wire.Announcement(
             provider=self.tools.provider,
             operator_key=address_of(self.tools.key),
@@ -218,8 +219,24 @@ class Agent:
             memory_mib=self.settings.memory_mib,
             disk_mib=self.settings.disk_mib,
             draining=self.draining,
-            images=images,
+            images=await self._images(),
         )
+
+    async def _images(self) -> tuple[str, ...]:
+        """Looked up now and then; an engine that hangs holds up no heartbeat."""
+        now_ms = self.tools.clock.now_ms()
+        if now_ms - self._images_at_ms >= IMAGES_MS:
+            self._images_at_ms = now_ms
+            try:
+                self._known_images = await asyncio.wait_for(
+                    self.tools.runtime.images(), IMAGES_TIMEOUT_S
+                )
+            except (RuntimeFailure, TimeoutError) as error:
+                log.warning("runtime_silent", error=str(error) or "no answer in time")
+        return self._known_images
+
+    async def _tell_failures(self) -> None:
+        await tell_failures(self.tools)
 
     async def beat(self) -> None:
         leases = [lease for lease in self.tools.journal.open_leases() if not lease.lease_lost]

@@ -183,7 +183,12 @@ def _answering(model: type[Body], handle: Callable[[Any], Awaitable[wire.WireMod
             )
             await _reply(message, refusal)
             return
-        await _reply(message, await handle(body))
+        try:
+            done = await handle(body)
+        except Exception:  # the edge: unanswered, the backend asks again
+            log.exception("message_broke", kind=model.__name__)
+            return
+        await _reply(message, done)
 
     async def receive(message: Msg) -> None:
         task = asyncio.create_task(answer(message))

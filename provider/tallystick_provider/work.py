@@ -27,6 +27,7 @@ import httpx
 import structlog
 
 from tallystick.protocol import wire
+from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Domain, digest, sign
 from tallystick.protocol.sealing import SealingKey, seal_result
@@ -139,8 +140,13 @@ class Work:
             await self._let_go(f"lease lost: {error}")
         except (BundleError, ImageRefused, TaskFault) as error:
             await self._fail(str(error), "task")
+        except ProtocolError as error:
+            await self._fail(f"the order cannot be carried out: {error}", "task")
         except (ProviderError, httpx.HTTPError, OSError) as error:
             await self._fail(str(error) or type(error).__name__, "provider")
+        except Exception as error:  # the edge: nothing above would hear of it
+            log.exception("work_broke", task=self.lease.task_id)
+            await self._fail(f"internal error: {type(error).__name__}", "provider")
 
     # --- 1 fetch --------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +55,7 @@ RUNC_FLOOR = (1, 2, 8)
 NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 """Below it a container escapes through the GPU hook (CVE-2025-23266 and earlier ones)."""
 CALL_SECONDS = 60
+THREADS = 16
 PULL_SECONDS = 1800
 LOG_BYTES = 256 * 1024
 
@@ -69,6 +71,8 @@ class DockerRuntime:
         self._url = url
         self._api: Any = None
         self._gpu_driver: GpuDriver = "nvidia"
+        # Threads of its own: an engine that hangs must not hold up anything else of the agent.
+        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="docker")
 
     async def probe(self) -> RuntimeReport:
         def ask() -> RuntimeReport:
@@ -85,7 +89,7 @@ class DockerRuntime:
             names = []
             for image in self._connect().images():
                 names.extend([image["Id"], *(image.get("RepoDigests") or ())])
-            return tuple(sorted(names)[:200])
+            return tuple(sorted(name for name in names if len(name) <= 200)[:200])
 
         return await self._call(ask)
 
@@ -229,6 +233,7 @@ class DockerRuntime:
         if self._api is not None:
             await asyncio.to_thread(self._api.close)
             self._api = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _inspect(self, ref: RunRef) -> Any:
         """The container, if it is ours. A stranger's container does not exist for this agent."""
@@ -253,7 +258,7 @@ class DockerRuntime:
             with _engine(self._url):
                 return question()
 
-        return await asyncio.to_thread(ask)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
 
 @contextmanager
