@@ -30,8 +30,15 @@ def test_cancelled_in_the_middle_pays_for_what_was_used(scenario: Scenario, tmp_
 def test_a_signed_order_cancelled_before_anybody_took_it_costs_nothing(
     scenario: Scenario,
 ) -> None:
+    busy = [scenario.submit(count=4, steps=300) for _ in scenario.market.plan.providers]
+    for job in busy:
+        scenario.running(job, percent=1)
     before = scenario.consumer()
-    job = scenario.submit(secured=False, gpu_memory_mib=900_000)
+
+    job = scenario.submit(secured=False)
+    assert scenario.client.get_job_status(job.id).state == "ordered"
     scenario.client.cancel(job)
     scenario.wait_for(job, "cancelled")
     assert scenario.consumer() == before
+    for other in busy:
+        scenario.client.cancel(other)

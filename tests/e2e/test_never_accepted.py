@@ -1,4 +1,7 @@
-"""A consumer that never accepts (L6): the provider proves alone, is paid after the window."""
+"""A consumer that never accepts (L6): the provider proves alone, is paid after the window.
+
+The order of the tests matters: the last one lets the chain's clock run ahead of everybody's.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,14 @@ DAY_SECONDS = 86_400
 
 def plan(directory: Path) -> MarketPlan:
     return MarketPlan(directory, runtime="process", acceptance_wait_seconds=1)
+
+
+def test_an_unsecured_order_is_secured_and_proven_alone(scenario: Scenario) -> None:
+    start = scenario.block()
+    job = scenario.submit(secured=False)
+    scenario.wait_for(job, "proven")
+    acts = [act.act for act in scenario.ledger.transactions() if act.block > start]
+    assert acts == ["createTask", "proveAlone"]
 
 
 def test_credit_comes_after_the_challenge_window(scenario: Scenario) -> None:
@@ -32,11 +43,3 @@ def test_credit_comes_after_the_challenge_window(scenario: Scenario) -> None:
     assert scenario.credit(number) - credit == charge - share
     assert done.charge is not None
     assert done.charge.units == charge
-
-
-def test_an_unsecured_order_is_secured_and_proven_alone(scenario: Scenario) -> None:
-    start = scenario.block()
-    job = scenario.submit(secured=False)
-    scenario.wait_for(job, "proven")
-    acts = [act.act for act in scenario.ledger.transactions() if act.block > start]
-    assert acts == ["createTask", "proveAlone"]
