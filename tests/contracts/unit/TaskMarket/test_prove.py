@@ -156,9 +156,7 @@ def test_the_charge_never_passes_the_ceiling(stage: Stage, prove: Any, stranger:
 
 
 @pytest.mark.parametrize("seconds", [-1, 0])
-def test_proves_until_the_deadline(
-    stage: Stage, prove: Any, stranger: Any, seconds: int
-) -> None:
+def test_proves_until_the_deadline(stage: Stage, prove: Any, stranger: Any, seconds: int) -> None:
     """Case 30: until t includes t."""
     terms = stage.terms()
     stage.create(terms)
@@ -366,9 +364,7 @@ def test_reverts_when_usage_is_out_of_bounds(
         prove(stage.accepted(terms, usage), {"from": stranger})
 
 
-def test_reverts_when_the_work_ends_in_the_future(
-    stage: Stage, prove: Any, stranger: Any
-) -> None:
+def test_reverts_when_the_work_ends_in_the_future(stage: Stage, prove: Any, stranger: Any) -> None:
     """Case 30: the second that the chain's clock shows counts to its end."""
     terms = stage.terms()
     stage.create(terms)
@@ -467,9 +463,7 @@ def test_reverts_for_every_form_of_signature_but_two(
     prove(stage.accepted(terms, usage, acceptance="0x" + compact.hex()), {"from": stranger})
 
 
-def test_reverts_under_another_domain(
-    stage: Stage, prove: Any, stranger: Any
-) -> None:
+def test_reverts_under_another_domain(stage: Stage, prove: Any, stranger: Any) -> None:
     """Case 37: another chain's signature is worth nothing here."""
     from tallystick.protocol import messages
 

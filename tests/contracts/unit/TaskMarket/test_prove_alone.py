@@ -145,9 +145,7 @@ def test_reverts_for_more_calls_than_one(
     stage: Stage, terms: TaskTerms, usage: Usage, stranger: Any
 ) -> None:
     with reverts_with("TooManyCalls", 1, 2):
-        stage.market.proveAlone(
-            stage.leased(terms, replace(usage, calls=2)), {"from": stranger}
-        )
+        stage.market.proveAlone(stage.leased(terms, replace(usage, calls=2)), {"from": stranger})
 
 
 def test_reverts_when_the_stake_does_not_cover_the_gpus(

@@ -77,9 +77,7 @@ def test_counts_down_what_the_consumer_has(stage: Stage, stranger: Any) -> None:
     orders = [stage.accepted(stage.terms(nonce=nonce), usage) for nonce in range(4)]
     before = stage.account(stage.consumer)[0]
     assert 2 * CHARGE < before < 3 * CHARGE
-    sent = stage.market.proveMany(
-        [*orders, stage.accepted(created, usage)], {"from": stranger}
-    )
+    sent = stage.market.proveMany([*orders, stage.accepted(created, usage)], {"from": stranger})
     assert [event["row"] for event in sent.events["ProofSkipped"]] == [2, 3]
     reason = str(sent.events["ProofSkipped"][0]["reason"])
     assert reason.startswith(selector("InsufficientAvailable(uint128,uint128)"))
