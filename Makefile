@@ -78,6 +78,10 @@ contracts: compiled ## Compile the contracts
 abi: compiled ## Write ABI and bytecode of the contracts into the SDK
 	@$(PYTHON_IN_VENV) scripts/export_abi.py
 
+openapi: setup ## Write the HTTP API's and the command line's reference pages
+	@.venv/bin/tallystick-backend openapi -o docs/reference/openapi.json
+	@$(PYTHON_IN_VENV) -m tallystick.cli.reference
+
 format: setup ## Rewrite Python and Solidity in the house style
 	@.venv/bin/ruff check --fix-only --quiet .
 	@.venv/bin/ruff format .

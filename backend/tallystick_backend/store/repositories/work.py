@@ -501,7 +501,7 @@ async def _changed_one(session: AsyncSession, change: Any) -> bool:
     return result.rowcount == 1
 
 
-async def _ask(session: AsyncSession, query: Any) -> Result[Any]:
+async def _ask(session: AsyncSession, query: Any) -> Result[*tuple[Any, ...]]:
     """SQLModel types its own `select` only; this is SQLAlchemy's."""
-    answer: Result[Any] = await session.exec(query)
+    answer: Result[*tuple[Any, ...]] = await session.exec(query)
     return answer
