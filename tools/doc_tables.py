@@ -1,0 +1,155 @@
+"""Fill the tables of the documentation that follow from the code.
+
+    python tools/doc_tables.py            writes every page that is out of date
+    python tools/doc_tables.py --check    only says which are; exit status 1 if any
+
+A page holds `<!-- table: NAME -->` ... `<!-- end -->`; what stands between is replaced. Tests
+compare in the same way, so a contract error, a problem code, a state or the test of a security case
+cannot change without its page.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tallystick.protocol.contract_errors import SENTENCES
+from tallystick_backend import app as wiring
+from tallystick_backend.api import errors
+from tallystick_backend.settings import Settings
+from tallystick_backend.tasks import EXPLAINED, TASK_STATES, TERMINAL, TaskState, may_follow
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tools import security_cases  # noqa: E402
+
+ABI = "sdk/tallystick/protocol/abi"
+BLOCK = re.compile(
+    r"(?P<open><!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(?P<close><!-- end -->)", re.S
+)
+
+
+# --- HTTP -------------------------------------------------------------------------------------
+
+
+def problem_table() -> str:
+    """Every code that some route declares, and those of routing and of faults."""
+    examples = wiring.http_app(Settings()).openapi()["components"]["examples"]
+    declared = [example["value"] for example in examples.values() if "code" in example["value"]]
+    rows = {(p["status"], p["code"], p["title"], p["next_step"]) for p in declared}
+    rows |= {
+        (404, "unknown_path", "Not Found", "GET /openapi.json lists every path."),
+        (405, "method_not_allowed", "Method Not Allowed", "Use a method that `Allow` names."),
+        (500, "internal_error", "Fault of this backend", errors.fault("").next_step),
+    }
+    lines = ["| status | code | title | what to do |", "|---|---|---|---|"]
+    lines += [f"| {s} | `{c}` | {t} | {_cell(n)} |" for s, c, t, n in sorted(rows)]
+    return "\n".join(lines)
+
+
+# --- tasks ------------------------------------------------------------------------------------
+
+
+def state_table() -> str:
+    rows = ["| state | means | may be followed by |", "|---|---|---|"]
+    for state in TASK_STATES:
+        rows.append(f"| `{state}` | {EXPLAINED[state]} | {_followers(state)} |")
+    return "\n".join(rows)
+
+
+def _followers(state: TaskState) -> str:
+    after = [f"`{s}`" for s in TASK_STATES if s != state and may_follow(state, s)]
+    if state in TERMINAL:
+        return f"over; the chain may still say {', '.join(after)}" if after else "over"
+    return ", ".join(after)
+
+
+# --- contracts --------------------------------------------------------------------------------
+
+CONTRACTS = ("ComputeEscrow", "TaskMarket", "ProviderStaking", "TallyToken")
+
+
+def events_table(contract: str) -> str:
+    rows = ["| event | fields (*indexed*) |", "|---|---|"]
+    for entry in entries(contract, "event"):
+        fields = [f"*{i['name']}*" if i["indexed"] else i["name"] for i in entry["inputs"]]
+        rows.append(f"| `{entry['name']}` | {', '.join(fields)} |")
+    return "\n".join(rows)
+
+
+def errors_table(contract: str) -> str:
+    """What `ContractError` says, with the names of the values in place of the values."""
+    rows = ["| error | says |", "|---|---|"]
+    for entry in entries(contract, "error"):
+        values = [f"*{value['name']}*" for value in entry["inputs"]]
+        sentence = SENTENCES.get(entry["name"])
+        said = sentence.format(*values) if sentence else ", ".join(values) or "-"
+        rows.append(f"| `{entry['name']}` | {_cell(said)} |")
+    return "\n".join(rows)
+
+
+def entries(contract: str, kind: str) -> list[dict[str, Any]]:
+    """The functions, events or errors of the exported ABI, by name."""
+    abi = json.loads((ROOT / ABI / f"{contract}.json").read_text(encoding="utf-8"))["abi"]
+    return sorted((e for e in abi if e["type"] == kind), key=lambda e: str(e["name"]))
+
+
+def slug(contract: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", contract).lower()
+
+
+# --- pages ------------------------------------------------------------------------------------
+
+TABLES: dict[str, Callable[[], str]] = {
+    "problem-codes": problem_table,
+    "task-states": state_table,
+    "security-cases": lambda: security_cases.table(ROOT),
+    **{f"events-{slug(c)}": partial(events_table, c) for c in CONTRACTS},
+    **{f"errors-{slug(c)}": partial(errors_table, c) for c in CONTRACTS},
+}
+
+PAGES = (
+    "docs/reference/contracts.md",
+    "docs/reference/http-api.md",
+    "docs/reference/security-cases.md",
+    "docs/vocabulary.md",
+)
+
+
+def filled(page: str) -> str:
+    """The page with its tables as they should be."""
+
+    def fill(match: re.Match[str]) -> str:
+        return match["open"] + TABLES[match["name"]]() + "\n" + match["close"]
+
+    return BLOCK.sub(fill, page)
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for name in PAGES:
+        path = ROOT / name
+        page = path.read_text(encoding="utf-8")
+        if (wanted := filled(page)) != page:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(wanted, encoding="utf-8")
+    if stale and "--check" in arguments:
+        print(f"out of date: {', '.join(stale)}; run `python tools/doc_tables.py`", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
