@@ -96,7 +96,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts e2e gas check setup contracts abi compiled format clean help
+.PHONY: demo up down test test-python test-contracts e2e gas check setup contracts abi openapi compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
