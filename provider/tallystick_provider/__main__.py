@@ -210,7 +210,8 @@ async def _note_problems(
             journal.set_meta(PROBLEMS, problems)
             noted = problems
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), 1.0)
+            async with asyncio.timeout(1.0):
+                await stop.wait()
 
 
 def _drop_result(data_dir: Path, lease: Lease) -> None:

@@ -23,6 +23,7 @@ import structlog
 from tallystick.protocol import wire
 from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.messages import Acceptance, Assignment, recover
+from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import ZERO_ADDRESS, Signature, TaskId, to_digest
 from tallystick_provider import __version__
@@ -95,7 +96,8 @@ class Agent:
                 except (ProviderError, ProtocolError) as error:
                     log.warning("not_said", what=say.__name__, why=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._beat_s)
+                async with asyncio.timeout(self._beat_s):
+                    await stop.wait()
 
     async def close(self) -> None:
         tasks = [task for _, task in self._works.values()]
@@ -200,6 +202,13 @@ class Agent:
             provider=self.tools.provider,
             operator_key=address_of(self.tools.key),
             hpke_key=self.tools.sealing.public,
+            # So that a consumer seals to us and not to whatever key a backend shows as ours.
+            hpke_signature=sign_hpke_key(
+                self.tools.domain,
+                self.tools.provider,
+                self.tools.sealing.public,
+                self.tools.key,
+            ),
             runtime=self.tools.runtime.kind,
             agent_version=__version__,
             # What a card is; what it does now goes with the heartbeat.
@@ -228,9 +237,8 @@ class Agent:
         if now_ms - self._images_at_ms >= IMAGES_MS:
             self._images_at_ms = now_ms
             try:
-                self._known_images = await asyncio.wait_for(
-                    self.tools.runtime.images(), IMAGES_TIMEOUT_S
-                )
+                async with asyncio.timeout(IMAGES_TIMEOUT_S):
+                    self._known_images = await self.tools.runtime.images()
             except (RuntimeFailure, TimeoutError) as error:
                 log.warning("runtime_silent", error=str(error) or "no answer in time")
         return self._known_images

@@ -178,7 +178,8 @@ class Stand:
         assert self.agent is not None
         for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        _, left = await asyncio.wait(self._running, timeout=10)
+        assert not left, [task.get_stack() for task in left]
         await self.agent.close()
         for closing in self._close:
             await closing()
