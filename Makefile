@@ -78,9 +78,10 @@ contracts: compiled ## Compile the contracts
 abi: compiled ## Write ABI and bytecode of the contracts into the SDK
 	@$(PYTHON_IN_VENV) scripts/export_abi.py
 
-openapi: setup ## Write the HTTP API's and the command line's reference pages
+openapi: setup ## Write the reference pages and tables that follow from the code
 	@.venv/bin/tallystick-backend openapi -o docs/reference/openapi.json
 	@$(PYTHON_IN_VENV) -m tallystick.cli.reference
+	@$(PYTHON_IN_VENV) tools/doc_tables.py
 
 format: setup ## Rewrite Python and Solidity in the house style
 	@.venv/bin/ruff check --fix-only --quiet .

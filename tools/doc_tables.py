@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> int:
             if "--check" not in arguments:
                 path.write_text(wanted, encoding="utf-8")
     if stale and "--check" in arguments:
-        print(f"out of date: {', '.join(stale)}; run `python tools/doc_tables.py`", file=sys.stderr)
+        print(f"out of date: {', '.join(stale)}; run `make openapi`", file=sys.stderr)
         return 1
     return 0
 

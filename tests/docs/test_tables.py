@@ -11,7 +11,7 @@ from tallystick_backend.tasks import TASK_STATES
 from tests.docs.pages import ROOT, text_of
 from tools import doc_tables, security_cases
 
-RUN = "run: .venv/bin/python tools/doc_tables.py"
+RUN = "run: make openapi"
 
 
 @pytest.mark.parametrize("page", doc_tables.PAGES)
