@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -37,7 +38,7 @@ TASK_TIMEOUT_S = 120.0
 
 def main() -> int:
     options = parse_arguments()
-    console = Console(stderr=True, quiet=options.json)
+    console = people_console(quiet=options.json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="tallystick-demo-") as scratch:
         plan = MarketPlan(Path(scratch) / "market", runtime=options.runtime)
@@ -190,6 +191,19 @@ def survive_a_kill(
 # --- drawing ----------------------------------------------------------------------------------
 
 
+def people_console(*, quiet: bool) -> Console:
+    """Everything for people goes to standard error; wide enough for hashes when not a terminal."""
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    return console if console.is_terminal else Console(stderr=True, quiet=quiet, width=132)
+
+
+def new_table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
 def follow(client: GPUClient, job: Job, console: Console, *, until: Any) -> JobStatus:
     """Draws the task's progress until `until(status)` is true."""
     deadline = time.monotonic() + TASK_TIMEOUT_S
@@ -200,6 +214,7 @@ def follow(client: GPUClient, job: Job, console: Console, *, until: Any) -> JobS
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     ) as bars:
         bar = bars.add_task("queued", total=100, message="")
         while True:
@@ -240,11 +255,11 @@ def show_result(
 ) -> None:
     receipt = client.receipt(task_id)
     say(console, "receipt", receipt.digest)
-    table = Table(title="What was metered, and what it cost", title_justify="left")
-    table.add_column("line")
-    table.add_column("quantity", justify="right")
-    table.add_column("price", justify="right")
-    table.add_column("amount", justify="right")
+    table = new_table(
+        "The charge, line by line (TALLY)",
+        *("line", "quantity", "price", "amount"),
+        right=("quantity", "amount"),
+    )
     for line in ledger.charge_lines(task_id, receipt):
         table.add_row(line.label, line.quantity, line.price, line.amount)
     console.print(table)
@@ -264,9 +279,11 @@ def show_balances(
     ledger: Ledger,
     console: Console,
 ) -> None:
-    table = Table(title="Balances", title_justify="left")
-    for column in ("who", "where", "before", "after", "change"):
-        table.add_column(column, justify="left" if column in ("who", "where") else "right")
+    table = new_table(
+        "Balances (TALLY)",
+        *("who", "where", "before", "after", "change"),
+        right=("before", "after", "change"),
+    )
     for who, places in after.items():
         for place, units in places.items():
             change = units - before[who][place]
@@ -282,9 +299,9 @@ def show_balances(
 
 
 def show_transactions(transactions: list[Any], console: Console) -> None:
-    table = Table(title="Transactions", title_justify="left")
-    for column in ("block", "act", "from", "gas", "transaction"):
-        table.add_column(column, justify="right" if column in ("block", "gas") else "left")
+    table = new_table(
+        "Transactions", *("block", "act", "from", "gas", "transaction"), right=("block", "gas")
+    )
     for transaction in transactions:
         table.add_row(
             str(transaction.block),

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tallystick.jobs import CheckedReceipt
 
 _DECIMALS = 18
-_SYMBOL = "TALLY"
 _INDEX_TIMEOUT_S = 20.0
 _PLACES: dict[codec.ContractName, str] = {
     "TallyToken": "token",
@@ -80,7 +79,8 @@ class Ledger:
     # --- money -------------------------------------------------------------------------------
 
     def money(self, units: int) -> str:
-        return f"{format_amount(units, _DECIMALS)} {_SYMBOL}"
+        """In whole tokens, all digits; the local market's token is TALLY."""
+        return format_amount(units, _DECIMALS)
 
     def balances(self) -> dict[str, dict[str, int]]:
         """Smallest units by person and place: wallet, available, locked, credit."""
@@ -142,9 +142,9 @@ class Ledger:
                 self.money(paid["charge"]),
             ),
             ChargeLine(
-                "  of it: dispatcher", "", f"{terms['dispatcherBps']} bps", self.money(share)
+                "  to the dispatcher", "", f"{terms['dispatcherBps'] / 100:g} %", self.money(share)
             ),
-            ChargeLine("  of it: provider", "", "", self.money(paid["charge"] - share)),
+            ChargeLine("  to the provider", "", "", self.money(paid["charge"] - share)),
         ]
 
     # --- chain -------------------------------------------------------------------------------
