@@ -123,6 +123,7 @@ contract ReentrantToken is ERC20 {
         address target = _target;
         if (target != address(0) && !called) {
             called = true;
+            // solhint-disable-next-line avoid-low-level-calls
             (succeeded, answer) = target.call(_data);
         }
         super._update(from, to, value);

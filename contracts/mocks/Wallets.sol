@@ -30,6 +30,7 @@ contract ContractWallet {
     }
 
     function call(address target, bytes calldata data) external {
+        // solhint-disable-next-line avoid-low-level-calls
         (bool success, bytes memory answer) = target.call(data);
         if (success) return;
         assembly ("memory-safe") {

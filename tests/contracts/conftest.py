@@ -1,7 +1,7 @@
 """People, contracts in the order of their dependencies, and what they sign.
 
-Run with `make test-contracts`, or `brownie test tests/contracts`. A chain of its own is started on a
-free port, by the anvil that package-lock.json pins.
+Run with `make test-contracts`, or `brownie test tests/contracts`. A chain of its own is started on
+a free port, by the anvil that package-lock.json pins.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ DEVELOPMENT["cmd_settings"].update(port=free_port(), gas_limit=60_000_000)
 
 @pytest.fixture(autouse=True)
 def isolation() -> Iterator[None]:
-    """Every test starts from the deployed contracts. (Brownie's own `fn_isolation` would deploy them
-    anew for each module.)"""
+    """Every test starts from the deployed contracts. (Brownie's own `fn_isolation` would deploy
+    them anew for each module.)"""
     chain.snapshot()
     yield
     chain.revert()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+
 from tallystick.protocol import messages
 from tallystick.protocol.messages import (
     Acceptance,

@@ -13,16 +13,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from brownie import web3
 from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     rule,
     run_state_machine_as_test,
 )
+
 from tallystick.protocol.messages import TaskTerms, as_tuple
 from tallystick.protocol.pricing import charge_up
-
 from tests.contracts.stage import DAY_S, TALLY, Stage, Usage, reverts_with
 
 CANCEL_S = 3_600
@@ -47,10 +49,11 @@ class Task:
         return min(self.terms.deadline, self.cancelled_at + CANCEL_S)
 
 
+DAYS = strategies.integers(1, 3)
 PERSON = strategies.integers(0, 1)
 TASK = strategies.integers(0, 20)
 MINUTES = strategies.integers(0, 60)
-AMOUNT = strategies.integers(1, 500 * TALLY)
+AMOUNT = strategies.integers(1, 50 * TALLY)
 CEILING = strategies.integers(0, 100 * TALLY)
 
 
@@ -74,6 +77,11 @@ class Money(RuleBasedStateMachine):
         self.gifts = 0
         self.tasks: list[Task] = []
 
+    @initialize(ceiling=CEILING)
+    def two_tasks_are_open(self, ceiling: int) -> None:
+        for _ in range(2):
+            self.order(person=0, ceiling=ceiling, days=2, secured=True)
+
     def teardown(self) -> None:
         self.stage.chain.revert()
 
@@ -95,9 +103,14 @@ class Money(RuleBasedStateMachine):
         self.stage.escrow.withdraw(amount, person, {"from": person})
         self.available[person.address] -= amount
 
-    @rule(person=PERSON, ceiling=CEILING, days=strategies.integers(1, 3))
-    def order(self, person: int, ceiling: int, days: int) -> None:
-        """A new order, signed and not yet on chain."""
+    @rule(
+        person=PERSON,
+        ceiling=CEILING,
+        days=DAYS,
+        secured=strategies.booleans(),
+    )
+    def order(self, person: int, ceiling: int, days: int, secured: bool) -> None:
+        """A new order, signed; secured by locking its ceiling, or not yet on chain."""
         person = self.consumers[person]
         terms = self.stage.terms(
             consumer=person.address,
@@ -106,12 +119,17 @@ class Money(RuleBasedStateMachine):
             nonce=len(self.tasks),
         )
         self.tasks.append(Task(terms, person))
+        if secured:
+            self.create_now(self.tasks[-1])
 
     @rule(task=TASK)
     def create(self, task: int) -> None:
         task = self.pick(task)
         if task is None:
             return
+        self.create_now(task)
+
+    def create_now(self, task: Task) -> None:
         terms = as_tuple(task.terms)
         signature = self.stage.signed(task.terms, task.consumer)
         error = self.why_not_created(task)
@@ -306,10 +324,18 @@ class Money(RuleBasedStateMachine):
             status = {"open": 1, "proven": 2}.get(task.state, 0)
             assert self.stage.task(task.terms)[0] == status
 
+    @invariant()
+    def the_next_block_comes_a_second_later(self) -> None:
+        """No invariant but the model's clock: how long the machine takes must not matter."""
+        web3.provider.make_request("evm_setNextBlockTimestamp", [self.stage.now() + 1])
+
     # ------------------------------------------------------------------ the model's own rules
 
     def pick(self, at: int) -> Task | None:
-        return self.tasks[at % len(self.tasks)] if self.tasks else None
+        """Mostly one that is still alive; a closed one must refuse everything."""
+        alive = [task for task in self.tasks if task.state != "closed"]
+        found = alive if alive and at % 5 else self.tasks
+        return found[at % len(found)] if found else None
 
     def usage(self, minutes: int) -> Usage:
         ended_at_ms = (self.stage.now() - 1) * 1000
@@ -379,7 +405,7 @@ def test_money(stage: Stage, other_provider: Any, stranger: Any) -> None:
     run_state_machine_as_test(
         Money,
         settings=settings(
-            max_examples=80,
+            max_examples=40,
             phases=[Phase.generate],
             database=None,
             stateful_step_count=30,
@@ -387,3 +413,5 @@ def test_money(stage: Stage, other_provider: Any, stranger: Any) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    for person in (stage.consumer, other_provider):
+        stage.token.approve(stage.escrow, 0, {"from": person})

@@ -1,4 +1,4 @@
-"""withdraw, withdrawCredit, setPayoutAddress, shareFees: money leaves, whatever strangers do (law 6).
+"""withdraw, withdrawCredit, setPayoutAddress, shareFees: whatever strangers do, money leaves (L6).
 
 withdraw
 ├── available leaves at once, to any address

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from tallystick.protocol.messages import OperatorKey
 from tallystick.protocol.types import Address
-
 from tests.contracts.stage import DAY_S, UNIT, ZERO, Stage, at_time, digest_of, reverts_with
 
 

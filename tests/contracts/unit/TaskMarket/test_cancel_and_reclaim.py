@@ -1,7 +1,7 @@
 """cancel and reclaim: a consumer gets out.
 
 cancel
-├── by the consumer, once: the task ends after the cancel period, or at its deadline if that is sooner
+├── by the consumer, once: the task ends after the cancel period, or at a sooner deadline
 └── reverts for others, twice, after the end, or when it is not open
 reclaim
 ├── by anyone after the end: everything is available again
@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.protocol.messages import as_tuple
-
 from tests.contracts.stage import TALLY, Stage, at_time, reverts_with
 
 

@@ -14,9 +14,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tallystick.protocol.messages import as_tuple
 
+from tallystick.protocol.messages import as_tuple
 from tests.contracts.stage import DAY_S, TALLY, ZERO, Stage, at_time, digest_of, reverts_with
+
+# As ContractWallet numbers them.
+MOODS = [
+    "Honest",
+    "Refuses",
+    "Reverts",
+    "BurnsGas",
+    "AnswersHuge",
+    "AnswersShort",
+    "WrongMagic",
+    "ChangesState",
+]
 
 
 def test_by_the_consumer_locks_the_ceiling(stage: Stage) -> None:
@@ -56,25 +68,19 @@ def test_a_contract_consumer_signs_through_its_owner(
     assert stage.account(wallet) == (50 * TALLY, 50 * TALLY)
 
 
-@pytest.mark.parametrize(
-    "mood",
-    ["Refuses", "Reverts", "BurnsGas", "AnswersHuge", "AnswersShort", "WrongMagic", "ChangesState"],
-)
+@pytest.mark.parametrize("mood", MOODS[1:])
 def test_reverts_when_a_contract_consumer_misbehaves(
     stage: Stage, wallet: Any, consumer: Any, stranger: Any, mood: str
 ) -> None:
     """Cases 17 and 46: it is asked by a static call with 100,000 gas, and one word is read."""
-    moods = (
-        "Honest Refuses Reverts BurnsGas AnswersHuge AnswersShort WrongMagic ChangesState".split()
-    )
-    wallet.setMood(moods.index(mood), {"from": consumer})
+    wallet.setMood(MOODS.index(mood), {"from": consumer})
     terms = stage.terms(consumer=wallet.address)
     signature = stage.signed(terms, consumer)
     with reverts_with("InvalidTermsSignature", wallet, consumer):
         stage.market.createTask(as_tuple(terms), signature, {"from": stranger})
-    failed = stage.chain[-1].transactions[0]
     from brownie import web3
 
+    failed = stage.chain[-1].transactions[0]
     assert web3.eth.get_transaction_receipt(failed)["gasUsed"] < 150_000 * 1.05
 
 

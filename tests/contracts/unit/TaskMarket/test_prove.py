@@ -23,8 +23,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tallystick.protocol.messages import as_tuple
 
+from tallystick.protocol.messages import as_tuple
 from tests.contracts.stage import (
     DAY_S,
     NO_SIGNATURE,

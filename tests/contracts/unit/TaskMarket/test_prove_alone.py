@@ -22,9 +22,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from tallystick.protocol.messages import Acceptance, TaskTerms, as_tuple
 from tallystick.protocol.types import Fence
-
 from tests.contracts.stage import (
     DAY_S,
     TALLY,

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.protocol.messages import as_tuple
-
 from tests.contracts.stage import NO_SIGNATURE, TALLY, Stage, digest_of
 
 CHARGE = 131 * TALLY // 10

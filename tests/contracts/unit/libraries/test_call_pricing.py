@@ -8,7 +8,6 @@ from typing import Any
 
 from tallystick.protocol.messages import as_tuple
 from tallystick.protocol.pricing import Price, charge_up, uncapped_charge_up
-
 from tests.contracts.stage import Stage, reverts_with
 
 ROWS = 2_000

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from web3 import Web3
+
 from tallystick.protocol import messages
 from tallystick.protocol.messages import OperatorKey, as_tuple
 from tallystick.protocol.types import Address
-from web3 import Web3
-
 from tests.contracts.stage import Stage, reverts_with
 
 VECTORS = Path(__file__).resolve().parents[3] / "protocol" / "vectors" / "eip712.json"
