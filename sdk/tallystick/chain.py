@@ -94,9 +94,15 @@ class RpcChain:
     async def reclaim(self, wallet: Wallet, terms: TaskTerms) -> Sent:
         return await self._send(wallet, self._market.reclaim(terms))
 
-    async def signs_for(self, signer: Address, provider: Address) -> bool:
+    async def answers_for(self, signer: Address, provider: Address) -> bool:
         with _sentences():
             return await self._staking.answers_for(provider, signer)
+
+    async def serves_with(self, signer: Address, provider: Address) -> bool:
+        with _sentences():
+            if await self._staking.units_of(provider) == 0:
+                return False
+            return await self._staking.signs_for(signer, provider)
 
     async def _permit(self, wallet: Wallet, units: int) -> Call | None:
         owner, escrow = wallet.address, self._escrow.address

@@ -49,8 +49,13 @@ class Chain(Protocol):
 
     async def reclaim(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
 
-    async def signs_for(self, signer: Address, provider: Address) -> bool:
-        """Whether the provider bound this key to itself and still answers for it."""
+    async def answers_for(self, signer: Address, provider: Address) -> bool:
+        """Whether the provider bound this key to itself and still answers for it: a retired key
+        counts a while longer, for receipts it signed before."""
+        ...
+
+    async def serves_with(self, signer: Address, provider: Address) -> bool:
+        """Whether the provider has stake, and this is its own or one of its unretired keys."""
         ...
 
     async def close(self) -> None: ...

@@ -88,6 +88,9 @@ class Job:
     created_tx: str | None
     """Transaction that locked the ceiling; None for an order that is only signed."""
     terms: TaskTermsBody
+    not_sealed_to: tuple[str, ...] = ()
+    """Why some providers got no key to the input, a sentence each: the sealing key that the backend
+    shows for them is not theirs."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -100,6 +103,7 @@ class Job:
             "max_charge": self.max_charge.to_json(),
             "secured": self.secured,
             "created_tx": self.created_tx,
+            "not_sealed_to": list(self.not_sealed_to),
         }
 
 
@@ -316,6 +320,10 @@ class MarketOffer:
     reason: str
     detail: str
     hpke_key: str
+    hpke_signature: str
+    key_problem: str = ""
+    """Why no input is sealed to that key: it is not the provider's. Empty when it is, or when it
+    was not checked (`explain` and `submit` check, `offers` does not)."""
 
     @classmethod
     def from_body(cls, body: OfferBody, decimals: int) -> MarketOffer:
@@ -333,6 +341,7 @@ class MarketOffer:
             reason=body.reason,
             detail=body.detail,
             hpke_key=body.hpke_key,
+            hpke_signature=body.hpke_signature,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -349,6 +358,7 @@ class MarketOffer:
             "eligible": self.eligible,
             "reason": self.reason,
             "detail": self.detail,
+            "key_problem": self.key_problem,
         }
 
 

@@ -99,7 +99,7 @@ def choose_rate(offers: Sequence[MarketOffer], ceiling: int | None, ceiling_text
     first one fails. When all who could do it are busy, the task waits in line at their price."""
     able = [o for o in offers if o.eligible]
     priced_out = [o for o in offers if o.reason == PRICE_REASON]
-    asks = sorted(o.rate_per_gpu_second for o in able or [o for o in offers if _is_busy(o)])
+    asks = sorted(o.rate_per_gpu_second for o in able or filter(takes_or_queues, offers))
     if not asks:
         if priced_out and ceiling is not None:
             raise _too_dear(priced_out, ceiling_text)
@@ -113,9 +113,9 @@ def choose_rate(offers: Sequence[MarketOffer], ceiling: int | None, ceiling_text
 PRICE_REASON = "price_above_ceiling"
 
 
-def _is_busy(offer: MarketOffer) -> bool:
-    """Passed over only because its cards are taken now."""
-    return offer.reason == "gpus_busy"
+def takes_or_queues(offer: MarketOffer) -> bool:
+    """Eligible, or passed over only because its cards are taken now."""
+    return offer.eligible or offer.reason == "gpus_busy"
 
 
 def _too_dear(offers: Sequence[MarketOffer], ceiling_text: str) -> PriceAboveCeiling:

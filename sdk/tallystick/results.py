@@ -104,7 +104,7 @@ async def _operator_keys(session: Session, view: ReceiptView) -> tuple[str, ...]
         return ()
     chain = await session.chain()
     if chain is not None:
-        return (signer,) if await chain.signs_for(signer, body.provider) else ()
+        return (signer,) if await chain.answers_for(signer, body.provider) else ()
     path = f"/v1/providers/{body.provider}"
     provider = await session.connection.get(path, ProviderBody, public=True)
     return provider.operator_keys

@@ -21,6 +21,7 @@ from tallystick.funding import Chain
 from tallystick.jobs import Money
 from tallystick.orders import domain_of
 from tallystick.protocol.messages import Domain
+from tallystick.protocol.types import Address
 from tallystick.protocol.wire import DeploymentBody, SessionBody, SiweLogin, SiweNonce
 from tallystick.wallet import Wallet, login_text
 
@@ -54,6 +55,9 @@ class Session:
         self._wallet = Wallet(config.private_key) if config.private_key else None
         self._chain = chain
         self._deployment: DeploymentBody | None = None
+        self.known_signers: dict[tuple[Address, Address], float] = {}
+        """(key, provider) -> when the chain (or, without one, the backend) last said that the
+        provider serves with that key."""
 
     async def close(self) -> None:
         await self.connection.close()

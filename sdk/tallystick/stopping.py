@@ -26,7 +26,7 @@ async def cancel(session: Session, job: Job | str) -> JobStatus:
         await session.connection.post_and_forget(f"/v1/tasks/{task_id}/cancel")
     except Conflict as over:
         refused = over
-    task = await watching.fetch_task(session, task_id)
+    task = await watching.look(session, task_id)
     seen = await watching.shown(session, task)
     # A task that failed is over for the backend, yet its ceiling is still locked.
     if refused is not None and not (task.secured and seen.state is JobState.FAILED):
@@ -34,12 +34,12 @@ async def cancel(session: Session, job: Job | str) -> JobStatus:
     over_on_chain = seen.has_result or seen.state is JobState.REFUNDED
     if task.secured and not over_on_chain and session.has_wallet:
         await _cancel_on_chain(session, task)
-        return await watching.status(session, task_id)
+        return await watching.shown(session, await watching.look(session, task_id))
     return seen
 
 
 async def reclaim(session: Session, job: Job | str) -> Sent:
-    task = await watching.fetch_task(session, watching.task_id_of(job))
+    task = await watching.look(session, watching.task_id_of(job))
     if task.created_tx is None:
         raise Conflict(
             f"Task {task.id} has nothing locked on chain.",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import RootModel
 
-from tallystick import funding
+from tallystick import funding, sealing_keys
 from tallystick.errors import ChainError, ConfigurationError, InvalidRequest, TallystickError
 from tallystick.jobs import Job, MarketOffer
 from tallystick.orders import Order, Wish, domain_of, make_order
@@ -51,6 +51,9 @@ async def submit(
         memory_mib=wish.memory_mib,
         disk_mib=wish.disk_mib,
     )
+    unsealed: tuple[str, ...] = ()
+    if wish.files:
+        offers, unsealed = await sealing_keys.split(session, offers)
     order = await asyncio.to_thread(  # reads, packs and encrypts what may be gigabytes
         make_order,
         wish,
@@ -80,6 +83,7 @@ async def submit(
         secured=secured,
         created_tx=created_tx,
         terms=order.terms.to_body(),
+        not_sealed_to=unsealed,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 
-from tallystick import sse
+from tallystick import sealing_keys, sse
 from tallystick.errors import (
+    ChainError,
     Conflict,
     InvalidRequest,
     NotFound,
@@ -53,19 +55,33 @@ def task_id_of(job: Job | str) -> str:
 
 async def fetch_task(session: Session, task_id: str) -> TaskBody:
     """The task; on the way it supplies an input key if the dispatcher waits for one."""
-    task = await session.connection.get(f"/v1/tasks/{task_id}", TaskBody)
+    task = await look(session, task_id)
     if task.needs_key is not None and session.has_wallet:
         await supply_key(session, task)
     return task
 
 
+async def look(session: Session, task_id: str) -> TaskBody:
+    """The task and nothing else, for whoever wants it stopped."""
+    return await session.connection.get(f"/v1/tasks/{task_id}", TaskBody)
+
+
 async def supply_key(session: Session, task: TaskBody) -> None:
     """Seals the content key to the provider and fence that were chosen. The key follows from the
-    wallet and the terms' nonce, so any machine with the wallet can do it."""
+    wallet and the terms' nonce, so any machine with the wallet can do it. Raises VerificationFailed
+    when the key asked for is not the provider's."""
     asked, wallet = task.needs_key, session.wallet
     if asked is None or task.manifest.input_digest is None:
         return
     terms = check_terms(await session.domain(), task.id, task, wallet.address)
+    try:
+        problem = await sealing_keys.key_problem(
+            session, asked.provider, asked.hpke_key, asked.hpke_signature
+        )
+    except ChainError:
+        return  # nobody to ask now: nothing is sealed, and the next look tries again
+    if problem:
+        raise sealing_keys.refusal([problem])
     key = sealing.content_key(wallet.sealing_key, terms.nonce)
     sealed = seal_one(asked.provider, asked.hpke_key, asked.fence, Digest(task.id), key)
     try:
@@ -149,11 +165,15 @@ async def explain(session: Session, job: Job | str) -> Explanation:
     path = f"/v1/tasks/{task_id_of(job)}/explain"
     body = await session.connection.get(path, ExplainBody)
     decimals = (await session.deployment()).token_decimals
+    offers = tuple(MarketOffer.from_body(offer, decimals) for offer in body.offers)
+    # Without the chain's word the explanation is still worth reading.
+    with contextlib.suppress(ChainError):
+        offers = await sealing_keys.checked_offers(session, offers)
     return Explanation(
         task_id=body.task_id,
         state=JobState(body.state),
         summary=body.summary,
-        offers=tuple(MarketOffer.from_body(offer, decimals) for offer in body.offers),
+        offers=offers,
     )
 
 

@@ -37,6 +37,7 @@ from tallystick.protocol.messages import (
     task_id,
 )
 from tallystick.protocol.pricing import charge_up, split_charge_down
+from tallystick.protocol.sealing_key import hpke_key_signer
 from tallystick.protocol.types import Fence, TaskId
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider.agent import DRAINING, Agent
@@ -599,6 +600,10 @@ async def test_announces_what_it_is_and_labels_what_is_simulated(stand: Stand) -
     announced = stand.office.announced[0]
     assert announced.runtime == "process"
     assert announced.operator_key == OPERATOR.address
+    signer = hpke_key_signer(
+        stand.deployment.domain, PROVIDER.address, announced.hpke_key, announced.hpke_signature
+    )
+    assert signer == OPERATOR.address
     assert len(announced.gpus) == 4
     assert all(gpu.simulated for gpu in announced.gpus)
     await until(lambda: bool(stand.office.beats))

@@ -6,8 +6,8 @@ deposit
 ├── with a permit in one transaction, with an approval where the token has none
 create, cancel, reclaim
 └── balances follow, refusals are sentences
-signs_for
-└── a bound key, a retired one, a stranger's
+answers_for, serves_with
+└── a bound key, a retired one, a stranger's, one without stake
 """
 
 from __future__ import annotations
@@ -162,17 +162,32 @@ async def test_a_wallet_without_gas_is_told_so(
     assert caught.value.next_step
 
 
-async def test_signs_for(rpc: RpcChain, chain: LocalChain, deployment: Deployment) -> None:
+async def test_answers_for_and_serves_with(
+    rpc: RpcChain, chain: LocalChain, deployment: Deployment
+) -> None:
+    """A retired key still answers for its receipts, and serves nobody any more."""
+
+    async def said() -> tuple[bool, bool]:
+        pair = OPERATOR.address, PROVIDER.address
+        return await rpc.answers_for(*pair), await rpc.serves_with(*pair)
+
     stake(chain, deployment, PROVIDER)
-    assert not await rpc.signs_for(OPERATOR.address, PROVIDER.address)
+    assert await said() == (False, False)
     bind_key(chain, deployment, PROVIDER, OPERATOR)
-    assert await rpc.signs_for(OPERATOR.address, PROVIDER.address)
-    assert not await rpc.signs_for(OPERATOR.address, STRANGER.address)
+    assert await said() == (True, True)
+    assert await rpc.serves_with(PROVIDER.address, PROVIDER.address)
+    assert not await rpc.answers_for(OPERATOR.address, STRANGER.address)
+    assert not await rpc.serves_with(OPERATOR.address, STRANGER.address)
     nobody: Any = None
     send(chain, PROVIDER, Staking(nobody, deployment.staking).retire_operator_key(OPERATOR.address))
-    assert await rpc.signs_for(OPERATOR.address, PROVIDER.address)
+    assert await said() == (True, False)
     chain.wait(8 * 86_400)
-    assert not await rpc.signs_for(OPERATOR.address, PROVIDER.address)
+    assert await said() == (False, False)
+
+
+async def test_who_has_no_stake_serves_with_no_key(rpc: RpcChain) -> None:
+    """Anybody can make up an address and sign with its key."""
+    assert not await rpc.serves_with(STRANGER.address, STRANGER.address)
 
 
 @pytest.mark.parametrize(

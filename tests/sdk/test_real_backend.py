@@ -90,6 +90,7 @@ async def real(migrated: Path, tmp_path: Path) -> AsyncIterator[Market]:
     chain = InMemoryChain(DEPLOYMENT.domain, now_s=lambda: clock.now_ms() // 1000)
     chain.held(CONSUMER.address).available = 10**18
     chain.operator_keys[OPERATOR.address.lower()] = PROVIDER.address.lower()
+    chain.stake_units[PROVIDER.address.lower()] = 2
     yield Market(world, chain)
     await world.http.aclose()
     await database.close()

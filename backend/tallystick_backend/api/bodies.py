@@ -101,6 +101,7 @@ def provider_body(view: ProviderView, *, seen_since_ms: int) -> ProviderBody:
         draining=announced is not None and announced.draining,
         simulated=said is not None and any(gpu.simulated for gpu in said.gpus),
         hpke_key=None if announced is None else announced.hpke_key,
+        hpke_signature=None if said is None else said.hpke_signature,
         rate_per_gpu_second={} if said is None else said.rate_per_gpu_second,
         gpus=() if said is None else said.gpus,
         tasks_settled=row.tasks_settled,
@@ -190,5 +191,6 @@ def _needs_key(view: TaskView, now_s: int) -> SealedKeyRequest | None:
     return SealedKeyRequest(
         provider=to_address(announced.provider),
         hpke_key=announced.hpke_key,
+        hpke_signature=announced.body["hpke_signature"],
         fence=work.fence + 1,
     )

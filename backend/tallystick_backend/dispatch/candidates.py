@@ -72,6 +72,7 @@ def _candidate(
     return Candidate(
         provider=row.provider,
         hpke_key=row.hpke_key,
+        hpke_signature=body["hpke_signature"],
         runtime=row.runtime,
         silent_ms=silent_ms,
         online_ms=settings.online_ms,

@@ -65,6 +65,7 @@ def _offer_body(request: Request, verdict: Verdict) -> OfferBody:
     return OfferBody(
         provider=candidate.provider,
         hpke_key=candidate.hpke_key,
+        hpke_signature=candidate.hpke_signature,
         runtime=candidate.runtime,
         simulated=gpus.simulated,
         gpu_class=gpu_class,

@@ -17,7 +17,9 @@ import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.protocol import wire
-from tallystick.protocol.errors import WireError
+from tallystick.protocol.errors import ProtocolError, WireError
+from tallystick.protocol.sealing_key import hpke_key_signer
+from tallystick.protocol.types import to_address
 from tallystick.protocol.wire import (
     AcceptanceBody,
     Ack,
@@ -51,7 +53,6 @@ SUBJECTS: Final = "tallystick.backend.>"
 
 _SUBJECT = re.compile(r"tallystick\.backend\.(0x[0-9a-f]{40})\.([a-z]+)", re.ASCII)
 _ALL_STATES = LIVE_LEASES | {"finished", "done", "declined", "failed", "lost", "stopped"}
-_HPKE_KEY_BYTES = 32
 
 Refuse: TypeAlias = Callable[[str], WireModel]
 Answer: TypeAlias = Callable[[str, bytes], Coroutine[Any, Any, WireModel]]
@@ -124,8 +125,7 @@ class Inbox:
     async def _announce(self, provider: str, payload: bytes) -> WireModel:
         said = wire.parse(Announcement, payload)
         _speaks_for_itself(provider, said.provider)
-        if len(said.hpke_key) != 2 + 2 * _HPKE_KEY_BYTES:
-            raise MessageRefused(f"hpke_key has not {_HPKE_KEY_BYTES} bytes")
+        self._check_sealing_key(said)
 
         async def keep(session: AsyncSession) -> str | None:
             if not await chain.key_signs_for(session, said.operator_key, provider):
@@ -148,6 +148,22 @@ class Inbox:
             return await self._problem(session, provider, said)
 
         return self._no_work(await transact(self._database, keep))
+
+    def _check_sealing_key(self, said: Announcement) -> None:
+        """Signed by the provider or the key it announces, which is then looked up: when that key
+        is retired, nobody is matched with what it signed."""
+        provider, operator = to_address(said.provider.lower()), said.operator_key.lower()
+        try:
+            signer = hpke_key_signer(
+                self._signer.domain, provider, said.hpke_key, said.hpke_signature
+            )
+        except ProtocolError as failure:
+            raise MessageRefused(f"hpke_key is refused: {failure}") from failure
+        if signer.lower() not in (provider.lower(), operator):
+            raise MessageRefused(
+                f"hpke_key is signed by {signer}, neither by {provider} nor by its key "
+                f"{operator}: sign it for this chain and escrow with one of them"
+            )
 
     async def _problem(
         self, session: AsyncSession, provider: str, said: Announcement

@@ -76,6 +76,7 @@ class Candidate:
 
     provider: str
     hpke_key: str
+    hpke_signature: str
     runtime: str
     silent_ms: int
     """Since it was last heard of."""

@@ -104,6 +104,8 @@ def submit(
         f"Submitted {job.name}: at most {job.max_charge} "
         f"({price(job.price_per_gpu_hour)} per GPU-hour)."
     )
+    for problem in job.not_sealed_to:
+        act.out.say(f"Warning: no input key was sealed: {problem}.")
     if to is not None:
         _fetch(act, job.id, to, accept=True, timeout_s=longest_s)
         return
@@ -216,7 +218,7 @@ def explain(act: Act, task: TaskId) -> None:
                 f"{o.gpus_free}/{o.gpus_total}",
                 price(o.price_per_gpu_hour),
                 "yes" if o.eligible else "no",
-                o.detail or o.reason,
+                o.detail or o.reason or o.key_problem,
             )
             for o in told.offers
         ],

@@ -239,6 +239,8 @@ class Announcement(WireModel):
     operator_key: AddressHex
     hpke_key: BytesHex
     """X25519 public key that input keys are sealed to."""
+    hpke_signature: SignatureHex
+    """The provider's or its operator key's, over `hpke_key`: see `protocol.sealing_key`."""
     runtime: Literal["docker", "process"]
     agent_version: ShortText
     gpus: Annotated[tuple[GpuBody, ...], Field(max_length=256)]
@@ -423,6 +425,7 @@ class SealedKeyRequest(WireModel):
 
     provider: AddressHex
     hpke_key: BytesHex
+    hpke_signature: SignatureHex
     fence: Count
 
 
@@ -500,6 +503,8 @@ class OfferBody(WireModel):
 
     provider: AddressHex
     hpke_key: BytesHex
+    hpke_signature: SignatureHex
+    """Shows that the key is the provider's; check it before sealing to it."""
     runtime: str
     simulated: bool
     gpu_class: str
@@ -535,6 +540,8 @@ class ProviderBody(WireModel):
     draining: bool
     simulated: bool
     hpke_key: BytesHex | None
+    hpke_signature: SignatureHex | None
+    """There whenever `hpke_key` is."""
     rate_per_gpu_second: dict[str, Amount]
     gpus: tuple[GpuBody, ...]
     tasks_settled: Count

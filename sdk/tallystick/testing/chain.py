@@ -36,6 +36,9 @@ class InMemoryChain:
     cancelled: set[str] = field(default_factory=set)
     used_nonces: set[tuple[str, int]] = field(default_factory=set)
     operator_keys: dict[str, str] = field(default_factory=dict)
+    """Key -> provider, both in lower case."""
+    stake_units: dict[str, int] = field(default_factory=dict)
+    """Provider in lower case -> units of stake; who has none serves nobody."""
     refuse_next: str | None = None
     """Set to a sentence, the next transaction reverts with it."""
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -117,8 +120,14 @@ class InMemoryChain:
         self.held(provider).credit += charge - share
         return self._mine().tx
 
-    async def signs_for(self, signer: Address, provider: Address) -> bool:
-        return self.operator_keys.get(signer.lower()) == provider.lower()
+    async def answers_for(self, signer: Address, provider: Address) -> bool:
+        return self._binds(signer, provider)
+
+    async def serves_with(self, signer: Address, provider: Address) -> bool:
+        return self._binds(signer, provider) and self.stake_units.get(provider.lower(), 0) > 0
+
+    def _binds(self, signer: Address, provider: Address) -> bool:
+        return signer == provider or self.operator_keys.get(signer.lower()) == provider.lower()
 
     async def close(self) -> None:
         return None

@@ -30,6 +30,7 @@ from tallystick.protocol.manifest import spec_digest
 from tallystick.protocol.merkle import gpu_set_root
 from tallystick.protocol.messages import Acceptance, Domain, Receipt, TaskTerms
 from tallystick.protocol.pricing import charge_up, rate_per_gpu_second_down
+from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, to_address
 from tallystick.testing.chain import InMemoryChain
 from tallystick.testing.work import Outcome, Work, echo
@@ -186,6 +187,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         for provider in self.providers:
             operator = signatures.address_of(provider.operator_key).lower()
             self.chain.operator_keys[operator] = provider.address.lower()
+            self.chain.stake_units[provider.address.lower()] = provider.gpus
         held = self.chain.held(signatures.address_of(self.consumer_key))
         held.wallet = wallet_tokens * 10**DECIMALS
         held.available = deposited_tokens * 10**DECIMALS
@@ -241,7 +243,10 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         task = self._tasks[task_id]
         task.fence = fence - 1
         task.needs_key = wire.SealedKeyRequest(
-            provider=provider.address, hpke_key=provider.sealing_key.public, fence=fence
+            provider=provider.address,
+            hpke_key=provider.sealing_key.public,
+            hpke_signature=self._key_signature(provider),
+            fence=fence,
         )
 
     def lose_lease(self, task_id: str) -> None:
@@ -369,6 +374,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
                 wire.OfferBody(
                     provider=provider.address,
                     hpke_key=provider.sealing_key.public,
+                    hpke_signature=self._key_signature(provider),
                     runtime=provider.runtime,
                     simulated=True,
                     gpu_class=provider.gpu_class,
@@ -397,11 +403,17 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
             draining=False,
             simulated=True,
             hpke_key=provider.sealing_key.public,
+            hpke_signature=self._key_signature(provider),
             rate_per_gpu_second={provider.gpu_class: provider.rate_per_gpu_second},
             gpus=tuple(_card(provider, gpu_id) for gpu_id in provider.gpu_ids),
             tasks_settled=sum(
                 1 for t in self._tasks.values() if t.state == "settled" and t.provider is provider
             ),
+        )
+
+    def _key_signature(self, provider: InMemoryProvider) -> str:
+        return sign_hpke_key(
+            self.domain, provider.address, provider.sealing_key.public, provider.operator_key
         )
 
     def _list_providers(self, call: _Call, match: re.Match[str]) -> wire.ProviderPage:

@@ -18,7 +18,7 @@ from tallystick.protocol.messages import Acceptance, Receipt
 from tallystick.protocol.types import Digest, TaskId
 from tallystick_backend.access import CapabilityUrls
 from tests.backend.api.order import RATE
-from tests.backend.api.world import DEPLOYMENT, Consumer, World
+from tests.backend.api.world import DEPLOYMENT, HPKE_KEY, Consumer, World, hpke_signature
 from tests.support.anvil import CONSUMER, DISPATCHER, PROVIDER, STRANGER, Person
 
 
@@ -275,7 +275,12 @@ async def test_a_missing_key_is_named_and_supplied(world: World, consumer: Consu
         )
     )
     asked = (await consumer.get(f"/v1/tasks/{task['id']}")).json()["needs_key"]
-    assert asked == {"provider": PROVIDER.address, "hpke_key": "0x" + "11" * 32, "fence": 3}
+    assert asked == {
+        "provider": PROVIDER.address,
+        "hpke_key": HPKE_KEY,
+        "hpke_signature": hpke_signature(),
+        "fence": 3,
+    }
     path = f"/v1/tasks/{task['id']}/keys"
     key = {"provider": PROVIDER.address, "fence": 3, "sealed": "0xabcd"}
     assert (await consumer.post(path, json=key)).status_code == 200

@@ -17,6 +17,7 @@ from tallystick.protocol import messages
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Receipt
+from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.signatures import sign_text
 from tallystick.protocol.types import ZERO_ADDRESS, ZERO_DIGEST, Address, Digest, to_address
 from tallystick.protocol.wire import Announcement, GpuBody
@@ -49,6 +50,7 @@ def _address(number: int) -> Address:
     return to_address(f"0x{number:040x}")
 
 
+HPKE_KEY: Final = "0x" + "11" * 32
 DEPLOYMENT: Final = Deployment(
     chain_id=CHAIN_ID,
     token=_address(0x101),
@@ -69,6 +71,11 @@ DEPLOYMENT: Final = Deployment(
     max_challenge_seconds=7 * 86_400,
     court_seconds=6 * 86_400,
 )
+
+
+def hpke_signature(person: Person = PROVIDER) -> str:
+    return sign_hpke_key(DEPLOYMENT.domain, person.address, HPKE_KEY, OPERATOR.key)
+
 
 SYMBOL: Final = "0x" + f"{32:064x}{5:064x}" + b"TALLY".hex().ljust(64, "0")
 
@@ -206,7 +213,8 @@ class World:
         said = Announcement(
             provider=person.address,
             operator_key=OPERATOR.address,
-            hpke_key="0x" + "11" * 32,
+            hpke_key=HPKE_KEY,
+            hpke_signature=hpke_signature(person),
             runtime="process",
             agent_version="1.0",
             gpus=tuple(

@@ -11,6 +11,7 @@ from tallystick.protocol import messages, pricing, wire
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.manifest import spec_digest
 from tallystick.protocol.messages import Acceptance, Assignment, Domain, Receipt, TaskTerms
+from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import (
     ZERO_ADDRESS,
@@ -153,6 +154,7 @@ class TestProvider:
             "provider": self.address,
             "operator_key": self.operator,
             "hpke_key": self.hpke_key,
+            "hpke_signature": sign_hpke_key(DOMAIN, self.address, self.hpke_key, self.operator_key),
             "runtime": "docker",
             "agent_version": "1",
             "gpus": tuple(

@@ -11,6 +11,7 @@ import pytest
 
 from tallystick.protocol import wire
 from tallystick.protocol.hashing import digest_of
+from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.types import ZERO_DIGEST
 from tallystick.protocol.wire import (
     Ack,
@@ -22,7 +23,7 @@ from tallystick.protocol.wire import (
 )
 from tallystick_backend.store.repositories import work
 from tallystick_backend.store.tables import OperatorKeyRow
-from tests.backend.dispatch.market import UNIT, Market, TestProvider, key
+from tests.backend.dispatch.market import DOMAIN, UNIT, Market, TestProvider, key
 
 
 @pytest.fixture
@@ -79,6 +80,51 @@ async def test_an_unbound_or_retired_key_announces_nothing(market: Market) -> No
     reply = await market.say(provider, "announce", provider.announcement(), AnnouncementReply)
     assert reply.problem is not None
     assert "retired" in reply.problem
+
+
+async def test_a_sealing_key_that_the_provider_did_not_sign_is_not_kept(market: Market) -> None:
+    """What consumers seal to is shown with a signature of the provider or its announced key, for
+    this chain, escrow and provider."""
+    one, other = await market.provider(1), await market.provider(2)
+    key = one.hpke_key
+    refused = {
+        "another provider's": sign_hpke_key(DOMAIN, other.address, key, one.operator_key),
+        "another chain's": sign_hpke_key(
+            dataclasses.replace(DOMAIN, chain_id=1), one.address, key, one.operator_key
+        ),
+        "another key's": sign_hpke_key(DOMAIN, one.address, other.hpke_key, one.operator_key),
+        "a stranger's": sign_hpke_key(DOMAIN, one.address, key, other.operator_key),
+        "nobody's": "0x" + "00" * 65,
+    }
+    before = await announced_at(market, one)
+    market.clock.advance(seconds=20)
+    for whose, signature in refused.items():
+        said = one.announcement(hpke_signature=signature)
+        reply = await market.say(one, "announce", said, AnnouncementReply)
+        assert reply.problem is not None, whose
+        assert "hpke_key is" in reply.problem, whose
+    assert await announced_at(market, one) == before
+    market.clock.advance(seconds=20)
+    signed_cold = sign_hpke_key(DOMAIN, one.address, key, one.key)
+    said = one.announcement(hpke_signature=signed_cold)
+    reply = await market.say(one, "announce", said, AnnouncementReply)
+    assert reply.problem is None
+    assert await announced_at(market, one) > before
+
+
+async def test_a_sealing_key_has_32_bytes(market: Market) -> None:
+    one = await market.provider()
+    said = one.announcement(hpke_key=one.hpke_key[:-2])
+    reply = await market.say(one, "announce", said, AnnouncementReply)
+    assert reply.problem is not None
+    assert "64 hex digits" in reply.problem
+
+
+async def announced_at(market: Market, provider: TestProvider) -> int:
+    async with market.database.read() as session:
+        row = await work.announcement(session, provider.id)
+    assert row is not None
+    return row.last_seen_ms
 
 
 async def test_says_why_there_will_be_no_work(market: Market) -> None:

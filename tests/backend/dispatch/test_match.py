@@ -27,6 +27,7 @@ def provider(name: str = "0xa", **changes: Any) -> Candidate:
     ready = Candidate(
         provider=name,
         hpke_key="0x" + "11" * 32,
+        hpke_signature="0x" + "22" * 65,
         runtime="docker",
         silent_ms=0,
         online_ms=30_000,
@@ -215,6 +216,7 @@ candidates = st.builds(
     Candidate,
     provider=st.sampled_from([f"0x{n}" for n in range(6)]),
     hpke_key=st.just("0x"),
+    hpke_signature=st.just("0x"),
     runtime=st.sampled_from(["docker", "process"]),
     silent_ms=small,
     online_ms=st.just(2),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tallystick.protocol.signatures import address_of
 from tallystick.testing import InMemoryMarket, Outcome
 from tests.sdk.cli.conftest import Run
 
@@ -34,9 +35,30 @@ def test_submit_json(run: Run, script: str) -> None:
         "max_charge",
         "secured",
         "created_tx",
+        "not_sealed_to",
     }
     assert (told["name"], told["gpus"], told["max_seconds"]) == ("first", 4, 28_800)
     assert set(told["max_charge"]) == {"units", "amount", "symbol"}
+
+
+def test_submit_warns_of_a_provider_whose_sealing_key_is_not_its_own(
+    run: Run, market: InMemoryMarket, script: str
+) -> None:
+    victim = market.providers[0]
+    del market.chain.operator_keys[address_of(victim.operator_key).lower()]
+    ran = run(*SUBMIT)
+    assert ran.code == 0
+    assert "Warning: no input key was sealed" in ran.err
+    assert victim.address in ran.err
+
+
+def test_submit_refuses_when_no_sealing_key_is_a_providers(
+    run: Run, market: InMemoryMarket, script: str
+) -> None:
+    market.chain.operator_keys.clear()
+    ran = run(*SUBMIT)
+    assert ran.code != 0
+    assert "sealed to nobody" in ran.err
 
 
 def test_submit_takes_all_it_is_given(run: Run, script: str) -> None:
