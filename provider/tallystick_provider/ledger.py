@@ -31,7 +31,7 @@ from tallystick.protocol.contracts import (
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import TransactionError
 from tallystick.protocol.events import TaskProven, TaskSettled, decode_log, raw_log
-from tallystick.protocol.messages import Acceptance, Assignment, Receipt, TaskTerms
+from tallystick.protocol.messages import Assignment, Receipt, TaskTerms
 from tallystick.protocol.signatures import PrivateKey
 from tallystick.protocol.transactions import Fees, Sender, SignedTransaction
 from tallystick.protocol.types import Address, Digest, Signature, TaskId
@@ -110,9 +110,8 @@ class Ledger(Protocol):
 
     def create_task(self, proof: Proof) -> Call: ...
 
-    def prove(
-        self, proof: Proof, acceptance: Acceptance, acceptance_signature: Signature
-    ) -> Call: ...
+    def prove(self, proof: Proof, acceptance_signature: Signature, *, created: bool) -> Call:
+        """`created` only makes it cheaper when it is right: both verbs read the task's state."""
 
     def prove_alone(
         self, proof: Proof, assignment: Assignment, assignment_signature: Signature
@@ -211,16 +210,15 @@ class ChainLedger:
     def create_task(self, proof: Proof) -> Call:
         return self._market.create_task(proof.terms, proof.terms_signature or "")
 
-    def prove(self, proof: Proof, acceptance: Acceptance, acceptance_signature: Signature) -> Call:
-        return self._market.prove(
-            AcceptedProof(
-                terms=proof.terms,
-                usage=Usage.of(proof.receipt),
-                terms_signature=proof.terms_signature or "",
-                receipt_signature=proof.receipt_signature,
-                acceptance=acceptance_signature,
-            )
+    def prove(self, proof: Proof, acceptance_signature: Signature, *, created: bool) -> Call:
+        accepted = AcceptedProof(
+            terms=proof.terms,
+            usage=Usage.of(proof.receipt),
+            terms_signature=proof.terms_signature or "",
+            receipt_signature=proof.receipt_signature,
+            acceptance=acceptance_signature,
         )
+        return self._market.prove(accepted) if created else self._market.prove_order(accepted)
 
     def prove_alone(
         self, proof: Proof, assignment: Assignment, assignment_signature: Signature

@@ -212,9 +212,10 @@ class Settler:
         if verb == "create":
             return self._ledger.create_task(proof)
         if verb == "prove":
-            assert lease.acceptance is not None
             assert lease.acceptance_signature is not None
-            return self._ledger.prove(proof, lease.acceptance, lease.acceptance_signature)
+            return self._ledger.prove(
+                proof, lease.acceptance_signature, created=chain.status != "none"
+            )
         if verb == "prove_alone":
             return self._ledger.prove_alone(proof, lease.assignment, lease.assignment_signature)
         assert chain.proven is not None

@@ -64,7 +64,7 @@ def test_a_signed_order_settles_without_a_create_transaction(
     done = scenario.wait_for(job, "settled")
     scenario.assert_paid_once(job, done.provider)
     acts = [act.act for act in scenario.ledger.transactions() if act.block > start]
-    assert acts == ["prove"]
+    assert acts == ["proveOrder"]
 
 
 @pytest.mark.docker
