@@ -39,6 +39,9 @@ from tallystick_provider.errors import SettlementError
 
 LOG_RANGE_BLOCKS = 2_000
 """Nodes limit how many blocks one question for logs may span."""
+REORG_BLOCKS = 64
+"""How far below the block of its acceptance a task's event may come to lie: a reorganised chain
+can be shorter for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class TaskOnChain:
     """Time of that block."""
     proven: Proven | None = None
     settled: Settled | None = None
+    cancelled: bool = False
+    """Only what was used before the cancellation is paid without the consumer's acceptance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,8 @@ class ChainLedger:
                 self._escrow.account(terms.consumer, block=block),
             )
             end_s, proven, settled = terms.deadline, None, None
-            if state.status is TaskStatus.OPEN and state.time_s:
+            cancelled = state.status is TaskStatus.OPEN and bool(state.time_s)
+            if cancelled:
                 end_s = min(end_s, state.time_s + self._deployment.cancel_seconds)
             if state.status is TaskStatus.PROVEN:
                 proven = await self._proven(task_id, from_block, block)
@@ -183,6 +189,7 @@ class ChainLedger:
                 now_s=int(head["timestamp"]),
                 proven=proven,
                 settled=settled,
+                cancelled=cancelled,
             )
 
     async def head(self) -> tuple[int, int]:
@@ -289,9 +296,9 @@ class ChainLedger:
     ) -> _Event | None:
         """The task's last event of a kind, searched backwards in ranges a node answers."""
         topic = next(t for t, e in codec.events("TaskMarket").items() if e.name == kind.__name__)
-        upper = to_block
-        while upper >= from_block:
-            lower = max(from_block, upper - LOG_RANGE_BLOCKS + 1)
+        first, upper = max(0, from_block - REORG_BLOCKS), to_block
+        while upper >= first:
+            lower = max(first, upper - LOG_RANGE_BLOCKS + 1)
             question: Any = {
                 "address": self._deployment.market,
                 "topics": [topic, task_id],

@@ -13,6 +13,7 @@ from tallystick.protocol import wire
 from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.manifest import spec_digest
 from tallystick.protocol.messages import Assignment, Domain, TaskTerms, recover, task_id
+from tallystick.protocol.pricing import Price, max_charge_up
 from tallystick.protocol.types import TaskId
 from tallystick_provider.errors import OfferRefused, RuntimeFailure
 from tallystick_provider.gpus import GpuInfo, pick
@@ -40,9 +41,9 @@ def check(offer: wire.Offer, domain: Domain, settings: Settings, now_s: int) -> 
         task = task_id(domain, terms)
         _require_lease(domain, offer, terms, assignment, task, settings, now_s)
         _require_order(domain, offer, terms)
+        _require_price(offer, terms, settings)
     except ProtocolError as error:
         raise OfferRefused(f"the offer is malformed: {error}") from None
-    _require_price(offer, terms, settings)
     _require_manifest(offer.manifest, settings.runtime)
     return CheckedOffer(offer, task, terms, assignment)
 
@@ -100,6 +101,19 @@ def _require_price(offer: wire.Offer, terms: TaskTerms, settings: Settings) -> N
         raise OfferRefused("the terms allow no time to run (max_seconds is 0)")
     if terms.dispatcher_bps + terms.royalty_bps > 3_000:
         raise OfferRefused("the shares of dispatcher and app owner exceed 3,000 basis points")
+    if terms.rate_per_gpu_second * (10_000 - terms.royalty_bps) < floor * 10_000 and terms.gpus:
+        # A royalty may go to the consumer itself, and would then be a rebate nobody agreed to.
+        raise OfferRefused(
+            f"the rate less the royalty of {terms.royalty_bps} basis points is below the floor "
+            f"{floor}"
+        )
+    price = Price(terms.flat, terms.fee_per_call, terms.rate_per_gpu_second)
+    needed = max_charge_up(price, terms.gpus, terms.max_seconds)
+    if terms.max_charge < needed:
+        raise OfferRefused(
+            f"the ceiling {terms.max_charge} does not pay for {terms.max_seconds} seconds, which "
+            f"may cost {needed}"
+        )
 
 
 def _require_manifest(manifest: wire.Manifest, runtime: str) -> None:
@@ -121,6 +135,8 @@ def require_secured(checked: CheckedOffer, chain: TaskOnChain) -> None:
     """The ceiling is locked, or at least there to be paid. Read from the provider's own node."""
     if chain.status == "proven" or (chain.status == "none" and chain.nonce_used):
         raise OfferRefused("the task is already proven, settled or refunded on chain")
+    if chain.cancelled:
+        raise OfferRefused("the consumer cancelled the task on chain: work from now on is not paid")
     if chain.end_s <= chain.now_s:
         raise OfferRefused(f"the task ended on chain at {chain.end_s}")
     if chain.status == "open":
@@ -147,6 +163,9 @@ def place(
     ):
         if asked > total - used:
             raise OfferRefused(f"{what}: {asked} asked, {total - used} of {total} free")
+    output_mib = checked.offer.manifest.max_output_mib
+    if output_mib > settings.disk_mib:
+        raise OfferRefused(f"output (MiB): {output_mib} asked, {settings.disk_mib} of disk in all")
     if wanted.gpus == 0:
         return ()
     fitting = [gpu for gpu in gpus if gpu.memory_mib >= wanted.gpu_memory_mib]

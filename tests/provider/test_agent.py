@@ -196,7 +196,7 @@ class Stand:
         return httpx.Response(200, content=self.blobs[digest])
 
     def order(
-        self, script: str, *, fence: int = 1, max_seconds: int = 600, **changes: Any
+        self, script: str, *, fence: int = 1, max_seconds: int = 500, **changes: Any
     ) -> tuple[TaskTerms, wire.Offer]:
         """A secured task that runs `script`, its input sealed to this provider."""
         target = io.BytesIO()
@@ -207,7 +207,7 @@ class Stand:
         return self.order_bundle(gzip.compress(target.getvalue()), fence, max_seconds, **changes)
 
     def order_bundle(
-        self, bundle: bytes, fence: int = 1, max_seconds: int = 600, **changes: Any
+        self, bundle: bytes, fence: int = 1, max_seconds: int = 500, **changes: Any
     ) -> tuple[TaskTerms, wire.Offer]:
         domain = self.deployment.domain
         content_key = b"k" * 32

@@ -100,6 +100,16 @@ def wrong_offers() -> list[Any]:
             "exceed 3,000",
             id="shares too high",
         ),
+        pytest.param(
+            offer_of(terms=terms_of(manifest, max_charge=10**18 - 1)),
+            "does not pay for 500 seconds",
+            id="a ceiling below the price",
+        ),
+        pytest.param(
+            offer_of(terms=terms_of(manifest, royalty_bps=1, royalty_to=CONSUMER.address)),
+            "less the royalty",
+            id="a rebate as royalty",
+        ),
         pytest.param(offer_of(manifest=docker), "does not run on the process", id="wrong runtime"),
         pytest.param(offer_of(manifest=reserved), "LD_PRELOAD", id="reserved environment"),
         pytest.param(offer_of(manifest=silent), "no command", id="no command"),
@@ -137,6 +147,7 @@ def test_an_image_is_named_by_digest(image: str, reason: str, tmp_path: Path) ->
         (True, replace(OPEN, status="proven"), "already proven"),
         (True, replace(NONE, nonce_used=True), "already proven, settled or refunded"),
         (True, replace(OPEN, end_s=NOW_S), "ended on chain"),
+        (True, replace(OPEN, cancelled=True), "cancelled the task on chain"),
         (False, replace(NONE, available=10**18 - 1), "may cost"),
     ],
 )
@@ -187,10 +198,19 @@ def test_no_card_is_given_twice(tmp_path: Path) -> None:
 def test_refuses_more_than_is_there(resources: wire.Resources, reason: str, tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     manifest = manifest_of(resources=resources)
-    checked = check(offer_of(manifest=manifest), DOMAIN, settings, NOW_S)
+    terms = terms_of(manifest, max_charge=10**20)
+    checked = check(offer_of(manifest=manifest, terms=terms), DOMAIN, settings, NOW_S)
     gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, ManualClock()).read()
     with pytest.raises(OfferRefused, match=reason):
         place(checked, gpus, (), settings)
+
+
+def test_refuses_a_result_larger_than_the_disk(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, disk_mib=64)
+    offer = offer_of(manifest=manifest_of(max_output_mib=65))
+    gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, ManualClock()).read()
+    with pytest.raises(OfferRefused, match="65 asked, 64 of disk"):
+        place(check(offer, DOMAIN, settings, NOW_S), gpus, (), settings)
 
 
 def test_the_consumer_is_never_the_zero_address(tmp_path: Path) -> None:
