@@ -57,13 +57,14 @@ def main(amount: str = "") -> None:
 
 @command
 def withdraw(to: str = "") -> None:
-    from brownie import chain
+    from brownie import web3
 
     market = deployment()
     provider = signer()
     token = market.staking_token
     recipient = address_of(to, "recipient") if to else provider.address
-    now = chain.time()
+    # The chain's own time decides; brownie's chain.time() is this machine's clock.
+    now = web3.eth.get_block("latest")["timestamp"]
     paid = 0
     for request_id in range(market.staking.unbondRequestsOf(provider)):
         units, withdrawable_at = market.staking.unbondRequest(provider, request_id)

@@ -276,10 +276,17 @@ class LocalMarket:
             "TALLYSTICK_KEY_FILE": str(self.key_file(people.CONSUMER)),
         }
 
-    def run_script(self, name: str, who: people.Person, *arguments: str, **environment: str) -> str:
+    def run_script(
+        self,
+        name: str,
+        who: people.Person,
+        *arguments: str,
+        function: str = "main",
+        **environment: str,
+    ) -> str:
         """Runs `scripts/<name>.py` through Brownie as a provider would; returns what it says."""
         done = subprocess.run(
-            [program("brownie"), "run", name, "main", *arguments, "--network", _NETWORK],
+            [program("brownie"), "run", name, function, *arguments, "--network", _NETWORK],
             cwd=checkout(),
             env=clean_environment(
                 {
@@ -295,7 +302,7 @@ class LocalMarket:
         )
         log = self.plan.directory / "logs" / "scripts.log"
         with log.open("a") as file:
-            file.write(f"--- {name} {' '.join(arguments)} as {who.name}\n")
+            file.write(f"--- {name} {function} {' '.join(arguments)} as {who.name}\n")
             file.write(f"{done.stdout}{done.stderr}\n")
         if done.returncode != 0:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
