@@ -135,10 +135,10 @@ def require_secured(checked: CheckedOffer, chain: TaskOnChain) -> None:
     """The ceiling is locked, or at least there to be paid. Read from the provider's own node."""
     if chain.status == "proven" or (chain.status == "none" and chain.nonce_used):
         raise OfferRefused("the task is already proven, settled or refunded on chain")
-    if chain.cancelled:
-        raise OfferRefused("the consumer cancelled the task on chain: work from now on is not paid")
     if chain.end_s <= chain.now_s:
         raise OfferRefused(f"the task ended on chain at {chain.end_s}")
+    if chain.cancelled:
+        raise OfferRefused("the consumer cancelled the task on chain: work from now on is not paid")
     if chain.status == "open":
         return
     if checked.offer.secured:

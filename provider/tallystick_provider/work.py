@@ -20,6 +20,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Final, Literal
 
@@ -56,7 +57,13 @@ OUTPUT_LOOK_MS = 500
 LOG_LIMIT_BYTES = 16 * MIB
 LOG_CHUNK = 48_000
 SEAL_OVERHEAD_BYTES = 4096
+LOG_ROUNDS = 4
+"""Reads of the log between two looks at a running task: a flood of lines holds up no limit."""
 UPLOAD_TRIES: Final = 5
+REPORT_TRIES: Final = 8
+PROOF_SECONDS: Final = 60
+"""Kept free before the deadline, or a tenth of the longest run if that is less: a proof that
+arrives later is worth nothing."""
 BeatStage = Literal["fetching", "starting", "running", "uploading", "finished", "settling"]
 STOPPED: Final = 143
 TIMED_OUT: Final = 124
@@ -242,7 +249,7 @@ class Work:
                     f"{size.files} files); order more max_output_mib or write less"
                 )
         try:
-            await self.pump_logs(ref)
+            await self.pump_logs(ref, LOG_ROUNDS)
         except (Offline, RuntimeFailure) as error:
             log.debug("log_waits", task=self.lease.task_id, why=str(error))
 
@@ -255,7 +262,8 @@ class Work:
             begun = max(started, self.lease.assignment.lease_from * 1000)
             if self._now() - begun >= self.lease.terms.max_seconds * 1000:
                 return TIMED_OUT
-        if self._now() // 1000 >= self.lease.terms.deadline:
+        spare_s = min(PROOF_SECONDS, self.lease.terms.max_seconds // 10)
+        if self._now() // 1000 >= self.lease.terms.deadline - spare_s:
             return TIMED_OUT
         return None
 
@@ -275,9 +283,12 @@ class Work:
         )
         log.info("task_ended", task=self.lease.task_id, exit_code=self.lease.exit_code)
 
-    async def pump_logs(self, ref: RunRef) -> None:
-        """Log and progress on to the backend; the cursor moves only when they arrived."""
-        while True:
+    async def pump_logs(self, ref: RunRef, rounds: int | None = None) -> None:
+        """Log and progress on to the backend; the cursor moves only when they arrived. Without
+        `rounds` until the end of the log, which a task that still runs may never reach."""
+        for done in count():
+            if done == rounds:
+                return
             cursor = LogCursor(self.lease.log_position)
             read = await self.tools.runtime.logs(ref, cursor)
             if not read.pieces:
@@ -285,7 +296,8 @@ class Work:
             seq, size = self.lease.log_seq, self.lease.log_bytes
             for chunk in self._chunks(read.pieces, seq, size):
                 await self.tools.backend.log(chunk)
-                seq, size = seq + 1, size + len(chunk.text)
+                cut = chunk.stream == "system"
+                seq, size = seq + 1, LOG_LIMIT_BYTES if cut else size + len(chunk.text)
             self.lease = self.tools.journal.logged(self.lease, seq, size, read.cursor.position)
 
     def _chunks(self, pieces: Sequence[LogPiece], seq: int, size: int) -> list[wire.LogChunk]:
@@ -422,7 +434,7 @@ class Work:
     # --- 6 report -------------------------------------------------------------------------------
 
     async def report(self) -> None:
-        tries = 0
+        tries = refusals = 0
         while not self.lease.reached("reported") and self.lease.outcome is None:
             signed = self._signed()
             try:
@@ -430,6 +442,13 @@ class Work:
             except Offline:
                 tries += 1
                 await self._pause(tries)
+                self.refresh()
+                continue
+            refusals += not ack.ok
+            if not ack.ok and refusals < REPORT_TRIES:
+                # A busy database refuses as a wrong receipt does; only the one passes.
+                log.info("report_refused", task=self.lease.task_id, reason=ack.reason)
+                await self._pause(refusals)
                 self.refresh()
                 continue
             self.lease = self.tools.journal.reported(self.lease, "" if ack.ok else ack.reason)

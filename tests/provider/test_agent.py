@@ -80,6 +80,10 @@ class Office:
     announced: list[wire.Announcement] = field(default_factory=list)
     beats: list[wire.Heartbeat] = field(default_factory=list)
     held: dict[str, Assignment] = field(default_factory=dict)
+    refusals: int = 0
+    """How many receipts are still to be refused."""
+    problem: str | None = None
+    slow_s: float = 0.0
 
     def _require_line(self) -> None:
         if not self.online:
@@ -88,7 +92,9 @@ class Office:
     async def announce(self, announcement: wire.Announcement) -> wire.AnnouncementReply:
         self._require_line()
         self.announced.append(announcement)
-        return wire.AnnouncementReply(lease_seconds=30, heartbeat_seconds=0.05)
+        return wire.AnnouncementReply(
+            lease_seconds=30, heartbeat_seconds=0.05, problem=self.problem
+        )
 
     async def heartbeat(self, beat: wire.Heartbeat) -> wire.HeartbeatReply:
         self._require_line()
@@ -111,11 +117,15 @@ class Office:
 
     async def log(self, chunk: wire.LogChunk) -> wire.Ack:
         self._require_line()
+        await asyncio.sleep(self.slow_s)
         self.logs.append(chunk)
         return wire.Ack()
 
     async def finished(self, finished: wire.Finished) -> wire.Ack:
         self._require_line()
+        if self.refusals > 0:
+            self.refusals -= 1
+            return wire.Ack(ok=False, reason="the database is busy: send it again")
         self.done.append(finished)
         return wire.Ack()
 
@@ -196,7 +206,13 @@ class Stand:
         return httpx.Response(200, content=self.blobs[digest])
 
     def order(
-        self, script: str, *, fence: int = 1, max_seconds: int = 500, **changes: Any
+        self,
+        script: str,
+        *,
+        fence: int = 1,
+        max_seconds: int = 500,
+        deadline: int | None = None,
+        **changes: Any,
     ) -> tuple[TaskTerms, wire.Offer]:
         """A secured task that runs `script`, its input sealed to this provider."""
         target = io.BytesIO()
@@ -204,10 +220,16 @@ class Stand:
             info = tarfile.TarInfo("run.py")
             info.size = len(script.encode())
             archive.addfile(info, io.BytesIO(script.encode()))
-        return self.order_bundle(gzip.compress(target.getvalue()), fence, max_seconds, **changes)
+        bundle = gzip.compress(target.getvalue())
+        return self.order_bundle(bundle, fence, max_seconds, deadline, **changes)
 
     def order_bundle(
-        self, bundle: bytes, fence: int = 1, max_seconds: int = 500, **changes: Any
+        self,
+        bundle: bytes,
+        fence: int = 1,
+        max_seconds: int = 500,
+        deadline: int | None = None,
+        **changes: Any,
     ) -> tuple[TaskTerms, wire.Offer]:
         domain = self.deployment.domain
         content_key = b"k" * 32
@@ -217,6 +239,8 @@ class Stand:
             command=("python", "/task/in/run.py"), input_digest=digest_of(sealed), **changes
         )
         terms = terms_of(manifest, self.chain.now_s(), max_seconds=max_seconds)
+        if deadline is not None:
+            terms = replace(terms, deadline=deadline)
         send(self.chain, CONSUMER, market_of(self.deployment).create_task(terms))
         task = task_id(domain, terms)
         now_s = SystemClock().now_ms() // 1000
@@ -391,6 +415,40 @@ async def test_time_over_is_124_and_not_a_millisecond_more(stand: Stand) -> None
     (done,) = stand.office.done
     assert done.exit_code == 124
     assert done.receipt.ended_at_ms - done.receipt.started_at_ms == 1000
+
+
+async def test_a_flood_of_log_lines_holds_up_no_limit(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    flood = "import time\nwhile True:\n    print('y' * 200)\n    time.sleep(0.0003)\n"
+    stand.office.slow_s = 0.02  # on the way there, as in life: meanwhile the next lines come
+    _, offer = stand.order(flood, max_seconds=2)
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.done), 20, "the end of its time")
+    (done,) = stand.office.done
+    assert done.exit_code == 124
+    assert done.receipt.ended_at_ms - done.receipt.started_at_ms == 2000
+
+
+async def test_work_ends_in_time_to_be_proven_before_the_deadline(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG, max_seconds=500, deadline=stand.chain.now_s() + 52)
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.done), 20, "the end")
+    assert stand.office.done[0].exit_code == 124
+    assert SystemClock().now_ms() // 1000 < offer.terms.deadline - 40
+
+
+async def test_a_receipt_that_was_refused_for_a_moment_is_sent_again(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    stand.office.refusals = 3
+    await agent.on_offer(offer)
+    await until(lambda: bool(stand.office.done), 20, "the report")
+    await until(lambda: stand.lease(offer).reached("reported"))
+    assert stand.lease(offer).reason == ""
 
 
 async def test_a_result_over_its_quota_is_cut(stand: Stand) -> None:
