@@ -19,6 +19,7 @@ from pydantic import RootModel
 
 from tallystick import funding, prices, results, stopping, submitting, watching
 from tallystick.bundle import Inputs
+from tallystick.chain import Chain
 from tallystick.config import Config, load_config
 from tallystick.connection import Sleep
 from tallystick.errors import InvalidRequest
@@ -74,7 +75,7 @@ class AsyncGPUClient:
         auto_deposit: bool = False,
         config: Config | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        chain: funding.Chain | None = None,
+        chain: Chain | None = None,
         now: Now = clock.time,
         sleep: Sleep = asyncio.sleep,
     ) -> None:

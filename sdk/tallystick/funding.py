@@ -1,64 +1,19 @@
-"""Money: what an account holds, and the few transactions a consumer ever sends.
-
-`Chain` is all the SDK asks of a chain. `tallystick.chain` answers it through an RPC endpoint,
-`tallystick.testing` in memory.
-"""
+"""Money: what an account holds, and the few transactions a consumer ever sends."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from tallystick.chain import Account
 from tallystick.errors import InvalidRequest, PaymentNeeded
 from tallystick.jobs import Balance, Sent
 from tallystick.prices import Price, checked_price
 from tallystick.protocol import money
-from tallystick.protocol.messages import TaskTerms
 from tallystick.protocol.types import Address, to_address
 from tallystick.protocol.wire import AccountBody
-from tallystick.wallet import Wallet
 
 if TYPE_CHECKING:
     from tallystick.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Smallest units: in the wallet, free in the escrow, held there for tasks, earned there."""
-
-    wallet_units: int
-    available_units: int
-    locked_units: int
-    credit_units: int
-
-
-class Chain(Protocol):
-    """The chain as a consumer sees it. Every method raises ChainError with a sentence."""
-
-    async def account(self, owner: Address) -> Account: ...
-
-    async def deposit(self, wallet: Wallet, units: int) -> Sent:
-        """Wallet -> available, with the approval it needs."""
-        ...
-
-    async def withdraw(self, wallet: Wallet, units: int, to: Address) -> Sent: ...
-
-    async def create_task(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
-
-    async def cancel_task(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
-
-    async def reclaim(self, wallet: Wallet, terms: TaskTerms) -> Sent: ...
-
-    async def answers_for(self, signer: Address, provider: Address) -> bool:
-        """Whether the provider bound this key to itself and still answers for it: a retired key
-        counts a while longer, for receipts it signed before."""
-        ...
-
-    async def serves_with(self, signer: Address, provider: Address) -> bool:
-        """Whether the provider has stake, and this is its own or one of its unretired keys."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 async def balance(session: Session, address: str | None = None) -> Balance:

@@ -14,11 +14,12 @@ from collections.abc import Callable
 import httpx
 from pydantic import BaseModel
 
+from tallystick.chain import Chain
 from tallystick.config import Config
 from tallystick.connection import Connection, Sleep
 from tallystick.errors import ConfigurationError, VerificationFailed
-from tallystick.funding import Chain
 from tallystick.jobs import Money
+from tallystick.nonces import Nonces
 from tallystick.orders import domain_of
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.types import Address
@@ -55,6 +56,7 @@ class Session:
         self._wallet = Wallet(config.private_key) if config.private_key else None
         self._chain = chain
         self._deployment: DeploymentBody | None = None
+        self.nonces = Nonces()
         self.known_signers: dict[tuple[Address, Address], float] = {}
         """(key, provider) -> when the chain (or, without one, the backend) last said that the
         provider serves with that key."""
@@ -89,7 +91,9 @@ class Session:
     async def chain(self) -> Chain | None:
         """The chain endpoint, if one is set; it has to be on the market's chain."""
         if self._chain is None and self.config.rpc_url is not None:
-            from tallystick.chain import connect_chain  # web3 is heavy; many calls never need it
+            from tallystick.rpc_chain import (
+                connect_chain,  # web3 is heavy; many calls never need it
+            )
 
             self._chain = await connect_chain(self.config.rpc_url, await self.deployment())
         return self._chain

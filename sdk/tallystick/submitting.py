@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 
 from pydantic import RootModel
@@ -62,7 +61,7 @@ async def submit(
         deployment=deployment,
         wallet=wallet,
         image=_image(wish, offers, session.config.image),
-        nonce=secrets.randbits(256),
+        nonce=session.nonces.next(),
         now_s=session.now_s,
     )
     await funding.cover(session, order.terms.max_charge, auto_deposit=auto_deposit)

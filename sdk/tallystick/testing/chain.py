@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tallystick.chain import Account
 from tallystick.errors import ChainError
-from tallystick.funding import Account
 from tallystick.jobs import Sent
 from tallystick.protocol import messages
 from tallystick.protocol.hashing import digest_of
@@ -25,7 +25,7 @@ class _Held:
 
 @dataclass
 class InMemoryChain:
-    """Answers `tallystick.funding.Chain`; its time is the clock it is given."""
+    """Answers `tallystick.chain.Chain`; its time is the clock it is given."""
 
     domain: Domain
     now_s: Callable[[], int]

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 from tallystick import ChainError, VerificationFailed
-from tallystick.chain import RpcChain, connect_chain
 from tallystick.protocol.contracts import Staking
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.messages import TaskTerms
 from tallystick.protocol.types import ZERO_ADDRESS, Digest
 from tallystick.protocol.wire import DeploymentBody
+from tallystick.rpc_chain import RpcChain, connect_chain
 from tallystick.wallet import Wallet
 from tests.support.anvil import (
     CONSUMER,
