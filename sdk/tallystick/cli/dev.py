@@ -53,7 +53,7 @@ def up(
     }
     write_config_file(with_context(read_config_file(), CONTEXT, settings))
     act.out.data({**settings, "context": CONTEXT, "directory": str(plan.directory)})
-    act.out.say(f"\nThe market is up: {market.url}/docs")
+    act.out.say(f"\nThe market is up: {market.url}")
     act.out.say(f"The context {CONTEXT!r} is current; try: tallystick wallet deposit 100")
     act.out.say("End it with `make down`.")
 
