@@ -54,8 +54,9 @@ library Signatures {
         returns (bool approved)
     {
         bytes memory question = abi.encodeCall(IERC1271.isValidSignature, (digest, signature));
-        // A call receives at most 63/64 of what is left (EIP-150); 3,000 cover the account access and the way to the call.
-        uint256 required = CONTRACT_CHECK_GAS + CONTRACT_CHECK_GAS / 63 + 3000;
+        // A call receives at most 63/64 of what is left (EIP-150); 6,000 cover the access to the account and to the code it
+        // may delegate to (EIP-7702), 2,600 each, and the way to the call.
+        uint256 required = CONTRACT_CHECK_GAS + CONTRACT_CHECK_GAS / 63 + 6000;
         if (gasleft() < required) revert ITaskMarket.NotEnoughGas(required, gasleft());
         bytes4 magic = IERC1271.isValidSignature.selector;
         // Reads one word whatever comes back, so a long answer costs its sender, not the caller.
