@@ -131,7 +131,8 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
     /// @inheritdoc IProviderStaking
     function bindOperatorKey(address key, bytes calldata signature) external {
-        if (key == msg.sender) revert KeyIsProvider(key);
+        // A provider that became a key could not register its own GPUs any more, nor take them back to unbond.
+        if (key == msg.sender || _stakes[key].bonded != 0) revert KeyIsProvider(key);
         address present = _operatorKeys[key].provider;
         if (present != address(0)) revert KeyAlreadyBound(key, present);
         address signer = Signatures.recover(digestOfOperatorKey(msg.sender, key), signature);
@@ -192,7 +193,8 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
     /// @inheritdoc IProviderStaking
     function signsFor(address signer, address provider) external view returns (bool) {
-        if (signer == address(0)) return false;
+        // A key that was never bound names the zero address as its provider.
+        if (signer == address(0) || provider == address(0)) return false;
         if (signer == provider) return true;
         OperatorKey storage bound = _operatorKeys[signer];
         return bound.provider == provider && bound.retiredAt == 0;
@@ -200,7 +202,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
     /// @inheritdoc IProviderStaking
     function answersFor(address provider, address signer) external view returns (bool) {
-        if (signer == address(0)) return false;
+        if (signer == address(0) || provider == address(0)) return false;
         if (signer == provider) return true;
         OperatorKey storage bound = _operatorKeys[signer];
         if (bound.provider != provider) return false;

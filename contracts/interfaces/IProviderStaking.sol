@@ -40,6 +40,7 @@ interface IProviderStaking {
     error KeyAlreadyBound(address key, address provider);
     error KeyNotBound(address key);
     error KeyAlreadyRetired(address key, uint64 retiredAt);
+    /// @dev The caller itself, or a provider with bonded stake.
     error KeyIsProvider(address key);
     error OnlyProvider(address expected, address actual);
     error InvalidKeySignature(address expected, address actual);
@@ -75,7 +76,8 @@ interface IProviderStaking {
 
     // ------------------------------------------------------------------ lending the pen
 
-    /// @notice Bind `key` to the caller for ever. `signature` is the key's own over `OperatorKey(provider, key)`.
+    /// @notice Bind `key` to the caller for ever. `signature` is the key's own over `OperatorKey(provider, key)`. Refused
+    /// while the key has stake bonded of its own.
     function bindOperatorKey(address key, bytes calldata signature) external;
 
     /// @notice Provider only: the key proves nothing new from now on. There is no way back.
