@@ -106,7 +106,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     /// @inheritdoc ITaskMarket
     function cancel(TaskTerms calldata terms) external {
         if (msg.sender != terms.consumer) revert OnlyConsumer(terms.consumer, msg.sender);
-        bytes32 taskId = _digest(terms.hash());
+        bytes32 taskId = _idOfTask(terms);
         uint256 cancelledAt = _requireStatus(_tasks[taskId], Status.Open);
         // Safe casts, here and below: a block's time, and an end that is not after the deadline.
         if (cancelledAt != 0) revert AlreadyCancelled(uint64(cancelledAt));
@@ -119,7 +119,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     /// @inheritdoc ITaskMarket
     function reclaim(TaskTerms calldata terms) external {
-        bytes32 taskId = _digest(terms.hash());
+        bytes32 taskId = _idOfTask(terms);
         uint256 end = _endOf(terms.deadline, _requireStatus(_tasks[taskId], Status.Open));
         // Safe cast: not after the deadline.
         if (block.timestamp <= end) revert NotEndedYet(uint64(end), block.timestamp);
@@ -202,7 +202,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     /// @inheritdoc ITaskMarket
     function finalize(TaskTerms calldata terms, ProvenWork calldata proven, bytes calldata acceptance) external {
-        bytes32 taskId = _digest(terms.hash());
+        bytes32 taskId = _idOfTask(terms);
         uint256 task = _tasks[taskId];
         uint256 challengeEndsAt = _requireStatus(task, Status.Proven);
         uint256 commitment = _commitment(proven);
@@ -462,6 +462,14 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     }
 
     // ------------------------------------------------------------------ private: tasks and orders
+
+    /// @dev For the ways out of a task that ask for no signature on its id: a task created before a fork changed the chain
+    /// id is still found under its own, so that nothing locked stays here for ever.
+    function _idOfTask(TaskTerms calldata terms) private view returns (bytes32 taskId) {
+        bytes32 structHash = terms.hash();
+        taskId = _digest(structHash);
+        if (_tasks[taskId] == 0) taskId = _digestAtDeployment(structHash);
+    }
 
     /// @dev The last checks of an accepted proof, then its effect: the task is cleared, or the order's nonce used up.
     /// Answers with the encoded error if a check fails, and has then changed nothing.

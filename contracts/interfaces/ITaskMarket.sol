@@ -18,6 +18,8 @@ pragma solidity ^0.8.28;
 /// @dev The court and its state, Disputed, come with the `DisputeCourt`. Until a deployment names a court, terms that ask
 /// for verification are refused. "Until t" includes t. A charge is never taken out of the sender's own parameters:
 /// it is computed from the terms and the usage, and signatures over any other figure do not fit.
+/// When a fork changes the chain id, signatures of before count no more, but tasks of before keep their id for `cancel`,
+/// `reclaim` and `finalize`.
 interface ITaskMarket {
     // ------------------------------------------------------------------ what is signed
 

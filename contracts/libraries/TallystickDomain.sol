@@ -44,8 +44,17 @@ abstract contract TallystickDomain is ITallystickDomain {
     }
 
     /// @dev What a wallet signs for a message with this struct hash.
-    function _digest(bytes32 structHash) internal view returns (bytes32 result) {
-        bytes32 separator = domainSeparator();
+    function _digest(bytes32 structHash) internal view returns (bytes32) {
+        return _digestUnder(domainSeparator(), structHash);
+    }
+
+    /// @dev The same under the chain id of the deployment. Finds what was stored before a fork; no signature is checked
+    /// against it.
+    function _digestAtDeployment(bytes32 structHash) internal view returns (bytes32) {
+        return _digestUnder(_cachedSeparator, structHash);
+    }
+
+    function _digestUnder(bytes32 separator, bytes32 structHash) private pure returns (bytes32 result) {
         assembly ("memory-safe") {
             let start := mload(0x40)
             mstore(start, hex"1901")
