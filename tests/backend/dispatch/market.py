@@ -52,6 +52,7 @@ from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import (
     AcceptanceRow,
     AccountRow,
+    CursorRow,
     LeaseRow,
     OperatorKeyRow,
     ProviderRow,
@@ -336,6 +337,23 @@ class Market:
             for name, value in values.items():
                 setattr(row, name, value)
             session.add(row)
+
+    async def index_stops(self, why: str | None) -> None:
+        async with self.database.transaction() as session:
+            await session.merge(
+                CursorRow(
+                    chain_id=31337,
+                    genesis_hash="",
+                    escrow="",
+                    market="",
+                    staking="",
+                    block_number=1,
+                    block_hash="",
+                    block_timestamp_s=1,
+                    head_number=1,
+                    degraded=why,
+                )
+            )
 
     async def withdraw(self, task_id: str) -> None:
         async with self.database.transaction() as session:

@@ -61,6 +61,21 @@ async def test_a_secured_task_waits_for_its_creation_on_chain(market: Market) ->
     assert provider.heard == []
 
 
+async def test_no_lease_is_given_while_the_index_stands_still(market: Market) -> None:
+    """Case 73: what the rows say may be of a branch that is no more."""
+    provider = await market.provider()
+    running = await market.order()
+    await market.go()
+    await market.index_stops("the chain was reorganised 65 blocks deep")
+    await market.order()
+    await market.go()
+    assert list(provider.offers) == [running]
+    assert (await market.beat(provider, running)).verdict == "renewed", "work in hand goes on"
+    await market.index_stops(None)
+    await market.go()
+    assert len(provider.offers) == 2
+
+
 async def test_signed_orders_are_given_out_as_far_as_the_account_reaches(market: Market) -> None:
     provider = await market.provider()
     orders = [await market.order(state=None, secured=False) for _ in range(3)]

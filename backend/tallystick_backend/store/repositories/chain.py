@@ -260,5 +260,11 @@ async def note_head(session: AsyncSession, head_number: int) -> None:
     await session.exec(update(CursorRow).values(head_number=head_number, degraded=null()))
 
 
+async def is_degraded(session: AsyncSession) -> bool:
+    """Whether the index stopped: its rows may tell of a chain that is no more."""
+    row = await cursor(session)
+    return row is not None and row.degraded is not None
+
+
 async def mark_degraded(session: AsyncSession, why: str) -> None:
     await session.exec(update(CursorRow).values(degraded=why))
