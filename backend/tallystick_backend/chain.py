@@ -350,9 +350,7 @@ class Chain:
                 for tx_hash in hashes
             ]
         if not isinstance(answer, list) or len(answer) != len(hashes):
-            raise RpcInconsistent(
-                f"block {number} has other receipts than transactions"
-            )
+            raise RpcInconsistent(f"block {number} has other receipts than transactions")
         return answer
 
     def _checked(self, answer: Any) -> tuple[Log, ...]:
