@@ -137,3 +137,22 @@ def test_anybody_may_act_at_every_end(stage: Stage, stranger: Any) -> None:
     with at_time(stage, ends + 1):
         stage.market.finalize(as_tuple(proven), work, b"", {"from": stranger})
     assert stage.account(stage.consumer)[1] == 0
+
+
+def test_until_the_proof_is_on_chain_the_consumer_can_pay_a_provider_of_its_own(
+    stage: Stage, stranger: Any
+) -> None:
+    """Accepted by the protocol (section 7), and no dispatcher has to be in league: an acceptance
+    needs no assignment. A provider that posts first is safe."""
+    usage = stage.usage()
+    raced, posted = stage.terms(nonce=0), stage.terms(nonce=1)
+    own = stage.usage(provider=stranger.address, gpu_ms=0, calls=0)
+    for terms in (raced, posted):
+        stage.create(terms)
+    stage.market.prove(stage.accepted(raced, own, receipt_by=stranger), {"from": stranger})
+    with reverts_with("WrongStatus"):
+        stage.market.proveAlone(stage.leased(raced, usage), {"from": stage.provider})
+
+    stage.market.proveAlone(stage.leased(posted, usage), {"from": stage.provider})
+    with reverts_with("WrongStatus"):
+        stage.market.prove(stage.accepted(posted, own, receipt_by=stranger), {"from": stranger})
