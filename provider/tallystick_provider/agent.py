@@ -8,13 +8,14 @@ The life of a task, in order, and where it is written:
 
 Beside that the agent beats: each heartbeat names every lease in hand, each answer renews it, ends
 it or asks to stop. On start it compares journal and runtime: a container whose lease still stands
-goes on under a new `Work`, every other container of ours is removed.
+goes on under a new `Work`, every other container of ours is removed, then and now and again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,15 +34,19 @@ from tallystick_provider.journal import Lease
 from tallystick_provider.ledger import Ledger
 from tallystick_provider.offers import CheckedOffer, check, place, require_secured
 from tallystick_provider.settings import Settings
-from tallystick_provider.work import Tools, Work, tell_failures
+from tallystick_provider.work import Tools, Work, task_directories, tell_failures
 
 DRAINING = "draining"
 FIRST_BEAT_S = 1.0
 """Until the backend has said how often it wants to hear of us."""
 NO_EVENTS = 2**63
 """A first block that never comes: the events of a task do not matter before it is taken."""
+LEASES_IN_A_BEAT = 256
+"""What one heartbeat may name; a provider whose proofs wait for their window holds more."""
+REAP_MS = 10_000
 IMAGES_MS = 60_000
 IMAGES_TIMEOUT_S = 3.0
+REAP_TIMEOUT_S = 3.0
 
 log = structlog.get_logger()
 
@@ -58,6 +63,7 @@ class Agent:
     _announced: wire.Announcement | None = None
     _known_images: tuple[str, ...] = ()
     _images_at_ms: int = 0
+    _reaped_at_ms: int = 0
     problem: str = ""
     """Why the backend gives no work, in its words."""
 
@@ -73,22 +79,54 @@ class Agent:
                 self.tools.journal.close_lease(lease, "lost", "the lease ended while we were away")
             else:
                 standing[lease.task_id, lease.fence] = lease
-        for ref in await self.tools.runtime.own():
-            known = standing.get((ref.task_id, ref.fence))
-            if known is None or known.reached("signed"):
-                log.warning("container_reaped", task=ref.task_id, fence=ref.fence)
-                await self.tools.runtime.stop(ref, 1)
-                await self.tools.runtime.remove(ref)
+        await self._reap()
         for lease in standing.values():
             log.info("lease_resumed", task=lease.task_id, fence=lease.fence, stage=lease.stage)
             self._begin(lease)
+
+    async def _reap(self) -> None:
+        """Containers and directories that no lease needs: an engine that did not answer when a
+        lease ended, or a crash, leaves them behind."""
+        self._reaped_at_ms = self.tools.clock.now_ms()
+        runs = await self.tools.runtime.own()
+        directories = await asyncio.to_thread(task_directories, self.tools.data_dir)
+        # Read after the runs: whatever begins meanwhile has its lease in the journal already.
+        needed = {
+            (lease.task_id, lease.fence): lease.name
+            for lease in self.tools.journal.open_leases()
+            if not lease.reached("signed")
+        }
+        # A work that is just ending tidies up by itself.
+        busy = {work.lease.name for work, task in self._works.values() if not task.done()}
+        for ref in runs:
+            if (ref.task_id, ref.fence) not in needed and f"{ref.task_id}-{ref.fence}" not in busy:
+                log.warning("container_reaped", task=ref.task_id, fence=ref.fence)
+                await self.tools.runtime.stop(ref, 1)
+                await self.tools.runtime.remove(ref)
+        for directory in directories:
+            if directory.name not in needed.values() and directory.name not in busy:
+                await asyncio.to_thread(shutil.rmtree, directory, True)
+
+    async def _reap_now_and_then(self) -> None:
+        if self.tools.clock.now_ms() - self._reaped_at_ms < REAP_MS:
+            return
+        try:
+            async with asyncio.timeout(REAP_TIMEOUT_S):
+                await self._reap()
+        except (RuntimeFailure, TimeoutError) as error:
+            log.warning("runtime_silent", error=str(error) or "no answer in time")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beats until told to stop. Containers go on without us; the next start finds them."""
         while not stop.is_set():
             self._restart_idle()
             # The heartbeat first: what else there is to say never costs a lease.
-            for say in (self.beat, self.announce_if_changed, self._tell_failures):
+            for say in (
+                self.beat,
+                self.announce_if_changed,
+                self._tell_failures,
+                self._reap_now_and_then,
+            ):
                 try:
                     await say()
                 except Offline as error:
@@ -191,7 +229,8 @@ class Agent:
         if offered == self._announced:
             return
         reply = await self.tools.backend.announce(offered)
-        self._announced = offered
+        # As long as the backend objects it is told again: what was wrong may be put right on chain.
+        self._announced = None if reply.problem else offered
         self._beat_s = reply.heartbeat_seconds
         if reply.problem != self.problem and reply.problem:
             log.warning("no_work_will_come", problem=reply.problem)
@@ -248,6 +287,10 @@ class Agent:
 
     async def beat(self) -> None:
         leases = [lease for lease in self.tools.journal.open_leases() if not lease.lease_lost]
+        for first in range(0, max(len(leases), 1), LEASES_IN_A_BEAT):
+            await self._beat_for(leases[first : first + LEASES_IN_A_BEAT])
+
+    async def _beat_for(self, leases: Sequence[Lease]) -> None:
         reply = await self.tools.backend.heartbeat(
             wire.Heartbeat(
                 leases=tuple(self._work(lease).beat() for lease in leases),

@@ -52,6 +52,7 @@ from tallystick_provider.runtime import (
 )
 
 MIB = 1024 * 1024
+TASKS = "tasks"
 SAMPLE_MS = 5_000
 OUTPUT_LOOK_MS = 500
 LOG_LIMIT_BYTES = 16 * MIB
@@ -505,7 +506,7 @@ class Work:
 
     @property
     def directory(self) -> TaskDirectory:
-        return TaskDirectory(self.tools.data_dir / "tasks" / self.lease.name)
+        return TaskDirectory(self.tools.data_dir / TASKS / self.lease.name)
 
     def result_path(self, result: Digest) -> Path:
         return self.tools.data_dir / "results" / result
@@ -628,6 +629,14 @@ def _joined(pieces: Sequence[LogPiece]) -> list[LogPiece]:
         else:
             joined.append(piece)
     return joined
+
+
+def task_directories(data_dir: Path) -> tuple[Path, ...]:
+    """Those that are there, named like the leases they belong to."""
+    try:
+        return tuple((data_dir / TASKS).iterdir())
+    except FileNotFoundError:
+        return ()
 
 
 def _fresh(place: TaskDirectory) -> None:

@@ -43,6 +43,7 @@ from tallystick.protocol.web3 import close, connect
 from tallystick_provider.agent import DRAINING, Agent
 from tallystick_provider.backend import Offline
 from tallystick_provider.clock import SystemClock
+from tallystick_provider.errors import RuntimeFailure
 from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
@@ -651,6 +652,64 @@ async def test_an_older_fence_of_the_same_task_is_declined(stand: Stand) -> None
     )
     assert not reply.accepted
     assert "fence 2" in reply.reason
+
+
+async def test_a_run_that_could_not_be_stopped_is_reaped_later(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = stand.agent
+    assert agent is not None
+    runtime = agent.tools.runtime
+    monkeypatch.setattr("tallystick_provider.agent.REAP_MS", 0)
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    stop = runtime.stop
+
+    async def hangs(*_: Any) -> None:
+        raise RuntimeFailure("the engine does not answer")
+
+    monkeypatch.setattr(runtime, "stop", hangs)
+    monkeypatch.setattr(runtime, "own", hangs)
+    stand.office.verdict = "lost"
+    await until(lambda: stand.outcome(offer) == "lost", what="letting go")
+    left = stand.path / "tasks" / "left-behind-1"
+    left.mkdir(parents=True)
+    monkeypatch.undo()
+    monkeypatch.setattr("tallystick_provider.agent.REAP_MS", 0)
+    assert runtime.stop == stop
+    assert len(await runtime.own()) == 1
+    await until(lambda: not left.exists(), what="the reaper")
+    assert list(await runtime.own()) == []
+
+
+async def test_more_leases_than_fit_a_heartbeat_go_in_several(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = stand.agent
+    assert agent is not None
+    monkeypatch.setattr("tallystick_provider.agent.LEASES_IN_A_BEAT", 1)
+    offers = [stand.order(LONG)[1] for _ in range(2)]
+    for offer in offers:
+        assert (await agent.on_offer(offer)).accepted
+    before = [stand.lease(offer).assignment.lease_until for offer in offers]
+    await until(
+        lambda: all(
+            stand.lease(offer).assignment.lease_until > was
+            for offer, was in zip(offers, before, strict=True)
+        )
+    )
+    assert max(len(beat.leases) for beat in stand.office.beats) == 1
+
+
+async def test_an_objection_of_the_backend_is_asked_for_again(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    stand.office.problem = "the key is not bound"
+    agent._announced = None
+    await until(lambda: agent.problem == "the key is not bound")
+    stand.office.problem = None  # bound meanwhile, and nothing of ours has changed
+    await until(lambda: agent.problem == "")
 
 
 async def test_announces_what_it_is_and_labels_what_is_simulated(stand: Stand) -> None:
