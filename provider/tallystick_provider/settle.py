@@ -32,6 +32,9 @@ REORG_WATCH_SECONDS = 900
 RECHECK_SECONDS = 60
 FEE_STEP_PERCENT = 25
 """Nodes take a replacement from 10 % more on."""
+FEE_CEILING = 10
+"""Times the market's fee. What no longer gets in at that is not held up by its fee, and one that
+grows for ever is soon more than the account holds: then no node takes it."""
 PLAIN_TRANSFER_GAS = 21_000
 
 Verb = Literal["create", "prove", "prove_alone", "finalize"]
@@ -283,6 +286,8 @@ class Settler:
     async def _raise_fee(self, intent: Intent) -> Intent:
         """The same call on the same nonce, dearer: only one of them can ever be mined."""
         now_fees, last = await self._ledger.fees(), intent.latest
+        if last.max_fee_wei >= FEE_CEILING * now_fees.max_fee_wei:
+            return intent
         raised = Fees(last.max_fee_wei, last.tip_wei).raised(FEE_STEP_PERCENT)
         fees = Fees(
             max(now_fees.max_fee_wei, raised.max_fee_wei), max(now_fees.tip_wei, raised.tip_wei)

@@ -352,6 +352,29 @@ async def test_a_stuck_transaction_is_raised_on_its_nonce(
     assert await ledger.nonce() == 1
 
 
+async def test_a_fee_is_not_raised_for_ever(
+    chain: LocalChain,
+    deployment: Deployment,
+    journal: Journal,
+    clock: ManualClock,
+    settler: Settler,
+) -> None:
+    done = finish(chain, deployment, journal, clock)
+    accept(deployment, journal, done)
+    chain.rpc("evm_setAutomine", False)
+    try:
+        for _ in range(30):
+            await settle(settler, 1)
+            clock.advance_ms(61_000)
+        (intent,) = journal.intents(done.lease.task_id)
+        assert intent.latest.max_fee_wei < intent.versions[0].max_fee_wei * 13
+        chain.mine()
+    finally:
+        chain.rpc("evm_setAutomine", True)
+    await settle(settler)
+    assert outcome(journal, done) == "paid"
+
+
 async def test_a_nonce_that_somebody_took_is_planned_anew(
     chain: LocalChain,
     deployment: Deployment,
