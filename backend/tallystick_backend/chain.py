@@ -30,6 +30,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.types import RPCEndpoint, RPCResponse
 
 from tallystick.protocol.types import Address, Digest
+from tallystick.protocol.web3 import without_shared_lock
 from tallystick_backend.errors import BackendError
 
 REQUEST_TIMEOUT_S = 10.0
@@ -85,6 +86,7 @@ class HttpRpc:
         )
         # For those that need contract calls; `eth.call` reads this switch on the provider.
         self._provider.global_ccip_read_enabled = False
+        without_shared_lock(self._provider)
         self.web3: AsyncWeb3[Any] = AsyncWeb3(self._provider)
 
     async def request(self, method: str, params: Sequence[Any]) -> Any:

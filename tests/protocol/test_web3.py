@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponseError
 from eth_abi.abi import encode
+from web3._utils.http_session_manager import HTTPSessionManager
 from web3.utils import async_exception_handling
 
 from tallystick.protocol.contracts import Call, Escrow, call_contract
@@ -17,7 +19,7 @@ from tallystick.protocol.errors import ContractError, ProtocolError, Transaction
 from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.transactions import Sender
 from tallystick.protocol.types import Address, to_address
-from tallystick.protocol.web3 import connect
+from tallystick.protocol.web3 import close, connect
 from tests.support.anvil import CONSUMER, LocalChain
 
 HOSTILE = to_address("0x" + "66" * 20)
@@ -109,3 +111,14 @@ def test_only_http_is_connected_to(url: str) -> None:
 
 async def _anything_goes(url: str) -> None:
     del url
+
+
+async def test_a_cancelled_request_holds_up_no_other_for_ever(chain: LocalChain) -> None:
+    web3 = connect(chain.url)
+    HTTPSessionManager._lock.acquire()  # as a cancelled request leaves it
+    try:
+        async with asyncio.timeout(10):
+            assert await web3.eth.chain_id == 31337
+    finally:
+        HTTPSessionManager._lock.release()
+        await close(web3)
