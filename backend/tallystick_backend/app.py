@@ -243,6 +243,7 @@ async def assemble(
             lease_seconds=settings.lease_seconds,
             lease_margin_seconds=settings.lease_margin_seconds,
             allow_process_runtime=settings.allow_process_runtime,
+            orphan_grace_seconds=settings.orphan_grace_seconds,
             poll_ms=min(settings.poll_ms, 250),
         ),
         deployment=lambda: market.body(rpc),

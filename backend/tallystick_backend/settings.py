@@ -69,6 +69,8 @@ class Settings(BaseModel):
     """How long a provider may go unheard before its task is given to another."""
     lease_margin_seconds: Annotated[int, Field(ge=0, le=600)] = 2
     """Added to the end of a lease before a higher fence is given: clocks differ."""
+    orphan_grace_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
+    """How long running work goes on after a reorganisation took its task's creation away."""
     blob_dir: Path = Path("blobs")
     """Directory of the sealed bundles."""
     public_url: str = "http://127.0.0.1:8000"

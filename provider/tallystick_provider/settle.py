@@ -109,6 +109,10 @@ def _alone(
     if now_s < min(signed_s + acceptance_wait_s, until - margin):
         return Wait(f"the consumer may accept until {signed_s + acceptance_wait_s}")
     if chain.status == "none":
+        if lease.offer.secured:
+            # A reorganisation took the creation away. Locking the money again is the consumer's
+            # own decision; a signed order, in contrast, is meant to be created by who needs it.
+            return Wait("the task's creation is gone from the chain; it may come back")
         if lease.offer.terms_signature is None:
             return Wait("the order is not on chain and carries no signature to create it with")
         return Send("create")

@@ -124,11 +124,24 @@ def test_a_short_lease_renewed_for_long_does_not_end_the_wait(ours: tuple[Lease,
     assert next_step(short, signed, OPEN, NOW_S + 5, 3600) == Send("prove_alone")
 
 
+def as_order(lease: Lease) -> Lease:
+    """The same lease, over a signed order that nobody created."""
+    return replace(lease, offer=lease.offer.model_copy(update={"secured": False}))
+
+
 def test_an_order_that_is_not_on_chain_is_created_first(ours: tuple[Lease, Signed]) -> None:
-    lease, signed = ours
+    lease, signed = as_order(ours[0]), ours[1]
     assert step(lease, signed, NONE, NOW_S + 15) == Send("create")
     bare = replace(lease, offer=lease.offer.model_copy(update={"terms_signature": None}))
     assert isinstance(step(bare, signed, NONE, NOW_S + 15), Wait)
+
+
+def test_a_creation_that_was_reorganised_away_is_not_made_again(
+    ours: tuple[Lease, Signed],
+) -> None:
+    lease, signed = ours
+    assert isinstance(step(lease, signed, NONE, NOW_S + 15), Wait)
+    assert step(accepted(lease, signed), signed, NONE, NOW_S + 15) == Send("prove")
 
 
 def test_after_the_lease_only_acceptance_helps(ours: tuple[Lease, Signed]) -> None:

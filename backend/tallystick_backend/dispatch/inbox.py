@@ -245,7 +245,8 @@ class Inbox:
         if renewed is None:
             return lost
         running = renewed.state in LIVE_LEASES
-        if running and rules.unwanted(lease.standing(row.order, row.chain)) is not None:
+        stands = lease.standing(row.order, row.chain)
+        if running and rules.must_stop(stands, now_ms, self._settings) is not None:
             return LeaseAnswer(task_id=said.task_id, fence=said.fence, verdict="stop")
         has_acceptance = accepted is not None and accepted.lease.fence == said.fence
         return LeaseAnswer(

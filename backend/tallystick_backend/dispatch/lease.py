@@ -56,6 +56,7 @@ def standing(order: TaskOrderRow, chain: TaskChainRow | None) -> rules.Standing:
         chain_state=None if chain is None else chain.state,
         chain_end_s=0 if chain is None else chain.end_s,
         cancelled_at_s=None if chain is None else chain.cancelled_at_s,
+        orphaned_at_ms=None if chain is None else chain.orphaned_at_ms,
     )
 
 

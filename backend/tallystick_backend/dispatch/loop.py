@@ -170,7 +170,8 @@ class Dispatcher:
         for row, _order, _chain in waiting:
             await transact(self._database, partial(lease.stop_waiting, row=row))
         for held in live:
-            reason = rules.unwanted(lease.standing(held.order, held.chain))
+            stands = lease.standing(held.order, held.chain)
+            reason = rules.must_stop(stands, self._clock.now_ms(), self._settings)
             if reason is not None:
                 self._send("stop", held.lease.task_id, held.lease.fence, self._stop(held, reason))
 

@@ -49,6 +49,7 @@ class Standing:
     """open, proven, settled, refunded, orphaned; None when the chain does not know it."""
     chain_end_s: int = 0
     cancelled_at_s: int | None = None
+    orphaned_at_ms: int | None = None
 
     @property
     def on_chain(self) -> bool:
@@ -60,8 +61,16 @@ class Standing:
         return self.chain_end_s if self.on_chain else self.deadline_s
 
 
+def must_stop(standing: Standing, now_ms: int, settings: DispatchSettings) -> str | None:
+    """Why a running task must stop now, or None. A creation that was reorganised away mostly comes
+    back a block later, so work in hand goes on for a while; no new work starts meanwhile."""
+    if _is_only_orphaned(standing) and now_ms < _orphan_ends_ms(standing, settings):
+        return None
+    return unwanted(standing)
+
+
 def unwanted(standing: Standing) -> str | None:
-    """Why a running task must stop, or None."""
+    """Why nobody may start or go on with the task, as things stand, or None."""
     if standing.withdrawn_at_ms is not None:
         return "the consumer withdrew the order"
     if standing.chain_state == "orphaned" and standing.secured:
@@ -75,9 +84,15 @@ def unwanted(standing: Standing) -> str | None:
 
 def is_given_up(standing: Standing) -> bool:
     """Unwanted for good. An orphaned creation may come back with the next block."""
-    return unwanted(standing) is not None and not (
-        standing.withdrawn_at_ms is None and standing.chain_state == "orphaned"
-    )
+    return unwanted(standing) is not None and not _is_only_orphaned(standing)
+
+
+def _is_only_orphaned(standing: Standing) -> bool:
+    return standing.withdrawn_at_ms is None and standing.chain_state == "orphaned"
+
+
+def _orphan_ends_ms(standing: Standing, settings: DispatchSettings) -> int:
+    return (standing.orphaned_at_ms or 0) + settings.orphan_grace_seconds * 1000
 
 
 def may_be_leased(standing: Standing, now_s: int, *, spare: int, max_charge: int) -> bool:
@@ -113,15 +128,16 @@ def lease_until(
     bounds = [now_s + settings.lease_seconds, standing.end_s]
     if not finished:
         bounds.append(lease_from_s + settings.start_grace_seconds + max_seconds)
-        if unwanted(standing) is not None:
-            bounds.append(_stopped_at_s(standing) + settings.stop_grace_seconds)
+        if must_stop(standing, now_s * 1000, settings) is not None:
+            bounds.append(_stopped_at_s(standing, settings) + settings.stop_grace_seconds)
     return max(current_until_s, min(bounds))
 
 
-def _stopped_at_s(standing: Standing) -> int:
+def _stopped_at_s(standing: Standing, settings: DispatchSettings) -> int:
     times: Iterable[int] = [
         *([standing.withdrawn_at_ms // 1000] if standing.withdrawn_at_ms is not None else []),
         *([standing.cancelled_at_s] if standing.cancelled_at_s is not None else []),
+        *([_orphan_ends_ms(standing, settings) // 1000] if _is_only_orphaned(standing) else []),
     ]
     return min(times, default=0)
 

@@ -24,6 +24,9 @@ class DispatchSettings:
 
     start_grace_seconds: int = 900
     """Time to fetch and pull, on top of the task's own limit, before a lease is not renewed."""
+    orphan_grace_seconds: int = 30
+    """How long work goes on after a reorganisation took its task's creation away: it mostly comes
+    back with one of the next blocks."""
     stop_grace_seconds: int = 120
     """Time a stopped task has to hand in what it used."""
 

@@ -56,7 +56,7 @@ async def extend(
     """Appends a branch that follows the cursor."""
     before = await _load(session, branch.events)
     after = await _append_events(session, branch, before, finality_blocks)
-    await _write(session, after)
+    await _write(session, after, now_ms)
     told = [step for event in branch.events if (step := _step(event)) is not None]
     await steps.append_all(session, told, now_ms)
     await _move_cursor(session, branch.tip, head_number)
@@ -81,7 +81,7 @@ async def replace_branch(
     restored = {EntityKey(key): _from_image(EntityKey(key), image) for key, image in images.items()}
     before = {**await _load(session, branch.events), **restored}
     after = await _append_events(session, branch, before, finality_blocks)
-    await _write(session, {**restored, **after})
+    await _write(session, {**restored, **after}, now_ms)
 
     new_history = _history((event_name(event), project.args_of(event)) for event in branch.events)
     told = _steps_of_reorg(branch, lost_history, new_history, {**restored, **after})
@@ -141,7 +141,9 @@ def _from_image(key: EntityKey, image: Mapping[str, Any] | None) -> Entity | Non
     return None if image is None else project.kind_of(key)(**image)
 
 
-async def _write(session: AsyncSession, after: Mapping[EntityKey, Entity | None]) -> None:
+async def _write(
+    session: AsyncSession, after: Mapping[EntityKey, Entity | None], now_ms: int
+) -> None:
     for kind, table in _TABLES.items():
         of_kind = {
             project.id_of(key): entity
@@ -157,10 +159,13 @@ async def _write(session: AsyncSession, after: Mapping[EntityKey, Entity | None]
                     session.add(table(**values))
                 else:
                     row.sqlmodel_update(values)
+                    if isinstance(row, TaskChainRow):
+                        row.orphaned_at_ms = None
                     session.add(row)
             elif isinstance(row, TaskChainRow):
                 # Somebody may be working on it: it stays, as a warning.
                 row.state = "orphaned"
+                row.orphaned_at_ms = now_ms
                 session.add(row)
             elif row is not None:
                 await session.delete(row)

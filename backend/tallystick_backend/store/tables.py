@@ -166,6 +166,8 @@ class TaskChainRow(Table, table=True):
     unlock_s: int | None = _big_or_none()
     created_tx: str | None = None
     created_block: int | None = _big_or_none()
+    orphaned_at_ms: int | None = _big_or_none()
+    """When the index saw the creation go; None while it is on the chain."""
     """Block of the creation, or of the proof that needed none."""
     proven_tx: str | None = None
     settled_tx: str | None = None

@@ -65,6 +65,7 @@ class MarketPlan:
     lease_seconds: int = 6
     lease_margin_seconds: int = 1
     acceptance_wait_seconds: int = 30
+    orphan_grace_seconds: int = 5
     finality_blocks: int = 64
     keep_chain: bool = False
     """Writes the chain to disk when it ends, so that it can be started again."""
@@ -231,6 +232,7 @@ class LocalMarket:
             "DISPATCHER_KEY_FILE": str(self.key_file(people.DISPATCHER)),
             "LEASE_SECONDS": str(self.plan.lease_seconds),
             "LEASE_MARGIN_SECONDS": str(self.plan.lease_margin_seconds),
+            "ORPHAN_GRACE_SECONDS": str(self.plan.orphan_grace_seconds),
             "BLOB_DIR": str(directory / "blobs"),
             "PUBLIC_URL": self.url,
             "HOST": "127.0.0.1",

@@ -304,7 +304,11 @@ async def test_an_orphaned_task_stops_and_runs_again_when_its_creation_comes_bac
     provider = await market.provider()
     task = await market.order()
     await market.go()
-    await market.chain_says(task, state="orphaned")
+    await market.chain_says(task, state="orphaned", orphaned_at_ms=market.clock.now_ms())
+    await market.go()
+    assert provider.heard == ["offer"]
+    assert (await market.beat(provider, task)).verdict == "renewed"
+    market.clock.advance(seconds=market.settings.orphan_grace_seconds)
     await market.go()
     assert provider.heard == ["offer", "stop"]
     await market.run_out()
@@ -315,6 +319,21 @@ async def test_an_orphaned_task_stops_and_runs_again_when_its_creation_comes_bac
     await market.go()
     row = await market.work(task)
     assert (row.state, row.fence, row.attempts) == ("leased", 2, 0)
+
+
+async def test_a_creation_that_comes_back_with_the_next_block_disturbs_nobody(
+    market: Market,
+) -> None:
+    provider = await market.provider()
+    task = await market.order()
+    await market.go()
+    await market.chain_says(task, state="orphaned", orphaned_at_ms=market.clock.now_ms())
+    await market.go()
+    await market.chain_says(task, state="open", orphaned_at_ms=None)
+    market.clock.advance(seconds=2)
+    await market.go()
+    assert provider.heard == ["offer"]
+    assert (await market.beat(provider, task)).verdict == "renewed"
 
 
 async def test_a_lease_never_reaches_beyond_the_end_of_the_task(market: Market) -> None:

@@ -192,6 +192,7 @@ async def test_a_creation_that_is_reorganised_away_leaves_an_orphan(
         account = await session.get(AccountRow, CONSUMERS[0].lower())
     assert task is not None
     assert task.state == "orphaned"
+    assert task.orphaned_at_ms is not None
     assert account is None
     assert await steps_of(database, "a task") == ["funded", "orphaned"]
 

@@ -274,6 +274,7 @@ def upgrade() -> None:
         sa.Column("unlock_s", sa.BigInteger(), nullable=True),
         sa.Column("created_tx", sa.String(), nullable=True),
         sa.Column("created_block", sa.BigInteger(), nullable=True),
+        sa.Column("orphaned_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("proven_tx", sa.String(), nullable=True),
         sa.Column("settled_tx", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("task_id", name=op.f("pk_task_chain")),
