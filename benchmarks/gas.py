@@ -433,7 +433,8 @@ def show(rows: list[Row]) -> None:
             row.field or "-",
             f"{row.calldata_bytes:,}",
         )
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=110)).print(table)
 
 
 def grouped(number: int | None) -> str:

@@ -12,6 +12,7 @@ import importlib.metadata
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -36,6 +37,8 @@ def engine_answers() -> bool:
     import docker
     from docker.errors import DockerException
 
+    if not _is_there():
+        return False
     try:
         client = docker.from_env(timeout=5)
         try:
@@ -44,6 +47,16 @@ def engine_answers() -> bool:
             client.close()
     except DockerException:
         return False
+
+
+def _is_there() -> bool:
+    """Whether anybody listens on the engine's Unix socket; docker's own client leaves its end open
+    when nobody does. An engine elsewhere is asked right away."""
+    address = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    if not address.startswith("unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(address.removeprefix("unix://")) == 0
 
 
 def python_image(report: Callable[[str, str], None] = lambda _step, _detail: None) -> str:
