@@ -154,7 +154,7 @@ class JobStatus:
             stage=body.progress.stage,
             percent=100 if finished else body.progress.percent,
             eta_seconds=0 if finished else body.progress.eta_seconds,
-            message=body.progress.message,
+            message="" if finished else body.progress.message,
             provider=lease.provider if lease else None,
             fence=lease.fence if lease else None,
             attempts=body.attempts,

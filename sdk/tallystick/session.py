@@ -55,6 +55,7 @@ class Session:
         )
         self._wallet = Wallet(config.private_key) if config.private_key else None
         self._chain = chain
+        self._connecting = asyncio.Lock()
         self._deployment: DeploymentBody | None = None
         self.nonces = Nonces()
         self.known_signers: dict[tuple[Address, Address], float] = {}
@@ -90,13 +91,13 @@ class Session:
 
     async def chain(self) -> Chain | None:
         """The chain endpoint, if one is set; it has to be on the market's chain."""
-        if self._chain is None and self.config.rpc_url is not None:
-            from tallystick.rpc_chain import (
-                connect_chain,  # web3 is heavy; many calls never need it
-            )
+        async with self._connecting:  # several at once would leave all but one open
+            if self._chain is None and self.config.rpc_url is not None:
+                # web3 is heavy, and many calls never need it
+                from tallystick.rpc_chain import connect_chain
 
-            self._chain = await connect_chain(self.config.rpc_url, await self.deployment())
-        return self._chain
+                self._chain = await connect_chain(self.config.rpc_url, await self.deployment())
+            return self._chain
 
     async def need_chain(self) -> Chain:
         chain = await self.chain()
