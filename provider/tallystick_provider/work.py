@@ -61,6 +61,9 @@ SEAL_OVERHEAD_BYTES = 4096
 LOG_ROUNDS = 4
 """Reads of the log between two looks at a running task: a flood of lines holds up no limit."""
 UPLOAD_TRIES: Final = 5
+PASSING_STATUS: Final = frozenset({408, 425, 429})
+"""Answers below 500 that pass by themselves."""
+TOO_LARGE: Final = 413
 REPORT_TRIES: Final = 8
 PROOF_SECONDS: Final = 60
 """Kept free before the deadline, or a tenth of the longest run if that is less: a proof that
@@ -81,6 +84,14 @@ class LeaseLost(ProviderError):
 
 class TaskFault(ProviderError):
     """The task cannot be done as ordered; no provider is to blame."""
+
+
+class ResultRefused(ProviderError):
+    """The result store will never take this result; another try changes nothing."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,8 @@ class Work:
             await self.sign(ref)
             await self.upload()
             await self.report()
+        except ResultRefused as error:
+            await self._give_up(error)
         except LeaseLost as error:
             await self._let_go(f"lease lost: {error}")
         except (BundleError, ImageRefused, TaskFault) as error:
@@ -410,7 +423,8 @@ class Work:
     # --- 5 upload -------------------------------------------------------------------------------
 
     async def upload(self) -> None:
-        """Until it is taken; the receipt is signed and stays good meanwhile."""
+        """Until it is taken; the receipt is signed and stays good meanwhile. Raises ResultRefused
+        when it never will be."""
         tries = 0
         while not self.lease.reached("uploaded"):
             signed = self._signed()
@@ -423,6 +437,12 @@ class Work:
                     self.lease = self.tools.journal.uploaded(self.lease)
                     return
                 why = f"the result store answered {answer.status_code}"
+                if 400 <= answer.status_code < 500 and answer.status_code not in PASSING_STATUS:
+                    raise ResultRefused(
+                        answer.status_code,
+                        f"{why} to a sealed result of {len(content)} bytes (ordered: "
+                        f"max_output_mib {self.lease.offer.manifest.max_output_mib})",
+                    )
             except httpx.HTTPError as error:
                 why = str(error) or type(error).__name__
             tries += 1
@@ -476,6 +496,32 @@ class Work:
         log.warning("task_let_go", task=self.lease.task_id, fence=self.lease.fence, reason=reason)
         await self._clear(None)
         self.tools.journal.close_lease(self.lease, "lost", reason)
+
+    async def _give_up(self, refused: ResultRefused) -> None:
+        """The receipt stays in the journal; without its result nobody would accept it."""
+        self.refresh()
+        if self.lease.outcome is not None:
+            return
+        too_large = refused.status == TOO_LARGE
+        reason = str(refused) if too_large else f"lease lost: {refused}"
+        log.warning("result_refused", task=self.lease.task_id, reason=reason)
+        if too_large:
+            failed = wire.Failed(
+                task_id=self.lease.task_id,
+                fence=self.lease.fence,
+                reason=reason[:200],
+                blame="task",
+            )
+            self.lease = self.tools.journal.report(self.lease, failed)
+        else:
+            self.lease = self.tools.journal.lose(self.lease)
+        if self.tools.journal.intents(self.lease.task_id):
+            # A proof is on its way to the chain already: what it pays is the settler's to see.
+            self.lease = self.tools.journal.reported(self.lease, reason)
+        else:
+            outcome: Literal["failed", "lost"] = "failed" if too_large else "lost"
+            self.lease = self.tools.journal.close_lease(self.lease, outcome, reason)
+        await tell_failures(self.tools)
 
     async def _fail(self, reason: str, blame: Literal["task", "provider"]) -> None:
         log.warning("task_failed", task=self.lease.task_id, blame=blame, reason=reason)

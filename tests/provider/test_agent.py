@@ -145,6 +145,9 @@ class Stand:
     path: Path
     office: Office
     blobs: dict[str, bytes] = field(default_factory=dict)
+    refuse_upload: list[int] = field(default_factory=list)
+    """Status codes that the next uploads get; the last one for ever."""
+    uploads: int = 0
     agent: Agent | None = None
     settler: Settler | None = None
     _running: list[asyncio.Task[None]] = field(default_factory=list)
@@ -200,6 +203,10 @@ class Stand:
     def _store(self, request: httpx.Request) -> httpx.Response:
         digest = request.url.path.removeprefix("/")
         if request.method == "PUT":
+            self.uploads += 1
+            if self.refuse_upload:
+                last = len(self.refuse_upload) == 1
+                return httpx.Response(self.refuse_upload[0] if last else self.refuse_upload.pop(0))
             self.blobs[digest] = request.content
             return httpx.Response(201)
         if digest not in self.blobs:
@@ -468,6 +475,29 @@ async def test_a_result_over_its_quota_is_cut(stand: Stand) -> None:
     assert "over the ordered 4 MiB" in failed.reason
     assert stand.office.done == []
     assert list(await agent.tools.runtime.own()) == []
+
+
+@pytest.mark.parametrize("passing", [503, 429])
+@pytest.mark.parametrize(("status", "outcome"), [(413, "failed"), (403, "lost"), (409, "lost")])
+async def test_a_result_that_is_refused_for_good_ends_the_attempt(
+    stand: Stand, passing: int, status: int, outcome: str
+) -> None:
+    agent = stand.agent
+    assert agent is not None
+    stand.refuse_upload = [passing, status]
+    _, offer = stand.order(HELLO)
+    await agent.on_offer(offer)
+    await until(lambda: stand.outcome(offer) == outcome, what="the end of the attempt")
+    await asyncio.sleep(0.2)
+    assert stand.uploads == 2
+    lease = stand.lease(offer)
+    assert f"answered {status}" in lease.reason
+    assert agent.tools.journal.signed(lease.task_id, 1) is not None
+    assert stand.office.done == []
+    told = [
+        (failed.blame, str(lease.result_bytes) in failed.reason) for failed in stand.office.failures
+    ]
+    assert told == ([("task", True)] if status == 413 else [])
 
 
 async def test_a_lost_lease_stops_the_work_and_signs_nothing(stand: Stand) -> None:
