@@ -153,6 +153,8 @@ class Settler:
         self._reached = reached
         self._woken = asyncio.Event()
         self._complaints: list[str] = []
+        self._look_again_ms: dict[str, tuple[int, Signature | None]] = {}
+        """Leases in an open challenge window: when to look again, and the acceptance known then."""
         self.problem = ""
         """Why money waits, in words; shown by `status`."""
 
@@ -186,12 +188,30 @@ class Settler:
             return
         for lease in self._journal.open_leases():
             signed = self._journal.signed(lease.task_id, lease.fence)
-            if signed is None or not lease.reached("signed"):
+            if signed is None or not lease.reached("signed") or self._may_rest(lease):
                 continue
             await self._advance(lease, signed)
             if not await self._land_in_flight():
                 return
         await self._recheck_paid()
+
+    def _may_rest(self, lease: Lease) -> bool:
+        """Nothing but time or an acceptance moves a lease whose challenge window is open."""
+        at_ms, acceptance = self._look_again_ms.get(lease.name, (0, None))
+        return self._now() < at_ms and lease.acceptance_signature == acceptance
+
+    def _rest(self, lease: Lease, signed: Signed, chain: TaskOnChain) -> None:
+        """Until the window ends by the chain's time, but never longer than RECHECK_SECONDS: the
+        clocks differ, and a reorganisation can take the proof back."""
+        proven = chain.proven
+        if proven is None or proven.receipt != signed.digest:
+            return
+        left_s = min(RECHECK_SECONDS, proven.challenge_ends_at + 1 - chain.now_s)
+        if left_s > 0:
+            self._look_again_ms[lease.name] = (
+                self._now() + left_s * 1000,
+                lease.acceptance_signature,
+            )
 
     async def _advance(self, lease: Lease, signed: Signed) -> None:
         chain = await self._ledger.task(lease.task_id, lease.terms, lease.accepted_block)
@@ -199,7 +219,10 @@ class Settler:
         step = next_step(
             lease, signed, chain, self._clock.now_ms() // 1000, self._acceptance_wait_s
         )
-        if isinstance(step, Over):
+        self._look_again_ms.pop(lease.name, None)
+        if isinstance(step, Wait):
+            self._rest(lease, signed, chain)
+        elif isinstance(step, Over):
             self._reached("decided")
             closed = self._journal.close_lease(lease, step.outcome, step.reason)
             log.info("lease_closed", task=lease.task_id, outcome=step.outcome, why=step.reason)

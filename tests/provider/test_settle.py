@@ -19,15 +19,15 @@ import pytest
 
 from tallystick.protocol.contracts import AcceptedProof, Call, Usage
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.messages import Acceptance, sign
+from tallystick.protocol.messages import Acceptance, TaskTerms, sign
 from tallystick.protocol.pricing import split_charge_down
-from tallystick.protocol.types import Address, Digest, Signature
+from tallystick.protocol.types import Address, Digest, Signature, TaskId
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider.clock import ManualClock
 from tallystick_provider.errors import SettlementError
 from tallystick_provider.journal import Journal, Lease, Signed
 from tallystick_provider.ledger import ChainLedger, Proven, Settled, TaskOnChain
-from tallystick_provider.settle import Over, Send, Settler, Wait, next_step
+from tallystick_provider.settle import RECHECK_SECONDS, Over, Send, Settler, Wait, next_step
 from tests.provider.orders import DAY_S, DOMAIN, NOW_S, offer_of
 from tests.provider.settling import Finished, accept, finish, open_market
 from tests.provider.test_journal import receipt_of, sign_it
@@ -278,9 +278,40 @@ async def test_a_silent_consumer_pays_after_the_window(
     assert outcome(journal, done) is None
     assert await credit_of(ledger) == 0
     chain.wait(DAY_S + 1)
+    clock.advance_ms(RECHECK_SECONDS * 1000)
     await settle(settler)
     assert outcome(journal, done) == "paid"
     assert await credit_of(ledger) == due(done)
+
+
+async def test_an_open_window_is_looked_at_now_and_then(
+    chain: LocalChain,
+    deployment: Deployment,
+    journal: Journal,
+    clock: ManualClock,
+    ledger: ChainLedger,
+    settler: Settler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = finish(chain, deployment, journal, clock)
+    clock.advance_ms(16_000)
+    await settle(settler)
+    looks: list[str] = []
+    look = ledger.task
+
+    async def counted(task_id: TaskId, terms: TaskTerms, from_block: int) -> TaskOnChain:
+        looks.append(task_id)
+        return await look(task_id, terms, from_block)
+
+    monkeypatch.setattr(ledger, "task", counted)
+    await settle(settler)
+    assert looks == []
+    clock.advance_ms(RECHECK_SECONDS * 1000)
+    await settle(settler)
+    assert len(looks) == 1
+    accept(deployment, journal, done)
+    await settle(settler)
+    assert outcome(journal, done) == "paid"
 
 
 async def test_a_late_acceptance_ends_the_window(
