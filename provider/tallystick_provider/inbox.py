@@ -138,6 +138,9 @@ class Inbox:
             await self._nats.subscribe(
                 f"tallystick.provider.{self._subject}.{verb}", cb=_answering(model, handle)
             )
+        # The library writes the first PING ahead of subscriptions that still wait in its buffer;
+        # the second comes behind them.
+        await self._nats.flush(CONNECT_SECONDS)
         await self._nats.flush(CONNECT_SECONDS)
         log.info("backend_connected", url=self._url)
         return closed
