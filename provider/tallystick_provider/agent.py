@@ -207,7 +207,11 @@ class Agent:
         allowed = {lease.terms.consumer, lease.terms.signer} - {ZERO_ADDRESS}
         if signer not in allowed:
             return wire.Ack(ok=False, reason=f"{signer} may not accept for this consumer")
-        if lease.acceptance != acceptance:
+        signed = self.tools.journal.signed(lease.task_id, lease.fence)
+        held = lease.acceptance
+        if held is not None and signed is not None and held.total == signed.receipt.total:
+            return wire.Ack()  # pays all of it; a later one over another sum must not displace it
+        if held != acceptance:
             self.tools.journal.keep_acceptance(acceptance, Signature(signature), lease.fence)
             log.info("accepted_by_consumer", task=lease.task_id)
         self.wake_settler()

@@ -640,6 +640,13 @@ async def test_only_the_consumers_acceptance_of_our_receipt_is_kept(stand: Stand
     assert "no receipt of ours" in (await agent.on_acceptance(stray)).reason
     assert stand.lease(offer).acceptance is None
 
+    assert (await agent.on_acceptance(good)).ok
+    less = replace(body, total=body.total - 1)
+    await agent.on_acceptance(
+        wire.AcceptanceNotice(acceptance=less.to_body(), signature=sign(domain, less, CONSUMER.key))
+    )
+    assert stand.lease(offer).acceptance == body
+
 
 async def test_a_task_that_is_not_locked_on_chain_is_declined(stand: Stand) -> None:
     agent = stand.agent
