@@ -208,8 +208,12 @@ async def test_there_is_no_network(runtime: DockerRuntime, make: Make) -> None:
 
 @pytest.mark.docker
 async def test_a_fork_bomb_stays_in_its_box(runtime: DockerRuntime, make: Make) -> None:
+    # Memory for all of them, so that it is the limit on processes that holds.
     ref = await runtime.start(
-        make("i=0; while [ $i -lt 2000 ]; do sleep 60 & i=$((i+1)); done; echo all; sleep 60")
+        make(
+            "i=0; while [ $i -lt 2000 ]; do sleep 60 & i=$((i+1)); done; echo all; sleep 60",
+            memory_mib=1024,
+        )
     )
 
     async def refused() -> bool:
