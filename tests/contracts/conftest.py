@@ -10,12 +10,14 @@ import importlib
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from brownie import Contract, accounts, chain
+from brownie import Contract, accounts, chain, web3
+from web3.exceptions import TransactionNotFound
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -189,3 +191,23 @@ def wallet(deployer: Any, consumer: Any, token: Any, escrow: Any) -> Any:
 
 def contract_at(name: str, address: str, abi: list[Any]) -> Any:
     return Contract.from_abi(name, address, abi, persist=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_lookups() -> Iterator[None]:
+    """anvil may answer a send a moment before it finds the transaction by its hash. Brownie looks
+    once, sees the nonce used, and calls the transaction dropped; here it looks for a second."""
+
+    look = web3.eth.get_transaction
+
+    def patiently(tx_hash: Any) -> Any:
+        for _ in range(20):
+            try:
+                return look(tx_hash)
+            except TransactionNotFound:
+                time.sleep(0.05)
+        return look(tx_hash)
+
+    web3.eth.get_transaction = patiently
+    yield
+    web3.eth.get_transaction = look
