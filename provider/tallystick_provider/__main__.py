@@ -175,14 +175,18 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
             )
             agent = Agent(settings, tools, ledger, settler.wake)
             journal.set_meta(DRAINING, "0")
-            await agent.resume()
-            log.info("agent_started", provider=provider, key=address_of(key), version=__version__)
-            async with asyncio.TaskGroup() as parts:
-                parts.create_task(inbox.run(stop, agent))
-                parts.create_task(agent.run(stop))
-                parts.create_task(settler.run(stop, settings.settle_seconds))
-                parts.create_task(_note_problems(stop, journal, inbox, agent, settler))
-            await agent.close()
+            try:
+                await agent.resume()
+                log.info(
+                    "agent_started", provider=provider, key=address_of(key), version=__version__
+                )
+                async with asyncio.TaskGroup() as parts:
+                    parts.create_task(inbox.run(stop, agent))
+                    parts.create_task(agent.run(stop))
+                    parts.create_task(settler.run(stop, settings.settle_seconds))
+                    parts.create_task(_note_problems(stop, journal, inbox, agent, settler))
+            finally:
+                await agent.close()
             log.info("agent_stopped")
     finally:
         journal.close()
