@@ -7,7 +7,6 @@ threads, and touches only containers with this provider's labels.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
 import shutil
@@ -49,6 +48,12 @@ from tallystick_provider.runtime.container import (
     refuse_unsafe,
     request_for,
 )
+from tallystick_provider.runtime.images import (
+    ImageLimits,
+    ImagePuller,
+    RegistryCheck,
+    disk_finding,
+)
 
 RUNC_FLOOR = (1, 2, 8)
 """First release with the fixes of November 2025; distributions patch older ones."""
@@ -56,7 +61,6 @@ NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 """Below it a container escapes through the GPU hook (CVE-2025-23266 and earlier ones)."""
 CALL_SECONDS = 60
 THREADS = 16
-PULL_SECONDS = 1800
 LOG_BYTES = 256 * 1024
 
 Answer = TypeVar("Answer")
@@ -66,9 +70,17 @@ log = structlog.get_logger()
 class DockerRuntime:
     kind: Literal["docker"] = "docker"
 
-    def __init__(self, provider: Address, url: str = "") -> None:
+    def __init__(
+        self,
+        provider: Address,
+        url: str = "",
+        images: ImageLimits | None = None,
+        check_registry: RegistryCheck | None = None,
+    ) -> None:
         self._provider = provider.lower()
         self._url = url
+        self._limits = images or ImageLimits()
+        self._puller = ImagePuller(self._where, self._limits, check_registry)
         self._api: Any = None
         self._gpu_driver: GpuDriver = "nvidia"
         # Threads of its own: an engine that hangs must not hold up anything else of the agent.
@@ -80,7 +92,9 @@ class DockerRuntime:
                 api = self._connect()
                 info = api.info()
                 self._gpu_driver = gpu_driver(info)
-                return RuntimeReport(tuple(findings(info, api.version())))
+                return RuntimeReport(
+                    (*findings(info, api.version()), disk_finding(info, self._limits))
+                )
 
         return await self._call(ask)
 
@@ -107,23 +121,8 @@ class DockerRuntime:
                     f"the local image {image} is not on this provider; publish it to a registry "
                     "and name it by digest"
                 ) from None
-            found = self._pull(image, repository)
+            found = self._puller.pull(image, repository)
         check_image(found.get("Config") or {})
-
-    def _pull(self, image: str, repository: str) -> Any:
-        refuse_internal_registry(repository)
-        # A client of its own: its time-out would be wrong for every other call.
-        puller = docker.APIClient(**self._where(), version="auto", timeout=PULL_SECONDS)
-        try:
-            puller.pull(repository, tag=image.partition("@")[2])
-            return puller.inspect_image(image)
-        except (docker.errors.NotFound, docker.errors.APIError) as error:
-            raise ImageRefused(
-                f"image {image} cannot be pulled: {_why(error)}; check its name and that the "
-                "registry is public"
-            ) from error
-        finally:
-            puller.close()
 
     async def start(self, spec: RunSpec) -> RunRef:
         return await self._call(lambda: self._start(spec))
@@ -388,24 +387,6 @@ def toolkit_finding() -> Finding:
 def version_of(text: str) -> tuple[int, ...]:
     match = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
     return tuple(map(int, match.groups())) if match else (0, 0, 0)
-
-
-def refuse_internal_registry(repository: str) -> None:
-    """A consumer's image name must not make this engine knock on the provider's own network."""
-    first = repository.partition("/")[0]
-    if "/" not in repository or not ("." in first or ":" in first or first == "localhost"):
-        return  # a name on the engine's default registry
-    name = first.partition(":")[0]
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)}
-    except OSError as error:
-        raise ImageRefused(
-            f"the registry {name} cannot be found ({error}); check the name"
-        ) from None
-    if not found or any(
-        not ipaddress.ip_address(str(a).partition("%")[0]).is_global for a in found
-    ):
-        raise ImageRefused(f"the registry {name} is not on the public internet; not asked")
 
 
 def _has_swap() -> bool:

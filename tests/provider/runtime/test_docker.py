@@ -30,12 +30,12 @@ from tallystick_provider.runtime import LogCursor, RunRef, RunSpec, RunState, Ta
 from tallystick_provider.runtime.docker import (
     DockerRuntime,
     findings,
-    refuse_internal_registry,
     require_socket,
     state_of,
     to_ms,
     version_of,
 )
+from tallystick_provider.runtime.images import refuse_internal_registry
 from tests.provider.waiting import until
 
 PROVIDER = Address("0x" + os.urandom(20).hex())
