@@ -30,6 +30,7 @@ from tallystick_provider.inbox import log_in
 from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.runtime import Finding, Runtime
 from tallystick_provider.runtime.docker import DockerRuntime, toolkit_finding
+from tallystick_provider.runtime.images import ImageLimits
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settings import Settings, from_environment
 
@@ -135,7 +136,11 @@ def gpu_findings(settings: Settings, clock: Clock, cards: list[GpuInfo]) -> Iter
 
 def runtime_of(settings: Settings) -> Runtime:
     if settings.runtime == "docker":
-        return DockerRuntime(Address(settings.address), settings.docker_url)
+        return DockerRuntime(
+            Address(settings.address),
+            settings.docker_url,
+            images=ImageLimits(image_mib=settings.image_mib),
+        )
     return ProcessRuntime(settings.data_dir / "process")
 
 
