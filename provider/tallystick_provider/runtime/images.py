@@ -29,6 +29,7 @@ import docker.errors
 import requests
 import structlog
 import urllib3.exceptions
+from docker.transport import UnixHTTPAdapter
 
 from tallystick_provider.errors import ImageRefused, RuntimeFailure
 from tallystick_provider.runtime import Finding
@@ -54,6 +55,9 @@ class ImageLimits:
     pull_seconds: int = 1800
     reserve_mib: int = 2048
     """Disk that is left free for the machine and for results."""
+    engine_memory_mib: int = 1024
+    """Growth of the engine itself: it keeps a manifest and a configuration in memory, of any
+    length (seen with 20.10)."""
 
 
 class ImagePuller:
@@ -77,11 +81,12 @@ class ImagePuller:
         self._check_registry(repository)
         # A client of its own: its time-out would be wrong for every other call.
         engine = docker.APIClient(**self._where(), version="auto", timeout=SILENCE_SECONDS)
+        line = _Line(engine)
         try:
             root = Path(str(engine.info().get("DockerRootDir") or ""))
             with self._watch(image, root) as watch:
                 try:
-                    self._stream(engine, image, repository, watch)
+                    self._stream(engine, image, repository, watch, line)
                     return self._accept(engine, image)
                 except RuntimeFailure:
                     self._drop(engine, image)
@@ -103,9 +108,10 @@ class ImagePuller:
             with self._lock:
                 self._running.discard(watch)
 
-    def _stream(self, engine: Any, image: str, repository: str, watch: _Watch) -> None:
+    def _stream(self, engine: Any, image: str, repository: str, watch: _Watch, line: _Line) -> None:
         """Like `APIClient.pull`, with the connection at hand, and never with the operator's own
         registry credentials: a task would see images that are not public."""
+        watch.begin(line.hang_up)
         try:
             with engine.post(
                 f"{engine.base_url}/v{engine.api_version}/images/create",
@@ -116,11 +122,11 @@ class ImagePuller:
             ) as answer:
                 if answer.status_code >= 400:
                     raise _refusal(image, _message(answer.text))
-                watch.begin(answer.raw.shutdown)
+                line.answer = answer.raw
                 tally = PullTally(image, self._limits)
-                for line in answer.iter_lines():
-                    if line:
-                        tally.add(json.loads(line))
+                for event in answer.iter_lines():
+                    if event:
+                        tally.add(json.loads(event))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if watch.exceeded is not None:
                 raise watch.exceeded from None
@@ -185,8 +191,41 @@ class PullTally:
             )
 
 
+class _Line:
+    """The connection of one pull, to be cut from another thread at any time.
+
+    The engine answers only once it has the manifest, which may have no end; on a socket of this
+    machine the line can be cut before that too.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.answer: Any = None
+        self._connection: Any = None
+        adapter = engine.get_adapter(engine.base_url)
+        if not isinstance(adapter, UnixHTTPAdapter):
+            return
+        pool = adapter.get_connection(engine.base_url)
+        make = pool._new_conn
+
+        def kept() -> Any:
+            self._connection = make()
+            return self._connection
+
+        pool._new_conn = kept
+        adapter.get_connection = lambda *_, **__: pool
+
+    def hang_up(self) -> None:
+        # It may have ended by itself just now; that is no error here.
+        with suppress(OSError, RuntimeError, ValueError):
+            if self._connection is not None and self._connection.sock is not None:
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+            elif self.answer is not None:
+                self.answer.shutdown()
+
+
 class _Watch:
-    """Looks at clock and disk beside the pull: a layer can swell without a word from the engine."""
+    """Looks at clock, disk and the engine's memory beside the pull: a layer can swell, and a
+    manifest can grow, without a word from the engine."""
 
     def __init__(self, image: str, limits: ImageLimits, root: Path) -> None:
         self.exceeded: RuntimeFailure | None = None
@@ -196,6 +235,7 @@ class _Watch:
         self._root = root
         self._deadline = time.monotonic() + limits.pull_seconds
         self._free_at_first = free_bytes(root)
+        self._memory_at_first = engine_memory_bytes()
         self._ended = threading.Event()
         if self._free_at_first is not None and self._free_at_first < limits.reserve_mib * MIB:
             raise self._no_room(self._free_at_first)
@@ -210,9 +250,7 @@ class _Watch:
         while not self._ended.wait(WATCH_SECONDS):
             self.exceeded = self._what_is_wrong()
             if self.exceeded is not None:
-                # It may have ended by itself just now; `exceeded` is read in any case.
-                with suppress(OSError, RuntimeError, ValueError):
-                    hang_up()
+                hang_up()
                 return
 
     def _what_is_wrong(self) -> RuntimeFailure | None:
@@ -220,6 +258,14 @@ class _Watch:
             return ImageRefused(
                 f"image {self.image} was not there after {self._limits.pull_seconds} s of "
                 "pulling; make it smaller or use a faster registry"
+            )
+        memory_mib = (engine_memory_bytes() - self._memory_at_first) // MIB
+        if memory_mib > self._limits.engine_memory_mib:
+            kind = ImageRefused if self.alone else RuntimeFailure
+            return kind(
+                f"the container engine took {memory_mib} MiB of memory to read the manifest of "
+                f"image {self.image}; at most {self._limits.engine_memory_mib} MiB are taken; "
+                "use another registry"
             )
         free = free_bytes(self._root)
         if free is None or self._free_at_first is None:
@@ -265,6 +311,18 @@ def free_bytes(root: Path) -> int | None:
         return shutil.disk_usage(root).free if root.is_absolute() else None
     except OSError:
         return None
+
+
+def engine_memory_bytes() -> int:
+    """Of the engines on this machine; 0 where none can be seen, as from inside a container."""
+    total = 0
+    for name in Path("/proc").glob("[0-9]*/comm"):
+        # Processes come and go while we look.
+        with suppress(OSError, StopIteration, ValueError):
+            if name.read_text().strip() == "dockerd":
+                status = (name.parent / "status").read_text().splitlines()
+                total += 1024 * int(next(x for x in status if x.startswith("VmRSS:")).split()[1])
+    return total
 
 
 def disk_finding(info: Mapping[str, Any], limits: ImageLimits) -> Finding:
