@@ -330,9 +330,19 @@ print('woke', flush=True)
 async def test_a_task_goes_round(stand: Stand) -> None:
     agent = stand.agent
     assert agent is not None
-    terms, offer = stand.order(HELLO)
+    on_cue = "while not os.path.exists('go'): time.sleep(0.02)"
+    terms, offer = stand.order(HELLO.replace("time.sleep(0.3)", on_cue))
     assert (await agent.on_offer(offer)).accepted
     assert (await agent.on_offer(offer)).accepted  # a repeat changes nothing
+    await until(
+        lambda: any(
+            lease.percent == 10 and lease.message == "warming up"
+            for beat in stand.office.beats
+            for lease in beat.leases
+        ),
+        what="the progress",
+    )
+    (stand.path / "tasks" / stand.lease(offer).name / "work" / "go").touch()
     await until(lambda: bool(stand.office.done), what="the report")
     (done,) = stand.office.done
     receipt = Receipt.from_body(done.receipt)
@@ -361,8 +371,6 @@ async def test_a_task_goes_round(stand: Stand) -> None:
     assert await stand.credit() == split_charge_down(terms, receipt.total).provider
     assert list(await agent.tools.runtime.own()) == []
     assert not (stand.path / "tasks" / stand.lease(offer).name).exists()
-    beats = [lease for beat in stand.office.beats for lease in beat.leases]
-    assert any(beat.percent == 10 and beat.message == "warming up" for beat in beats)
 
 
 async def test_the_next_agent_finishes_what_a_dead_one_began(stand: Stand) -> None:
