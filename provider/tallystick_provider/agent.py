@@ -14,7 +14,6 @@ goes on under a new `Work`, every other container of ours is removed, then and n
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from tallystick_provider.errors import JournalError, OfferRefused, ProviderError
 from tallystick_provider.journal import Lease
 from tallystick_provider.ledger import Ledger
 from tallystick_provider.offers import CheckedOffer, check, place, require_secured
+from tallystick_provider.runtime import volume
 from tallystick_provider.settings import Settings
 from tallystick_provider.work import Tools, Work, task_directories, tell_failures
 
@@ -105,7 +105,7 @@ class Agent:
                 await self.tools.runtime.remove(ref)
         for directory in directories:
             if directory.name not in needed.values() and directory.name not in busy:
-                await asyncio.to_thread(shutil.rmtree, directory, True)
+                await asyncio.to_thread(volume.remove, directory)
 
     async def _reap_now_and_then(self) -> None:
         if self.tools.clock.now_ms() - self._reaped_at_ms < REAP_MS:

@@ -140,6 +140,7 @@ def runtime_of(settings: Settings) -> Runtime:
             Address(settings.address),
             settings.docker_url,
             images=ImageLimits(image_mib=settings.image_mib),
+            volumes_in=settings.data_dir,
         )
     return ProcessRuntime(settings.data_dir / "process")
 

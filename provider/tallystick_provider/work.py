@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -49,6 +48,7 @@ from tallystick_provider.runtime import (
     RunState,
     Runtime,
     TaskDirectory,
+    volume,
 )
 
 MIB = 1024 * 1024
@@ -366,6 +366,7 @@ class Work:
         except (Offline, RuntimeFailure) as error:
             log.debug("log_waits", task=self.lease.task_id, why=str(error))
         usage = self._usage()
+        await asyncio.to_thread(volume.reattach, self.directory)
         sealed = await asyncio.to_thread(self._sealed_result, usage)
         result = digest_of(sealed)
         await asyncio.to_thread(bundle.keep, self.result_path(result), sealed)
@@ -546,7 +547,7 @@ class Work:
                 await self.tools.runtime.remove(ref)
         except RuntimeFailure as error:
             log.warning("container_left", task=self.lease.task_id, error=str(error))
-        await asyncio.to_thread(shutil.rmtree, self.directory.root, True)
+        await asyncio.to_thread(volume.remove, self.directory.root)
 
     # --- small helpers --------------------------------------------------------------------------
 
@@ -686,7 +687,7 @@ def task_directories(data_dir: Path) -> tuple[Path, ...]:
 
 
 def _fresh(place: TaskDirectory) -> None:
-    shutil.rmtree(place.root, ignore_errors=True)
+    volume.remove(place.root)
     for directory in (place.input, place.output, place.work):
         directory.mkdir(parents=True)
         directory.chmod(0o755)

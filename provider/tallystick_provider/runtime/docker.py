@@ -27,6 +27,7 @@ import structlog
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
 from tallystick_provider.runtime import (
+    OUTPUT_PATH,
     Finding,
     LogCursor,
     LogPiece,
@@ -36,6 +37,7 @@ from tallystick_provider.runtime import (
     RunState,
     RuntimeReport,
     Stream,
+    volume,
 )
 from tallystick_provider.runtime.container import (
     LABEL_FENCE,
@@ -62,6 +64,7 @@ NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 CALL_SECONDS = 60
 THREADS = 16
 LOG_BYTES = 256 * 1024
+ELSEWHERE = "the engine does not see this agent's mounts: both need one mount namespace"
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger()
@@ -76,9 +79,12 @@ class DockerRuntime:
         url: str = "",
         images: ImageLimits | None = None,
         check_registry: RegistryCheck | None = None,
+        volumes_in: Path | None = None,
     ) -> None:
+        """With `volumes_in`, the agent's data directory, outputs are bounded where that works."""
         self._provider = provider.lower()
         self._url = url
+        self._volumes_in = volumes_in
         self._limits = images or ImageLimits()
         self._puller = ImagePuller(self._where, self._limits, check_registry)
         self._api: Any = None
@@ -93,7 +99,11 @@ class DockerRuntime:
                 info = api.info()
                 self._gpu_driver = gpu_driver(info)
                 return RuntimeReport(
-                    (*findings(info, api.version()), disk_finding(info, self._limits))
+                    (
+                        *findings(info, api.version()),
+                        disk_finding(info, self._limits),
+                        quota_finding(self._why_no_volumes()),
+                    )
                 )
 
         return await self._call(ask)
@@ -137,19 +147,48 @@ class DockerRuntime:
             volumes = check_image(image.get("Config") or {})
             body = request_for(spec, user=_user(), volumes=volumes, gpu_driver=self._gpu_driver)
             refuse_unsafe(body, spec)
-            _hand_over(spec.directory.output)
             name = f"tallystick-{spec.task_id[2:14]}-{spec.fence}-{self._provider[2:10]}"
             made = api.create_container_from_config(body, name)
             known = RunRef(spec.task_id, spec.fence, made["Id"])
         if self._inspect(known)["State"]["Status"] == "created":
             try:
+                self._bound_output(known, spec)
                 api.start(known.handle)
+            except RuntimeFailure:
+                api.remove_container(known.handle, force=True)
+                raise
             except docker.errors.APIError as error:
                 api.remove_container(known.handle, force=True)
                 if error.status_code == 400:  # the command is not in the image, or not executable
                     raise ImageRefused(f"the container does not start: {_why(error)}") from error
                 raise
         return known
+
+    def _bound_output(self, ref: RunRef, spec: RunSpec) -> None:
+        """A file system of its own, if the engine sees it: one in another mount namespace would
+        hand the task the plain directory below it."""
+        place = spec.directory
+        if not self._why_no_volumes():
+            volume.make(place, spec.max_output_mib, int(_user().partition(":")[0]))
+            mark = place.output / ".tallystick"
+            mark.touch()
+            try:
+                content, _ = self._connect().get_archive(ref.handle, f"{OUTPUT_PATH}/{mark.name}")
+                for _ in content:
+                    pass
+            except docker.errors.APIError as error:
+                log.warning(
+                    "output_not_bounded", task=ref.task_id, why=ELSEWHERE, error=_why(error)
+                )
+                volume.release(place)
+            finally:
+                mark.unlink(missing_ok=True)
+        _hand_over(place.output)
+
+    def _why_no_volumes(self) -> str:
+        if self._volumes_in is None:
+            return "not asked for"
+        return volume.why_not(self._volumes_in)
 
     async def state(self, ref: RunRef) -> RunState:
         def ask() -> RunState:
@@ -364,6 +403,18 @@ def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Fi
         if runc and version_of(runc) >= RUNC_FLOOR
         else f"below {'.'.join(map(str, RUNC_FLOOR))}: make sure your distribution patched it "
         "(CVE-2025-31133, CVE-2025-52565, CVE-2025-52881)",
+    )
+
+
+def quota_finding(why_not: str) -> Finding:
+    """Which of two tiers holds a task's output: a bound, or a look now and then."""
+    if not why_not:
+        return Finding("output quota", ok=True, found="a file system per task")
+    return Finding(
+        "output quota",
+        ok=True,
+        found=f"watched every 0.5 s, not enforced ({why_not})",
+        fix="run the agent as root with mkfs.ext4, mount and loop devices (provider/README.md)",
     )
 
 
