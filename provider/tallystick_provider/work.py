@@ -55,6 +55,10 @@ MIB = 1024 * 1024
 TASKS = "tasks"
 SAMPLE_MS = 5_000
 OUTPUT_LOOK_MS = 500
+QUIET_MS = 10_000
+"""So long without an answer from the container engine, and the heartbeat says so."""
+SILENCE_MS = 180_000
+"""So long, and the task is given up: a lease must not be renewed for ever on a guess."""
 LOG_LIMIT_BYTES = 16 * MIB
 LOG_CHUNK = 48_000
 SEAL_OVERHEAD_BYTES = 4096
@@ -144,6 +148,8 @@ class Work:
     progress: Progress = field(default_factory=Progress)
     _sampled_at_ms: int = 0
     _looked_at_ms: int = 0
+    _seen_at_ms: int = 0
+    """When the runtime last said how it stands with the container, while that runs."""
 
     async def run(self) -> None:
         """Never raises: whatever happens ends in the journal."""
@@ -220,28 +226,41 @@ class Work:
     async def watch(self, ref: RunRef) -> None:
         """Until the container has ended, by itself or by us."""
         forced: int | None = None
+        self._seen_at_ms = self._now()
         while True:
             self.refresh()
             state = await self._state(ref)
             if state is not None:
+                self._seen_at_ms = self._now()
                 if state.status == "gone":
                     raise RuntimeFailure("the container disappeared; was it removed by hand?")
                 if state.started_ms is not None and self.lease.started_ms is None:
                     self.lease = self.tools.journal.running(self.lease, state.started_ms)
                 await self._observe(ref)
                 if state.status == "exited":
+                    if state.interrupted and forced is None and self._why_end() is None:
+                        raise RuntimeFailure(
+                            f"the container was stopped from outside (exit code {state.exit_code})"
+                            ": the container engine was restarted, or somebody stopped it by hand"
+                        )
                     self._end(state, forced)
                     return
+            elif self._silent_ms() > SILENCE_MS:
+                raise RuntimeFailure(
+                    f"the container engine has not answered for {self._silent_ms() // 1000} s; "
+                    "nobody can say whether the task still runs"
+                )
             self._require_lease()
-            if forced is None and state is not None:
-                forced = self._why_end()
+            if state is not None:
+                if forced is None:
+                    forced = self._why_end()
                 if forced is not None:
+                    # Again until it has ended: an engine that hangs may not have heard.
                     await self._stop(ref)
-                    continue
             await asyncio.sleep(self.tools.poll_s)
 
     async def _state(self, ref: RunRef) -> RunState | None:
-        """None while the engine does not answer: the lease decides how long that is borne."""
+        """None while the engine does not answer, which is borne for SILENCE_MS."""
         try:
             return await self.tools.runtime.state(ref)
         except RuntimeFailure as error:
@@ -583,16 +602,20 @@ class Work:
         now = self._now()
         stage = _beat_stage(self.lease)
         started = self.lease.started_ms
+        message, ran_until = self.progress.message, now
+        if stage == "running" and self._silent_ms() > QUIET_MS:
+            # Nobody knows how long it ran on, so nobody is told that it did.
+            message, ran_until = "the container engine does not answer", self._seen_at_ms
         return wire.LeaseBeat(
             task_id=self.lease.task_id,
             fence=self.lease.fence,
             stage=stage,
             percent=self.progress.percent,
             eta_seconds=self.progress.eta_seconds(now) if stage == "running" else None,
-            message=self.progress.message,
+            message=message,
             gpu_ms=0
             if started is None
-            else running_gpu_ms(len(self.lease.gpu_ids), started, self.lease.ended_ms or now),
+            else running_gpu_ms(len(self.lease.gpu_ids), started, self.lease.ended_ms or ran_until),
             energy_mj=self.lease.energy_mj,
         )
 
@@ -619,6 +642,10 @@ class Work:
         self.tools.journal.add_samples(
             self.lease, samples_of(readings, self.lease.gpu_ids, self._sampled_at_ms)
         )
+
+    def _silent_ms(self) -> int:
+        """Since the engine last answered for the running container; 0 before it is watched."""
+        return self._now() - self._seen_at_ms if self._seen_at_ms else 0
 
     def _signed(self) -> Signed:
         signed = self.tools.journal.signed(self.lease.task_id, self.lease.fence)

@@ -47,6 +47,7 @@ from tallystick_provider.errors import RuntimeFailure
 from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
+from tallystick_provider.runtime import Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
 from tallystick_provider.work import Tools
@@ -150,6 +151,8 @@ class Stand:
     uploads: int = 0
     agent: Agent | None = None
     settler: Settler | None = None
+    engine: Callable[[], Runtime] | None = None
+    """Makes the runtime; None for plain processes."""
     _running: list[asyncio.Task[None]] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _close: list[Callable[[], Any]] = field(default_factory=list)
@@ -157,7 +160,7 @@ class Stand:
     async def open(self) -> Agent:
         """A new agent on the same directory, as after a restart."""
         clock = SystemClock()
-        settings = settings_of(self.path)
+        settings = settings_of(self.path, runtime="docker" if self.engine else "process")
         journal = Journal(settings.journal_path, clock)
         web3 = connect(self.chain.url)
         ledger = ChainLedger(web3, self.deployment, OPERATOR.key)
@@ -168,7 +171,7 @@ class Stand:
             domain=self.deployment.domain,
             sealing=sealing.key_from_seed(b"sealing key of the tests"),
             journal=journal,
-            runtime=ProcessRuntime(self.path / "process"),
+            runtime=self.engine() if self.engine else ProcessRuntime(self.path / "process"),
             gpus=SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock),
             backend=self.office,
             http=http,
@@ -244,7 +247,11 @@ class Stand:
         sealed = sealing.encrypt_bundle(content_key, bundle)
         self.blobs[digest_of(sealed)] = sealed
         manifest = manifest_of(
-            command=("python", "/task/in/run.py"), input_digest=digest_of(sealed), **changes
+            **{
+                "command": ("python", "/task/in/run.py"),
+                "input_digest": digest_of(sealed),
+                **changes,
+            }
         )
         terms = terms_of(manifest, self.chain.now_s(), max_seconds=max_seconds)
         if deadline is not None:

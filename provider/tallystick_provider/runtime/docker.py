@@ -12,9 +12,11 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -193,12 +195,26 @@ class DockerRuntime:
     async def state(self, ref: RunRef) -> RunState:
         def ask() -> RunState:
             try:
-                state = self._inspect(ref)["State"]
+                state = state_of(self._inspect(ref)["State"])
             except docker.errors.NotFound:
                 return RunState("gone")
-            return state_of(state)
+            if state.status != "exited" or state.out_of_memory:
+                return state
+            return replace(state, interrupted=self._interrupted(ref, state))
 
         return await self._call(ask)
+
+    def _interrupted(self, ref: RunRef, state: RunState) -> bool:
+        """The engine remembers what it did since it was started. Before that the exit code is all
+        there is: 137 and 143 are signals, 255 is what it says of a container it lost."""
+        now = f"{time.time():.6f}"
+        seen = {
+            event.get("Action")
+            for event in self._connect().events(
+                since=1, until=now, filters={"container": ref.handle}, decode=True
+            )
+        }
+        return "kill" in seen or ("die" not in seen and state.exit_code in (137, 143, 255))
 
     async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
         return await self._call(lambda: self._logs(ref, cursor))
@@ -281,8 +297,8 @@ class DockerRuntime:
         return found
 
     def _connect(self) -> Any:
+        require_socket(self._url)
         if self._api is None:
-            require_socket(self._url)
             self._api = docker.APIClient(**self._where(), version="auto", timeout=CALL_SECONDS)
         return self._api
 
