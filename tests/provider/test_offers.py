@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
 from tallystick.protocol import wire
@@ -216,6 +217,7 @@ def test_a_result_takes_disk_beside_the_task(tmp_path: Path) -> None:
         place(check(offer, DOMAIN, settings, NOW_S), gpus, (), settings)
 
 
+@at_most(deadline=None)
 @given(st.lists(st.tuples(st.integers(16, 2_000), st.integers(1, 2_000)), max_size=8))
 def test_the_disk_is_never_promised_twice(orders: list[tuple[int, int]]) -> None:
     """Of any orders those are taken that fit together with all their results, and no others."""
