@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -25,7 +25,7 @@ from tallystick_provider import keys
 from tallystick_provider.backend import Offline
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import GpuError, ProviderError, SettingsError
-from tallystick_provider.gpus import GpuInfo, open_source
+from tallystick_provider.gpus import GpuInfo, GpuSource, open_source
 from tallystick_provider.inbox import log_in
 from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.runtime import Finding, Runtime
@@ -121,6 +121,8 @@ def gpu_findings(settings: Settings, clock: Clock, cards: list[GpuInfo]) -> Iter
         found or "none",
         "" if cards else "set TALLYSTICK_PROVIDER_GPUS=none to offer CPU time only",
     )
+    if cards:
+        yield clearing_finding(source, cards)
     unpriced = sorted({card.gpu_class for card in cards} - set(settings.rate))
     if unpriced:
         yield Finding(
@@ -132,6 +134,22 @@ def gpu_findings(settings: Settings, clock: Clock, cards: list[GpuInfo]) -> Iter
         )
     if cards and not source.simulated and settings.runtime == "docker":
         yield toolkit_finding()
+
+
+def clearing_finding(source: GpuSource, cards: Sequence[GpuInfo]) -> Finding:
+    """A card in use may be at work for this provider; one that can never be cleared gets no
+    work."""
+    found = [why for card in cards if (why := source.hindrance(card.gpu_id)) is not None]
+    return Finding(
+        "card memory",
+        all(hindrance.passing for hindrance in found),
+        "; ".join(hindrance.why for hindrance in found)
+        or f"overwritten before and after each task{', SIMULATED' if source.simulated else ''}",
+        "a card that cannot be cleared is offered to nobody; one that a task of this provider "
+        "uses is in order"
+        if found
+        else "",
+    )
 
 
 def runtime_of(settings: Settings) -> Runtime:

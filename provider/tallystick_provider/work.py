@@ -35,6 +35,7 @@ from tallystick.protocol.signatures import PrivateKey
 from tallystick.protocol.types import Address, Digest
 from tallystick_provider import bundle, receipt
 from tallystick_provider.backend import Backend, Offline
+from tallystick_provider.cards import Cards
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import BundleError, ImageRefused, ProviderError, RuntimeFailure
 from tallystick_provider.gpus import GpuSource
@@ -109,6 +110,7 @@ class Tools:
     journal: Journal
     runtime: Runtime
     gpus: GpuSource
+    cards: Cards
     backend: Backend
     http: httpx.AsyncClient
     clock: Clock
@@ -215,11 +217,23 @@ class Work:
         self._require_lease()
         if self.lease.stop_reason is not None:
             raise TaskFault(f"stopped before it began: {self.lease.stop_reason}")
+        await self._take_cards()
         self._sample()
         ref = await self.tools.runtime.start(self.spec)
         self.lease = self.tools.journal.started(self.lease, ref.handle)
         log.info("task_started", task=self.lease.task_id, fence=self.lease.fence)
         return ref
+
+    async def _take_cards(self) -> None:
+        """A container that is there although nobody noted it was made on cards taken before."""
+        lease = self.lease
+        if not lease.gpu_ids:
+            return
+        runs = await self.tools.runtime.own()
+        if (lease.task_id, lease.fence) in {(run.task_id, run.fence) for run in runs}:
+            self.tools.cards.hold(lease.gpu_ids, lease.name)
+        else:
+            await self.tools.cards.take(lease.gpu_ids, lease.name)
 
     # --- 3 watch --------------------------------------------------------------------------------
 
@@ -557,7 +571,8 @@ class Work:
         await tell_failures(self.tools)
 
     async def _clear(self, ref: RunRef | None) -> None:
-        """Container and directory go; the sealed result stays until the task is over."""
+        """Container, directory and what is in the cards' memory go; the sealed result stays until
+        the task is over."""
         try:
             if ref is None and self.lease.handle is not None:
                 ref = self._ref()
@@ -566,6 +581,8 @@ class Work:
                 await self.tools.runtime.remove(ref)
         except RuntimeFailure as error:
             log.warning("container_left", task=self.lease.task_id, error=str(error))
+        finally:
+            await self.tools.cards.give_back(self.lease.gpu_ids, self.lease.name)
         await asyncio.to_thread(volume.remove, self.directory.root)
 
     # --- small helpers --------------------------------------------------------------------------

@@ -42,6 +42,7 @@ from tallystick.protocol.types import Fence, TaskId
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider.agent import DRAINING, Agent
 from tallystick_provider.backend import Offline
+from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
 from tallystick_provider.errors import RuntimeFailure
 from tallystick_provider.gpus import SimulatedGpus
@@ -149,6 +150,7 @@ class Stand:
     refuse_upload: list[int] = field(default_factory=list)
     """Status codes that the next uploads get; the last one for ever."""
     uploads: int = 0
+    gpus: SimulatedGpus = field(init=False)
     agent: Agent | None = None
     settler: Settler | None = None
     engine: Callable[[], Runtime] | None = None
@@ -160,6 +162,7 @@ class Stand:
     async def open(self) -> Agent:
         """A new agent on the same directory, as after a restart."""
         clock = SystemClock()
+        self.gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock)
         settings = settings_of(self.path, runtime="docker" if self.engine else "process")
         journal = Journal(settings.journal_path, clock)
         web3 = connect(self.chain.url)
@@ -172,7 +175,8 @@ class Stand:
             sealing=sealing.key_from_seed(b"sealing key of the tests"),
             journal=journal,
             runtime=self.engine() if self.engine else ProcessRuntime(self.path / "process"),
-            gpus=SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock),
+            gpus=self.gpus,
+            cards=Cards(self.gpus),
             backend=self.office,
             http=http,
             clock=clock,
