@@ -79,9 +79,11 @@ def server() -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = Server(port)
-    server.start()
-    yield server
-    server.end()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
 
 
 @dataclass
