@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -316,6 +318,27 @@ class TestAsAProcess:
         else:
             with pytest.raises(GpuError, match=CARD):  # no card has that id
                 gpus.scrub_card(CARD)
+
+    def test_calls_arrive_as_the_driver_declares_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Through ctypes and the loader, to a library with the driver's signatures in C."""
+        compiler = shutil.which("cc")
+        if compiler is None:
+            pytest.skip("no C compiler to build the stub of libcuda with")
+        stub = Path(__file__).parent / "cuda_stub.c"
+        library = tmp_path / "libcuda.so.1"
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(stub)], check=True)
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+        card = "GPU-" + "-".join("ab" * n for n in (4, 2, 2, 2, 6))
+        ended = subprocess.run(
+            [sys.executable, "-I", scrub.__file__, card], capture_output=True, check=False
+        )
+        assert json.loads(ended.stdout) == {"overwritten": 46 * MIB, "left": 0}
+        gpus.scrub_card(card)
+        gpus.scrub_card(card, look=True)
+        with pytest.raises(GpuError, match=f"does not show {CARD}"):
+            gpus.scrub_card(CARD)
 
     def test_imports_nothing_of_ours(self) -> None:
         text = Path(scrub.__file__).read_text()
