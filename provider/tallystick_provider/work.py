@@ -581,8 +581,7 @@ class Work:
                 await self.tools.runtime.remove(ref)
         except RuntimeFailure as error:
             log.warning("container_left", task=self.lease.task_id, error=str(error))
-        finally:
-            await self.tools.cards.give_back(self.lease.gpu_ids, self.lease.name)
+        await self.tools.cards.give_back(self.lease.gpu_ids, self.lease.name)
         await asyncio.to_thread(volume.remove, self.directory.root)
 
     # --- small helpers --------------------------------------------------------------------------
