@@ -393,6 +393,12 @@ asyncio.run(main())
     assert not volume.image_of(spec.directory).exists()
 
 
+@pytest.mark.docker
+async def test_the_tier_in_force_is_among_the_findings(runtime: DockerRuntime) -> None:
+    found = {finding.name: finding.found for finding in (await runtime.probe()).findings}
+    assert found["output quota"] == "a file system per task"
+
+
 # --- which tier ---------------------------------------------------------------------------------
 
 
