@@ -26,7 +26,7 @@ from docker.errors import DockerException
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider import bundle
 from tallystick_provider.errors import BundleError, RuntimeFailure
-from tallystick_provider.runtime import LogCursor, RunSpec, RunState, TaskDirectory, volume
+from tallystick_provider.runtime import LogCursor, RunRef, RunSpec, RunState, TaskDirectory, volume
 from tallystick_provider.runtime.docker import DockerRuntime, quota_finding, require_socket
 from tests.provider.runtime.engines import busybox_image
 from tests.provider.waiting import until
@@ -391,6 +391,34 @@ asyncio.run(main())
     assert "there ['r'] False" in done.stdout
     assert os.listdir(spec.directory.output) == ["r"]
     assert not volume.image_of(spec.directory).exists()
+
+
+class Killed(BaseException):
+    """Nothing of the agent runs after it."""
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("bounded", [False, True], ids=["before the mount", "after the mount"])
+async def test_a_start_that_was_cut_off_is_finished_by_the_next_agent(
+    runtime: DockerRuntime, disk: Path, image: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(disk, image, "echo result > /task/out/r")
+    bound = DockerRuntime._bound_output
+
+    def cut_off(self: DockerRuntime, ref: RunRef, of: RunSpec) -> None:
+        if bounded:
+            bound(self, ref, of)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DockerRuntime, "_bound_output", cut_off)
+        with pytest.raises(Killed):
+            await runtime.start(spec)
+    state, _ = await run(runtime, spec)
+    assert state.exit_code == 0
+    assert len(await runtime.own()) == 1
+    assert os.path.ismount(spec.directory.output)
+    assert os.listdir(spec.directory.output) == ["r"]
 
 
 @pytest.mark.docker
