@@ -61,6 +61,8 @@ from tallystick_provider.runtime.images import (
 
 RUNC_FLOOR = (1, 2, 8)
 """First release with the fixes of November 2025; distributions patch older ones."""
+ENGINE_FLOOR = (25, 0, 0)
+"""First release whose default filter keeps io_uring and vsock from a task."""
 NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 """Below it a container escapes through the GPU hook (CVE-2025-23266 and earlier ones)."""
 CALL_SECONDS = 60
@@ -408,6 +410,16 @@ def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Fi
         ok=True,
         found=f"{info.get('Driver')}, cgroup v{info.get('CgroupVersion', '1')}, "
         + (", ".join(options) or "no security options"),
+    )
+    engine = str(version.get("Version") or "")
+    yield Finding(
+        "docker version",
+        ok=True,
+        found=engine or "unknown",
+        fix=""
+        if version_of(engine) >= ENGINE_FLOOR
+        else f"below {ENGINE_FLOOR[0]}: its filter lets a task use io_uring and vsock; take a "
+        "later engine, or sysctl kernel.io_uring_disabled=2 and a machine without vsock",
     )
     components = version.get("Components") or ()
     runc = next((c.get("Version", "") for c in components if c.get("Name") == "runc"), "")
