@@ -39,6 +39,9 @@ MIB = 1024 * 1024
 SILENCE_SECONDS = 120
 """A registry that lets the engine wait for so long without a word is given up."""
 WATCH_SECONDS = 0.2
+AFTERMATH_SECONDS = 60
+"""An engine can go on for a while with a pull that was hung up: what it takes then is not blamed
+on the next image."""
 
 RegistryCheck = Callable[[str], None]
 log = structlog.get_logger()
@@ -74,6 +77,7 @@ class ImagePuller:
         self._check_registry = check_registry or refuse_internal_registry
         self._lock = threading.Lock()
         self._running: set[_Watch] = set()
+        self._refused_at = -float(AFTERMATH_SECONDS)
 
     def pull(self, image: str, repository: str) -> Any:
         """The engine's record of the image. Raises ImageRefused, or RuntimeFailure when the fault
@@ -89,6 +93,7 @@ class ImagePuller:
                     self._stream(engine, image, repository, watch, line)
                     return self._accept(engine, image)
                 except RuntimeFailure:
+                    self._refused_at = time.monotonic()
                     self._drop(engine, image)
                     raise
         finally:
@@ -100,6 +105,7 @@ class ImagePuller:
         with self._lock:
             for other in self._running:
                 other.alone = watch.alone = False
+            watch.after_trouble = time.monotonic() < self._refused_at + AFTERMATH_SECONDS
             self._running.add(watch)
         try:
             yield watch
@@ -215,8 +221,8 @@ class _Line:
         adapter.get_connection = lambda *_, **__: pool
 
     def hang_up(self) -> None:
-        # It may have ended by itself just now; that is no error here.
-        with suppress(OSError, RuntimeError, ValueError):
+        # It may have ended by itself just now; an old urllib3 cannot cut a line over TCP.
+        with suppress(AttributeError, OSError, RuntimeError, ValueError):
             if self._connection is not None and self._connection.sock is not None:
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
             elif self.answer is not None:
@@ -230,6 +236,7 @@ class _Watch:
     def __init__(self, image: str, limits: ImageLimits, root: Path) -> None:
         self.exceeded: RuntimeFailure | None = None
         self.alone = True
+        self.after_trouble = False
         self.image = image
         self._limits = limits
         self._root = root
@@ -261,7 +268,8 @@ class _Watch:
             )
         memory_mib = (engine_memory_bytes() - self._memory_at_first) // MIB
         if memory_mib > self._limits.engine_memory_mib:
-            kind = ImageRefused if self.alone else RuntimeFailure
+            blamed = self.alone and not self.after_trouble
+            kind = ImageRefused if blamed else RuntimeFailure
             return kind(
                 f"the container engine took {memory_mib} MiB of memory to read the manifest of "
                 f"image {self.image}; at most {self._limits.engine_memory_mib} MiB are taken; "
