@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
-from tallystick_provider.runtime import INPUT_PATH, OUTPUT_PATH, WORK_PATH, RunSpec
+from tallystick_provider.runtime import INPUT_PATH, OUTPUT_PATH, WORK_PATH, RunSpec, seccomp
 
 LABEL_TASK = "tallystick.task"
 LABEL_FENCE = "tallystick.fence"
@@ -142,7 +142,7 @@ def request_for(
             "Privileged": False,
             "ReadonlyRootfs": True,
             "RestartPolicy": {"Name": "no"},
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": security_options(),
             "ShmSize": SHM_MIB * MIB,
             "Tmpfs": {
                 WORK_PATH: f"rw,nosuid,nodev,size={work_mib}m,{owned}",
@@ -156,6 +156,11 @@ def request_for(
             ],
         },
     }
+
+
+def security_options() -> list[str]:
+    """Both, and nothing else: an engine's own profile depends on its version."""
+    return ["no-new-privileges:true", f"seccomp={seccomp.profile()}"]
 
 
 def labels(provider: str, task_id: str, fence: int) -> dict[str, str]:
@@ -176,7 +181,7 @@ def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) ->
         if name not in rules:
             raise RuntimeUnsafe(f"{prefix}{name} is not a field that a task's container may have")
         if not rules[name](value):
-            raise RuntimeUnsafe(f"{prefix}{name} may not be {value!r} for a task's container")
+            raise RuntimeUnsafe(f"{prefix}{name} may not be {value!r:.300} for a task's container")
     for name in rules:
         if name not in given:
             raise RuntimeUnsafe(f"{prefix}{name} is missing; a task's container never runs without")
@@ -228,7 +233,7 @@ def _host_rules(spec: RunSpec) -> dict[str, Rule]:
         "Privileged": _is(False),
         "ReadonlyRootfs": _is(True),
         "RestartPolicy": _is({"Name": "no"}),
-        "SecurityOpt": _is(["no-new-privileges:true"]),
+        "SecurityOpt": _is(security_options()),
         "ShmSize": _is(SHM_MIB * MIB),
         "Tmpfs": lambda v: all("nosuid,nodev,size=" in options for options in v.values()),
         "Ulimits": lambda v: {limit["Name"] for limit in v} == {"core", "fsize", "nofile"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import mmap
 import os
 import signal
 import socket
@@ -68,6 +69,7 @@ X86_64 = {
     "umount2": 166,
     "unshare": 272,
     "userfaultfd": 323,
+    "x32 getpid": 0x4000_0000 + 39,
 }
 CLONE_NEW = {
     "mount": 0x00020000,
@@ -155,6 +157,8 @@ def syscalls() -> Iterator[tuple[str, Probe]]:
     yield "ptrace of an outsider", lambda: call("ptrace", 16, outsider(), 0, 0)
     yield "memory of an outsider", memory_of_outsider
     yield "never killed for memory", never_killed
+    yield "32-bit call", lambda: in_child(old_abi)
+    yield "x32 call", lambda: in_child(lambda: call("x32 getpid"))
 
 
 def files() -> Iterator[tuple[str, Probe]]:
@@ -216,6 +220,12 @@ def sockets() -> Iterator[tuple[str, Probe]]:
     yield "raw socket v6", lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58).close()
     yield "packet socket", lambda: socket.socket(17, socket.SOCK_RAW, 0x300).close()
     yield "vsock", vsock
+    yield "kernel's cryptography", lambda: socket.socket(38, socket.SOCK_SEQPACKET).close()
+    yield "netlink of the firewall", lambda: socket.socket(16, socket.SOCK_RAW, 12).close()
+    yield "netlink of the audit", lambda: socket.socket(16, socket.SOCK_RAW, 9).close()
+    yield "SCTP", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+    yield "DCCP", lambda: socket.socket(socket.AF_INET, 6).close()
+    yield "TIPC pair", lambda: socket.socketpair(30, socket.SOCK_DGRAM)[0].close()
     yield "netlink: a new interface", new_interface
 
 
@@ -340,6 +350,13 @@ def cgroup_directory() -> None:
         except OSError as error:
             refused = error
     raise refused
+
+
+def old_abi() -> None:
+    """getpid() of i386: a filter for x86_64 alone would not see this machine's other entrance."""
+    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")
+    ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
 
 
 def vsock() -> None:

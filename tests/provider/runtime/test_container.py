@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
-from tallystick_provider.runtime import RunSpec, TaskDirectory
+from tallystick_provider.runtime import RunSpec, TaskDirectory, seccomp
 from tallystick_provider.runtime.container import (
     check_environment,
     check_image,
@@ -27,6 +27,7 @@ from tallystick_provider.runtime.container import (
 
 IMAGE = "sha256:" + "ab" * 32
 USER = "65532:65532"
+OPTIONS = ["no-new-privileges:true", f"seccomp={seccomp.profile()}"]
 
 
 def spec_of(**changes: Any) -> RunSpec:
@@ -90,7 +91,7 @@ def test_no_manifest_widens_the_container(
     assert host["NetworkMode"] == "none"
     assert host["ReadonlyRootfs"] is True
     assert host["Privileged"] is False
-    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["SecurityOpt"] == OPTIONS
     assert host["Memory"] == host["MemorySwap"] == memory * 2**20
     assert {bind.split(":")[1] for bind in host["Binds"]} == {"/task/in", "/task/out"}
     asked = [i for request in host["DeviceRequests"] for i in request["DeviceIDs"]]
@@ -154,6 +155,32 @@ def test_every_other_host_config_is_refused(field: str) -> None:
     body["HostConfig"][field] = FORBIDDEN[field]
     with pytest.raises(RuntimeUnsafe, match=field):
         refuse_unsafe(body, spec)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        OPTIONS[:1],
+        OPTIONS[1:],
+        OPTIONS[::-1],
+        [*OPTIONS, "seccomp=unconfined"],
+        [*OPTIONS, "apparmor=unconfined"],
+        [OPTIONS[0], "seccomp=unconfined"],
+        [OPTIONS[0], "seccomp=" + '{"defaultAction":"SCMP_ACT_ALLOW"}'],
+        [OPTIONS[0], OPTIONS[1].replace('"mseal"', '"io_uring_setup"')],
+        ["no-new-privileges:false", OPTIONS[1]],
+        tuple(OPTIONS),
+    ],
+)
+def test_only_our_own_filter_is_taken(options: Any) -> None:
+    spec = spec_of()
+    body = request_for(spec, user=USER)
+    assert body["HostConfig"]["SecurityOpt"] == OPTIONS
+    body["HostConfig"]["SecurityOpt"] = options
+    with pytest.raises(RuntimeUnsafe, match="SecurityOpt") as refused:
+        refuse_unsafe(body, spec)
+    assert len(str(refused.value)) < 500
 
 
 def test_a_missing_protection_is_refused() -> None:

@@ -28,7 +28,6 @@ from tallystick.devnet.images import engine_answers, python_image
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.runtime import RunSpec, TaskDirectory
 from tallystick_provider.runtime.container import refuse_unsafe, request_for
-from tallystick_provider.runtime.docker import ENGINE_FLOOR, findings, version_of
 from tests.provider.runtime import probes
 
 pytestmark = pytest.mark.docker
@@ -243,20 +242,8 @@ def tenant_of(api: Any, image: str, bridge: str) -> Iterator[tuple[str, int]]:
         api.remove_container(made["Id"], force=True)
 
 
-def excuse_old_filter(api: Any, seen: Seen, name: str) -> None:
-    """What the engine's own filter refuses from ENGINE_FLOOR on; below, `doctor` says so."""
-    version = api.version()
-    if name in ("io_uring_setup", "vsock") and version_of(version["Version"]) < ENGINE_FLOOR:
-        (said,) = [f for f in findings(api.info(), version) if f.name == "docker version"]
-        assert "io_uring" in said.fix
-        assert "vsock" in said.fix
-        if seen.forbidden[name] not in REFUSED | ABSENT:
-            pytest.xfail(f"Docker {version['Version']} lets {name} through; doctor says so")
-
-
 @pytest.mark.parametrize("name", SYSCALLS)
-def test_no_forbidden_system_call_gets_through(seen: Seen, api: Any, name: str) -> None:
-    excuse_old_filter(api, seen, name)
+def test_no_forbidden_system_call_gets_through(seen: Seen, name: str) -> None:
     assert seen.forbidden[name] in REFUSED | OTHER.get(name, set())
 
 
@@ -266,9 +253,8 @@ def test_no_forbidden_file_opens(seen: Seen, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOCKETS)
-def test_no_forbidden_socket_opens(seen: Seen, api: Any, name: str) -> None:
-    excuse_old_filter(api, seen, name)
-    assert seen.forbidden[name] in REFUSED | ABSENT
+def test_no_forbidden_socket_opens(seen: Seen, name: str) -> None:
+    assert seen.forbidden[name] in REFUSED  # by us: that this kernel lacks it would prove nothing
 
 
 def test_gvisor_lets_nothing_through_either(
