@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.contracts.channels import Till  # noqa: E402
 from tests.contracts.stage import (  # noqa: E402
     CLOSE_S,
     DAY_S,
@@ -186,6 +187,12 @@ def stage(
     staking.stake(4 * UNIT, {"from": provider})
     staking.bindOperatorKey(operator, stage.consent(provider, operator), {"from": provider})
     return stage
+
+
+@pytest.fixture(scope="session")
+def till(stage: Stage, session_key: Any) -> Till:
+    """The consumer's channels with the provider, signed for by the session key."""
+    return Till(stage, session_key)
 
 
 @pytest.fixture
