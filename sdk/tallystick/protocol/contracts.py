@@ -102,6 +102,10 @@ class ChannelState:
     def unclaimed(self) -> int:
         return self.deposited - self.claimed
 
+    def due(self, total: int) -> int:
+        """What a voucher of this total would pay now."""
+        return max(0, min(self.deposited, total) - self.claimed)
+
 
 @dataclass(frozen=True, slots=True)
 class AllowanceState:
