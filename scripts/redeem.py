@@ -43,7 +43,10 @@ def main(file: str = "") -> None:
     sender = signer()
     require_gas_money(sender)
     sent = market.escrow.redeem(provider, rows, {"from": sender})
-    print(f"{shown(sent.return_value, market.token)} credited to {provider}")
+    # Somebody may have redeemed the same vouchers in front of this.
+    redeemed = sent.events["VoucherRedeemed"] if "VoucherRedeemed" in sent.events else ()
+    paid = sum(int(event["amount"]) for event in redeemed)
+    print(f"{shown(paid, market.token)} credited to {provider}")
 
 
 @command
