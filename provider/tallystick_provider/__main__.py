@@ -29,6 +29,7 @@ from tallystick.protocol.types import to_address
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider import __version__, keys
 from tallystick_provider.agent import DRAINING, Agent
+from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
 from tallystick_provider.doctor import examine, runtime_of
 from tallystick_provider.errors import ProviderError, RuntimeUnsafe, SettingsError
@@ -158,6 +159,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 journal=journal,
                 runtime=runtime,
                 gpus=gpus,
+                cards=Cards(gpus),
                 backend=inbox,
                 http=http,
                 clock=clock,
@@ -175,14 +177,18 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
             )
             agent = Agent(settings, tools, ledger, settler.wake)
             journal.set_meta(DRAINING, "0")
-            await agent.resume()
-            log.info("agent_started", provider=provider, key=address_of(key), version=__version__)
-            async with asyncio.TaskGroup() as parts:
-                parts.create_task(inbox.run(stop, agent))
-                parts.create_task(agent.run(stop))
-                parts.create_task(settler.run(stop, settings.settle_seconds))
-                parts.create_task(_note_problems(stop, journal, inbox, agent, settler))
-            await agent.close()
+            try:
+                await agent.resume()
+                log.info(
+                    "agent_started", provider=provider, key=address_of(key), version=__version__
+                )
+                async with asyncio.TaskGroup() as parts:
+                    parts.create_task(inbox.run(stop, agent))
+                    parts.create_task(agent.run(stop))
+                    parts.create_task(settler.run(stop, settings.settle_seconds))
+                    parts.create_task(_note_problems(stop, journal, inbox, agent, settler))
+            finally:
+                await agent.close()
             log.info("agent_stopped")
     finally:
         journal.close()
@@ -205,7 +211,8 @@ async def _note_problems(
     """For `status`, which reads the journal and asks nobody."""
     noted = None
     while not stop.is_set():
-        problems = json.dumps([p for p in (inbox.problem, agent.problem, settler.problem) if p])
+        told = (inbox.problem, agent.problem, settler.problem, agent.tools.cards.problem)
+        problems = json.dumps([problem for problem in told if problem])
         if problems != noted:
             journal.set_meta(PROBLEMS, problems)
             noted = problems

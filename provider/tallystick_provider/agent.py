@@ -14,8 +14,7 @@ goes on under a new `Work`, every other container of ours is removed, then and n
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,6 +32,7 @@ from tallystick_provider.errors import JournalError, OfferRefused, ProviderError
 from tallystick_provider.journal import Lease
 from tallystick_provider.ledger import Ledger
 from tallystick_provider.offers import CheckedOffer, check, place, require_secured
+from tallystick_provider.runtime import volume
 from tallystick_provider.settings import Settings
 from tallystick_provider.work import Tools, Work, task_directories, tell_failures
 
@@ -44,6 +44,8 @@ NO_EVENTS = 2**63
 LEASES_IN_A_BEAT = 256
 """What one heartbeat may name; a provider whose proofs wait for their window holds more."""
 REAP_MS = 10_000
+CLEAR_MS = 10_000
+CLEAR_FIRST_S = 10.0
 IMAGES_MS = 60_000
 IMAGES_TIMEOUT_S = 3.0
 REAP_TIMEOUT_S = 3.0
@@ -64,6 +66,8 @@ class Agent:
     _known_images: tuple[str, ...] = ()
     _images_at_ms: int = 0
     _reaped_at_ms: int = 0
+    _cleared_at_ms: int = 0
+    _clearing: asyncio.Task[None] | None = None
     problem: str = ""
     """Why the backend gives no work, in its words."""
 
@@ -80,9 +84,21 @@ class Agent:
             else:
                 standing[lease.task_id, lease.fence] = lease
         await self._reap()
+        await self._clear_cards(standing.values())
         for lease in standing.values():
             log.info("lease_resumed", task=lease.task_id, fence=lease.fence, stage=lease.stage)
             self._begin(lease)
+
+    async def _clear_cards(self, standing: Collection[Lease]) -> None:
+        """Those of no lease: what ran there while we were away is unknown."""
+        running = [lease for lease in standing if not lease.reached("signed")]
+        for lease in running:
+            if lease.reached("started"):
+                self.tools.cards.hold(lease.gpu_ids, lease.name)
+        busy = {card for lease in running for card in lease.gpu_ids}
+        self._clearing = asyncio.create_task(self.tools.cards.clear_idle(busy), name="clear cards")
+        # Usually done by then; a driver that hangs costs the running tasks no heartbeat.
+        await asyncio.wait({self._clearing}, timeout=CLEAR_FIRST_S)
 
     async def _reap(self) -> None:
         """Containers and directories that no lease needs: an engine that did not answer when a
@@ -105,7 +121,7 @@ class Agent:
                 await self.tools.runtime.remove(ref)
         for directory in directories:
             if directory.name not in needed.values() and directory.name not in busy:
-                await asyncio.to_thread(shutil.rmtree, directory, True)
+                await asyncio.to_thread(volume.remove, directory)
 
     async def _reap_now_and_then(self) -> None:
         if self.tools.clock.now_ms() - self._reaped_at_ms < REAP_MS:
@@ -115,6 +131,14 @@ class Agent:
                 await self._reap()
         except (RuntimeFailure, TimeoutError) as error:
             log.warning("runtime_silent", error=str(error) or "no answer in time")
+
+    async def _try_cards_again(self) -> None:
+        """Beside everything else: clearing a card may take longer than a lease lasts."""
+        now_ms = self.tools.clock.now_ms()
+        idle = self._clearing is None or self._clearing.done()
+        if idle and self.tools.cards.problem and now_ms - self._cleared_at_ms >= CLEAR_MS:
+            self._cleared_at_ms = now_ms
+            self._clearing = asyncio.create_task(self.tools.cards.try_again(), name="clear cards")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beats until told to stop. Containers go on without us; the next start finds them."""
@@ -126,6 +150,7 @@ class Agent:
                 self.announce_if_changed,
                 self._tell_failures,
                 self._reap_now_and_then,
+                self._try_cards_again,
             ):
                 try:
                     await say()
@@ -139,6 +164,8 @@ class Agent:
 
     async def close(self) -> None:
         tasks = [task for _, task in self._works.values()]
+        if self._clearing is not None:
+            tasks.append(self._clearing)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -172,7 +199,7 @@ class Agent:
         chain = await self.ledger.task(checked.task_id, checked.terms, NO_EVENTS)
         require_secured(checked, chain)
         held = [lease for lease in self.tools.journal.open_leases() if lease.holds_capacity]
-        gpu_ids = place(checked, self.tools.gpus.read(), held, self.settings)
+        gpu_ids = place(checked, self.tools.cards.free(), held, self.settings)
         lease = self.tools.journal.accept(offer, gpu_ids, chain.block)
         log.info("offer_accepted", task=lease.task_id, fence=lease.fence, gpus=len(gpu_ids))
         self._begin(lease)
@@ -264,7 +291,7 @@ class Agent:
                     driver=gpu.driver,
                     simulated=gpu.simulated,
                 )
-                for gpu in self.tools.gpus.read()
+                for gpu in self.tools.cards.offered()
             ),
             rate_per_gpu_second=self.settings.rate,
             cpu_milli=self.settings.cpu_milli,

@@ -5,16 +5,13 @@ Nothing here changes anything. A finding that is `ok` and still has a fix is adv
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
-import nats
 import nats.errors
 
 from tallystick.protocol.contracts import verify_deployment
@@ -25,12 +22,15 @@ from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import Address, to_address
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider import keys
+from tallystick_provider.backend import Offline
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import GpuError, ProviderError, SettingsError
-from tallystick_provider.gpus import GpuInfo, open_source
+from tallystick_provider.gpus import GpuInfo, GpuSource, open_source
+from tallystick_provider.inbox import log_in
 from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.runtime import Finding, Runtime
 from tallystick_provider.runtime.docker import DockerRuntime, toolkit_finding
+from tallystick_provider.runtime.images import ImageLimits
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settings import Settings, from_environment
 
@@ -39,7 +39,6 @@ LOW_GAS_WEI = 10**16
 """About a hundred proofs at 1 gwei."""
 BEHIND_SECONDS = 10
 AHEAD_SECONDS = 600
-NATS_SECONDS = 3
 
 
 async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator[Finding]:
@@ -122,6 +121,8 @@ def gpu_findings(settings: Settings, clock: Clock, cards: list[GpuInfo]) -> Iter
         found or "none",
         "" if cards else "set TALLYSTICK_PROVIDER_GPUS=none to offer CPU time only",
     )
+    if cards:
+        yield clearing_finding(source, cards)
     unpriced = sorted({card.gpu_class for card in cards} - set(settings.rate))
     if unpriced:
         yield Finding(
@@ -135,9 +136,30 @@ def gpu_findings(settings: Settings, clock: Clock, cards: list[GpuInfo]) -> Iter
         yield toolkit_finding()
 
 
+def clearing_finding(source: GpuSource, cards: Sequence[GpuInfo]) -> Finding:
+    """A card in use may be at work for this provider; one that can never be cleared gets no
+    work."""
+    found = [why for card in cards if (why := source.hindrance(card.gpu_id)) is not None]
+    return Finding(
+        "card memory",
+        all(hindrance.passing for hindrance in found),
+        "; ".join(hindrance.why for hindrance in found)
+        or f"overwritten before and after each task{', SIMULATED' if source.simulated else ''}",
+        "a card that cannot be cleared is offered to nobody; one that a task of this provider "
+        "uses is in order"
+        if found
+        else "",
+    )
+
+
 def runtime_of(settings: Settings) -> Runtime:
     if settings.runtime == "docker":
-        return DockerRuntime(Address(settings.address), settings.docker_url)
+        return DockerRuntime(
+            Address(settings.address),
+            settings.docker_url,
+            images=ImageLimits(image_mib=settings.image_mib),
+            volumes_in=settings.data_dir,
+        )
     return ProcessRuntime(settings.data_dir / "process")
 
 
@@ -275,31 +297,15 @@ async def nats_finding(
         clock.now_ms() // 1000,
         key,
     )
-    heard: list[str] = []
-
-    async def on_error(error: Exception) -> None:
-        heard.append(str(error))
-
     fix = (
         f"check TALLYSTICK_PROVIDER_NATS_URL ({settings.nats_url}) and that outgoing connections "
         f"to port {urlparse(settings.nats_url).port or 4222} are allowed"
     )
     try:
-        line: Any = await asyncio.wait_for(
-            nats.connect(
-                settings.nats_url,
-                token=proof,
-                inbox_prefix=f"_INBOX.{settings.provider_subject}".encode(),
-                allow_reconnect=False,
-                connect_timeout=NATS_SECONDS,
-                max_reconnect_attempts=0,
-                error_cb=on_error,
-            ),
-            NATS_SECONDS + 2,
-        )
+        line = await log_in(settings.nats_url, settings.provider_subject, proof)
         await line.close()
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        why = str(error) or (heard[-1] if heard else type(error).__name__)
+    except (Offline, nats.errors.Error, OSError, TimeoutError) as error:
+        why = str(error) or type(error).__name__
         if "authorization" in why.lower():
             fix = "it was refused: stake at least one unit, bind the key, set the clock"
         return Finding("backend", False, f"no log-in at {settings.nats_url}: {why}", fix)

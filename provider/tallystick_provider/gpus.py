@@ -2,23 +2,38 @@
 
 A reading the driver cannot give is None: never a zero, never an exception. Machines without a card
 use the simulated set behind the same `GpuSource`; it says `simulated` in everything it reports.
+
+A source also clears cards: it finds who computes on one, and has its memory overwritten by
+`scrub.py`. Who has which card, and what becomes of one that cannot be cleared, is in `cards.py`.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tallystick.protocol import wire
+from tallystick_provider import scrub
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import GpuError
 from tallystick_provider.settings import SIMULATED
 
 MIB = 1024 * 1024
+BASELINE_MIB = 64
+"""Memory that may be in use on a card that is nobody's. What the driver reserves for itself is not
+counted; a card that also draws a screen has more."""
+SCRUB_SECONDS = 60
+SETTLE_SECONDS = 5.0
+"""How long the driver may need to give a process's memory back after its end."""
 
 KNOWN_CLASSES: tuple[tuple[str, str], ...] = (
     ("*B200*", "b200"),
@@ -70,14 +85,32 @@ class GpuInfo:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a card cannot be cleared."""
+
+    why: str
+    passing: bool
+    """It ends with whoever uses the card; otherwise the owner has something to put right."""
+
+
 class GpuSource(Protocol):
-    """Whoever knows the cards."""
+    """Whoever knows the cards. `hindrance` and `clear` may take a while: call them in a thread."""
 
     @property
     def simulated(self) -> bool: ...
 
     def read(self) -> tuple[GpuInfo, ...]:
         """All cards, with the readings of this moment."""
+
+    def hindrance(self, gpu_id: str) -> Hindrance | None:
+        """What stands in the way of clearing this card now. Changes nothing."""
+
+    def clear(self, gpu_id: str) -> None:
+        """Nobody computes on it and nothing is left in its memory. Raises GpuError."""
+
+    def lend(self, gpu_id: str) -> None:
+        """From here on its tenant writes what it likes. Raises GpuError if it is not clear."""
 
 
 def open_source(setting: str, provider: str, classes: Mapping[str, str], clock: Clock) -> GpuSource:
@@ -111,6 +144,15 @@ class NoGpus:
     def read(self) -> tuple[GpuInfo, ...]:
         return ()
 
+    def hindrance(self, gpu_id: str) -> Hindrance | None:
+        return Hindrance(f"there is no card {gpu_id}", passing=False)
+
+    def clear(self, gpu_id: str) -> None:
+        raise GpuError(f"there is no card {gpu_id}; set TALLYSTICK_PROVIDER_GPUS")
+
+    def lend(self, gpu_id: str) -> None:
+        raise GpuError(f"there is no card {gpu_id}; set TALLYSTICK_PROVIDER_GPUS")
+
 
 class SimulatedGpus:
     """Cards that do not exist, for machines without one.
@@ -118,6 +160,9 @@ class SimulatedGpus:
     Power is constant, so the energy of a run is exactly `WATTS` millijoules for each millisecond
     of it: what the meter says can be checked to the unit. Ids carry the provider's address,
     because two providers must never name the same card.
+
+    Their memory is simulated as far as clearing goes: a card that was lent, or that this process
+    does not know yet, holds something of somebody's, and is not lent again before it is cleared.
     """
 
     simulated = True
@@ -130,6 +175,9 @@ class SimulatedGpus:
         self._gpu_class = gpu_class
         self._memory_mib = memory_mib
         self._clock = clock
+        self._uncleared = set(self._ids)
+        self.foreign: dict[str, str] = {}
+        """Who computes on a card that is nobody's, by card; for tests and demonstrations."""
 
     def read(self) -> tuple[GpuInfo, ...]:
         energy_mj = self.WATTS * self._clock.now_ms()
@@ -146,14 +194,36 @@ class SimulatedGpus:
             for gpu_id in self._ids
         )
 
+    def hindrance(self, gpu_id: str) -> Hindrance | None:
+        who = self.foreign.get(gpu_id)
+        return None if who is None else Hindrance(f"{gpu_id} is used by {who}", passing=True)
+
+    def clear(self, gpu_id: str) -> None:
+        if hindrance := self.hindrance(gpu_id):
+            raise GpuError(hindrance.why)
+        self._uncleared.discard(gpu_id)
+
+    def lend(self, gpu_id: str) -> None:
+        if gpu_id in self._uncleared:
+            raise GpuError(f"{gpu_id} still holds what another task left in its memory")
+        self._uncleared.add(gpu_id)
+
 
 class NvmlGpus:
     """The cards NVIDIA's driver knows."""
 
     simulated = False
 
-    def __init__(self, classes: Mapping[str, str], nvml: Any = None) -> None:
+    def __init__(
+        self,
+        classes: Mapping[str, str],
+        nvml: Any = None,
+        run_scrub: Callable[[str], None] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._classes = classes
+        self._run_scrub = run_scrub or scrub_card
+        self._sleep = sleep
         self._nvml = nvml if nvml is not None else _load_nvml()
         try:
             self._nvml.nvmlInit()
@@ -198,11 +268,98 @@ class NvmlGpus:
             energy_mj=_whole(self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption, handle)),
         )
 
+    def hindrance(self, gpu_id: str) -> Hindrance | None:
+        found = self._in_use(gpu_id)
+        if found is not None:
+            return found
+        try:
+            scrub_card(gpu_id, look=True)
+        except GpuError as error:
+            return Hindrance(str(error), passing=False)
+        return None
+
+    def clear(self, gpu_id: str) -> None:
+        self._await_unused(gpu_id)
+        self._run_scrub(gpu_id)
+        self._await_unused(gpu_id)
+
+    def lend(self, gpu_id: str) -> None:
+        """The card itself changes from here on; there is nothing to note."""
+
+    def _await_unused(self, gpu_id: str) -> None:
+        """A process that has just ended keeps its memory for a moment."""
+        waited_s, step_s = 0.0, 0.1
+        while (found := self._in_use(gpu_id)) is not None:
+            if not found.passing or waited_s >= SETTLE_SECONDS:
+                raise GpuError(found.why)
+            self._sleep(step_s)
+            waited_s += step_s
+
+    def _in_use(self, gpu_id: str) -> Hindrance | None:
+        """In doubt it is: a card that NVML cannot vouch for is no tenant's."""
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByUUID(gpu_id)
+            mig = self._ask(nvml.nvmlDeviceGetMigMode, handle)
+            if mig is not None and mig[0] == nvml.NVML_DEVICE_MIG_ENABLE:
+                return Hindrance(
+                    f"{gpu_id} is split (MIG), and only whole cards are offered: nvidia-smi -i "
+                    f"{gpu_id} -mig 0",
+                    passing=False,
+                )
+            processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+        except nvml.NVMLError as error:
+            return Hindrance(
+                f"the driver cannot say who uses {gpu_id} ({error}); it has to be 510 or later",
+                passing=False,
+            )
+        if processes:
+            pids = ", ".join(str(process.pid) for process in processes)
+            return Hindrance(f"{gpu_id} is computed on by process {pids}; end it", passing=True)
+        # Drivers differ in whether `used` counts what they reserve; this does not.
+        used_mib = (int(memory.total) - int(memory.free) - int(memory.reserved)) // MIB
+        if used_mib > BASELINE_MIB:
+            return Hindrance(
+                f"{used_mib} MiB of {gpu_id} are in use, {BASELINE_MIB} are borne; end what uses "
+                "it (a card that draws a screen cannot be offered)",
+                passing=True,
+            )
+        return None
+
     def _ask(self, question: Callable[..., Any], *args: Any) -> Any:
         """The answer, or None when this card or driver has none."""
         with suppress(self._nvml.NVMLError):
             return question(*args)
         return None
+
+
+def scrub_card(gpu_id: str, *, look: bool = False, program: str = scrub.__file__) -> None:
+    """Runs `scrub.py` on one card. Raises GpuError when it did not overwrite all it should."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-I", program, *(["--look"] if look else []), gpu_id],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            # No other card is even visible to it.
+            env={**kept, "CUDA_VISIBLE_DEVICES": gpu_id, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+            timeout=SCRUB_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise GpuError(f"{gpu_id} was not cleared within {SCRUB_SECONDS} s; see dmesg") from None
+    except OSError as error:
+        raise GpuError(f"{gpu_id} cannot be cleared: {error}") from error
+    try:
+        said = json.loads(ended.stdout)
+    except ValueError:
+        said = {}
+    if ended.returncode != 0 or not isinstance(said, dict) or "overwritten" not in said:
+        why = said.get("problem") if isinstance(said, dict) else None
+        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        why = why or " ".join((f"scrubbing ended with {ended.returncode}", *last))
+        raise GpuError(f"{gpu_id} cannot be cleared: {why}"[:400])
 
 
 def pick(

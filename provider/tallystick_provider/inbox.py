@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client as Nats
@@ -71,22 +71,31 @@ class Inbox:
         pause_s = FIRST_PAUSE_S
         while not stop.is_set():
             try:
-                closed = await self._connect(handlers)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
+                if await self._stay(stop, handlers):
+                    pause_s = FIRST_PAUSE_S
+            except (Offline, nats.errors.Error, OSError, TimeoutError) as error:
                 self.problem = f"no log-in at {self._url}: {str(error) or type(error).__name__}"
                 log.warning("backend_unreachable", problem=self.problem, retry_s=round(pause_s, 1))
-            else:
-                pause_s, self.problem = FIRST_PAUSE_S, ""
-                try:
-                    await handlers.on_connected()
-                    await _first(stop.wait(), closed.wait())
-                except Offline as error:
-                    self.problem = str(error)
-            await self._disconnect()
+            finally:
+                await self._disconnect()
             if not stop.is_set():
                 # Spread out, so that a restarted backend is not met by everybody at once.
                 await _first(stop.wait(), asyncio.sleep(pause_s * random.uniform(0.5, 1.5)))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _stay(self, stop: asyncio.Event, handlers: Handlers) -> bool:
+        """Until the line breaks or `stop`; False when `stop` came before there was one."""
+        connecting = asyncio.ensure_future(self._connect(handlers))
+        await _first(stop.wait(), connecting)
+        if connecting.cancelled():
+            return False
+        closed, self.problem = connecting.result(), ""
+        try:
+            await handlers.on_connected()
+            await _first(stop.wait(), closed.wait())
+        except Offline as error:
+            self.problem = str(error)
+        return True
 
     async def announce(self, announcement: wire.Announcement) -> wire.AnnouncementReply:
         return await self._ask("announce", announcement, wire.AnnouncementReply)
@@ -109,26 +118,19 @@ class Inbox:
         async def on_closed() -> None:
             closed.set()
 
-        async def on_error(error: Exception) -> None:
-            log.debug("bus_error", error=str(error))
-
         key = address_of(self._key)
         proof = make_proof(
             self._domain, self._provider, key, self._clock.now_ms() // 1000, self._key
         )
-        self._nats = await nats.connect(
+        self._nats = await log_in(
             self._url,
-            token=proof,
+            self._subject,
+            proof,
             name=f"tallystick-provider {self._subject}",
-            inbox_prefix=f"_INBOX.{self._subject}".encode(),
-            allow_reconnect=False,
-            connect_timeout=CONNECT_SECONDS,
-            max_reconnect_attempts=0,
             ping_interval=5,
             max_outstanding_pings=2,
             closed_cb=on_closed,
             disconnected_cb=on_closed,
-            error_cb=on_error,
         )
         for verb, model, handle in (
             ("offer", wire.Offer, handlers.on_offer),
@@ -147,8 +149,8 @@ class Inbox:
 
     async def _disconnect(self) -> None:
         line, self._nats = self._nats, None
-        if line is not None and not line.is_closed:
-            await line.close()
+        if line is not None:
+            await _hang_up(line)
 
     async def _ask(self, verb: str, body: wire.WireModel, answer: type[Answer]) -> Answer:
         line = self._nats
@@ -167,6 +169,46 @@ class Inbox:
             ) from None
         except ValidationError as error:
             raise Offline(f"the backend's answer to {verb} is not understood: {error}") from None
+
+
+async def log_in(url: str, subject: str, proof: str, **options: Any) -> Nats:
+    """One try, with one proof. The caller closes the line; a try that fails or is given up leaves
+    no socket behind. Raises Offline with what the server or the system said."""
+    line = Nats()
+    heard: list[Exception] = []
+
+    async def on_error(error: Exception) -> None:
+        heard[:] = [error]
+        log.debug("bus_error", error=str(error))
+
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await line.connect(
+                url,
+                token=proof,
+                inbox_prefix=f"_INBOX.{subject}".encode(),
+                allow_reconnect=False,
+                connect_timeout=CONNECT_SECONDS,
+                # With 0 the library would try for ever by itself, always with this one proof.
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                error_cb=on_error,
+                **options,
+            )
+    except BaseException as error:
+        await _hang_up(line)
+        if isinstance(error, nats.errors.Error | OSError | TimeoutError):
+            # "No servers available" hides why.
+            why = next((str(told) for told in heard if str(told)), str(error))
+            raise Offline(why or type(error).__name__) from None
+        raise
+    return line
+
+
+async def _hang_up(line: Nats) -> None:
+    with suppress(Exception):  # it may be broken already, or have never begun
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await line.close()
 
 
 def _answering(model: type[Body], handle: Callable[[Any], Awaitable[wire.WireModel]]) -> Any:

@@ -113,6 +113,9 @@ class Ledger(Protocol):
 
     async def task(self, task_id: TaskId, terms: TaskTerms, from_block: int) -> TaskOnChain: ...
 
+    async def head(self) -> tuple[int, int]:
+        """Number and time of the newest block."""
+
     def create_task(self, proof: Proof) -> Call: ...
 
     def prove(self, proof: Proof, acceptance_signature: Signature, *, created: bool) -> Call:
@@ -193,7 +196,6 @@ class ChainLedger:
             )
 
     async def head(self) -> tuple[int, int]:
-        """Number and time of the newest block."""
         with _node():
             head: Any = await self._web3.eth.get_block("latest")
             return int(head["number"]), int(head["timestamp"])

@@ -154,18 +154,18 @@ def place(
     checked: CheckedOffer, gpus: Sequence[GpuInfo], held: Sequence[Lease], settings: Settings
 ) -> tuple[str, ...]:
     """The GPUs this task gets. Raises OfferRefused when something of it is not free."""
-    wanted = checked.offer.manifest.resources
-    taken = [lease.offer.manifest.resources for lease in held]
+    manifest = checked.offer.manifest
+    wanted = manifest.resources
+    orders = [lease.offer.manifest for lease in held]
+    taken = [order.resources for order in orders]
+    disk_used_mib = sum(order.disk_needed_mib for order in orders)
     for what, total, asked, used in (
         ("CPU (milli)", settings.cpu_milli, wanted.cpu_milli, sum(r.cpu_milli for r in taken)),
         ("memory (MiB)", settings.memory_mib, wanted.memory_mib, sum(r.memory_mib for r in taken)),
-        ("disk (MiB)", settings.disk_mib, wanted.disk_mib, sum(r.disk_mib for r in taken)),
+        ("disk and output (MiB)", settings.disk_mib, manifest.disk_needed_mib, disk_used_mib),
     ):
         if asked > total - used:
             raise OfferRefused(f"{what}: {asked} asked, {total - used} of {total} free")
-    output_mib = checked.offer.manifest.max_output_mib
-    if output_mib > settings.disk_mib:
-        raise OfferRefused(f"output (MiB): {output_mib} asked, {settings.disk_mib} of disk in all")
     if wanted.gpus == 0:
         return ()
     fitting = [gpu for gpu in gpus if gpu.memory_mib >= wanted.gpu_memory_mib]

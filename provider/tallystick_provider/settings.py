@@ -68,6 +68,8 @@ class Settings(BaseModel):
     """Memory for tasks altogether."""
     disk_mib: Annotated[int, Field(ge=16)] = 10_240
     """Disk for inputs and results altogether."""
+    image_mib: Annotated[int, Field(ge=64)] = 32_768
+    """Largest image that is pulled: so much downloaded, and so much again unpacked."""
     acceptance_wait_seconds: Annotated[int, Field(ge=0)] = 60
     """How long a finished task waits for the consumer's acceptance before it is proven alone."""
     stop_grace_seconds: Annotated[int, Field(ge=1, le=60)] = 5

@@ -61,6 +61,17 @@ class Send:
     verb: Verb
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A lease whose proof waits for its challenge window: when it is looked at again."""
+
+    until_ms: int
+    window_ends_at: int
+    """By the chain's clock, which need not be this machine's."""
+    acceptance: Signature | None
+    """The one known when the rest began; another one ends it."""
+
+
 def next_step(
     lease: Lease, signed: Signed, chain: TaskOnChain, now_s: int, acceptance_wait_s: int
 ) -> Wait | Over | Send:
@@ -153,8 +164,7 @@ class Settler:
         self._reached = reached
         self._woken = asyncio.Event()
         self._complaints: list[str] = []
-        self._look_again_ms: dict[str, tuple[int, Signature | None]] = {}
-        """Leases in an open challenge window: when to look again, and the acceptance known then."""
+        self._resting: dict[str, Rest] = {}
         self.problem = ""
         """Why money waits, in words; shown by `status`."""
 
@@ -186,30 +196,35 @@ class Settler:
     async def _pass(self) -> None:
         if not await self._land_in_flight():
             return
+        chain_s = (await self._ledger.head())[1] if self._resting else 0
         for lease in self._journal.open_leases():
             signed = self._journal.signed(lease.task_id, lease.fence)
-            if signed is None or not lease.reached("signed") or self._may_rest(lease):
+            if signed is None or not lease.reached("signed") or self._may_rest(lease, chain_s):
                 continue
             await self._advance(lease, signed)
             if not await self._land_in_flight():
                 return
         await self._recheck_paid()
 
-    def _may_rest(self, lease: Lease) -> bool:
+    def _may_rest(self, lease: Lease, chain_s: int) -> bool:
         """Nothing but time or an acceptance moves a lease whose challenge window is open."""
-        at_ms, acceptance = self._look_again_ms.get(lease.name, (0, None))
-        return self._now() < at_ms and lease.acceptance_signature == acceptance
+        rest = self._resting.get(lease.name)
+        return (
+            rest is not None
+            and self._now() < rest.until_ms
+            and chain_s <= rest.window_ends_at
+            and lease.acceptance_signature == rest.acceptance
+        )
 
     def _rest(self, lease: Lease, signed: Signed, chain: TaskOnChain) -> None:
-        """Until the window ends by the chain's time, but never longer than RECHECK_SECONDS: the
-        clocks differ, and a reorganisation can take the proof back."""
+        """Never longer than RECHECK_SECONDS: a reorganisation can take the proof back."""
         proven = chain.proven
         if proven is None or proven.receipt != signed.digest:
             return
-        left_s = min(RECHECK_SECONDS, proven.challenge_ends_at + 1 - chain.now_s)
-        if left_s > 0:
-            self._look_again_ms[lease.name] = (
-                self._now() + left_s * 1000,
+        if chain.now_s <= proven.challenge_ends_at:
+            self._resting[lease.name] = Rest(
+                self._now() + RECHECK_SECONDS * 1000,
+                proven.challenge_ends_at,
                 lease.acceptance_signature,
             )
 
@@ -219,7 +234,7 @@ class Settler:
         step = next_step(
             lease, signed, chain, self._clock.now_ms() // 1000, self._acceptance_wait_s
         )
-        self._look_again_ms.pop(lease.name, None)
+        self._resting.pop(lease.name, None)
         if isinstance(step, Wait):
             self._rest(lease, signed, chain)
         elif isinstance(step, Over):

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,6 +35,7 @@ from tallystick.protocol.signatures import PrivateKey
 from tallystick.protocol.types import Address, Digest
 from tallystick_provider import bundle, receipt
 from tallystick_provider.backend import Backend, Offline
+from tallystick_provider.cards import Cards
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import BundleError, ImageRefused, ProviderError, RuntimeFailure
 from tallystick_provider.gpus import GpuSource
@@ -49,12 +49,17 @@ from tallystick_provider.runtime import (
     RunState,
     Runtime,
     TaskDirectory,
+    volume,
 )
 
 MIB = 1024 * 1024
 TASKS = "tasks"
 SAMPLE_MS = 5_000
 OUTPUT_LOOK_MS = 500
+QUIET_MS = 10_000
+"""So long without an answer from the container engine, and the heartbeat says so."""
+SILENCE_MS = 180_000
+"""So long, and the task is given up: a lease must not be renewed for ever on a guess."""
 LOG_LIMIT_BYTES = 16 * MIB
 LOG_CHUNK = 48_000
 SEAL_OVERHEAD_BYTES = 4096
@@ -105,6 +110,7 @@ class Tools:
     journal: Journal
     runtime: Runtime
     gpus: GpuSource
+    cards: Cards
     backend: Backend
     http: httpx.AsyncClient
     clock: Clock
@@ -144,6 +150,8 @@ class Work:
     progress: Progress = field(default_factory=Progress)
     _sampled_at_ms: int = 0
     _looked_at_ms: int = 0
+    _seen_at_ms: int = 0
+    """When the runtime last said how it stands with the container, while that runs."""
 
     async def run(self) -> None:
         """Never raises: whatever happens ends in the journal."""
@@ -209,39 +217,64 @@ class Work:
         self._require_lease()
         if self.lease.stop_reason is not None:
             raise TaskFault(f"stopped before it began: {self.lease.stop_reason}")
+        await self._take_cards()
         self._sample()
         ref = await self.tools.runtime.start(self.spec)
         self.lease = self.tools.journal.started(self.lease, ref.handle)
         log.info("task_started", task=self.lease.task_id, fence=self.lease.fence)
         return ref
 
+    async def _take_cards(self) -> None:
+        """A container that is there although nobody noted it was made on cards taken before."""
+        lease = self.lease
+        if not lease.gpu_ids:
+            return
+        runs = await self.tools.runtime.own()
+        if (lease.task_id, lease.fence) in {(run.task_id, run.fence) for run in runs}:
+            self.tools.cards.hold(lease.gpu_ids, lease.name)
+        else:
+            await self.tools.cards.take(lease.gpu_ids, lease.name)
+
     # --- 3 watch --------------------------------------------------------------------------------
 
     async def watch(self, ref: RunRef) -> None:
         """Until the container has ended, by itself or by us."""
         forced: int | None = None
+        self._seen_at_ms = self._now()
         while True:
             self.refresh()
             state = await self._state(ref)
             if state is not None:
+                self._seen_at_ms = self._now()
                 if state.status == "gone":
                     raise RuntimeFailure("the container disappeared; was it removed by hand?")
                 if state.started_ms is not None and self.lease.started_ms is None:
                     self.lease = self.tools.journal.running(self.lease, state.started_ms)
                 await self._observe(ref)
                 if state.status == "exited":
+                    if state.interrupted and forced is None and self._why_end() is None:
+                        raise RuntimeFailure(
+                            f"the container was stopped from outside (exit code {state.exit_code})"
+                            ": the container engine was restarted, or somebody stopped it by hand"
+                        )
                     self._end(state, forced)
                     return
+            elif self._silent_ms() > SILENCE_MS:
+                raise RuntimeFailure(
+                    f"the container engine has not answered for {self._silent_ms() // 1000} s; "
+                    "nobody can say whether the task still runs"
+                )
             self._require_lease()
-            if forced is None and state is not None:
-                forced = self._why_end()
+            if state is not None:
+                if forced is None:
+                    forced = self._why_end()
                 if forced is not None:
+                    # Again until it has ended: an engine that hangs may not have heard.
                     await self._stop(ref)
-                    continue
             await asyncio.sleep(self.tools.poll_s)
 
     async def _state(self, ref: RunRef) -> RunState | None:
-        """None while the engine does not answer: the lease decides how long that is borne."""
+        """None while the engine does not answer, which is borne for SILENCE_MS."""
         try:
             return await self.tools.runtime.state(ref)
         except RuntimeFailure as error:
@@ -366,6 +399,7 @@ class Work:
         except (Offline, RuntimeFailure) as error:
             log.debug("log_waits", task=self.lease.task_id, why=str(error))
         usage = self._usage()
+        await asyncio.to_thread(volume.reattach, self.directory)
         sealed = await asyncio.to_thread(self._sealed_result, usage)
         result = digest_of(sealed)
         await asyncio.to_thread(bundle.keep, self.result_path(result), sealed)
@@ -537,7 +571,8 @@ class Work:
         await tell_failures(self.tools)
 
     async def _clear(self, ref: RunRef | None) -> None:
-        """Container and directory go; the sealed result stays until the task is over."""
+        """Container, directory and what is in the cards' memory go; the sealed result stays until
+        the task is over."""
         try:
             if ref is None and self.lease.handle is not None:
                 ref = self._ref()
@@ -546,7 +581,8 @@ class Work:
                 await self.tools.runtime.remove(ref)
         except RuntimeFailure as error:
             log.warning("container_left", task=self.lease.task_id, error=str(error))
-        await asyncio.to_thread(shutil.rmtree, self.directory.root, True)
+        await self.tools.cards.give_back(self.lease.gpu_ids, self.lease.name)
+        await asyncio.to_thread(volume.remove, self.directory.root)
 
     # --- small helpers --------------------------------------------------------------------------
 
@@ -582,16 +618,20 @@ class Work:
         now = self._now()
         stage = _beat_stage(self.lease)
         started = self.lease.started_ms
+        message, ran_until = self.progress.message, now
+        if stage == "running" and self._silent_ms() > QUIET_MS:
+            # Nobody knows how long it ran on, so nobody is told that it did.
+            message, ran_until = "the container engine does not answer", self._seen_at_ms
         return wire.LeaseBeat(
             task_id=self.lease.task_id,
             fence=self.lease.fence,
             stage=stage,
             percent=self.progress.percent,
             eta_seconds=self.progress.eta_seconds(now) if stage == "running" else None,
-            message=self.progress.message,
+            message=message,
             gpu_ms=0
             if started is None
-            else running_gpu_ms(len(self.lease.gpu_ids), started, self.lease.ended_ms or now),
+            else running_gpu_ms(len(self.lease.gpu_ids), started, self.lease.ended_ms or ran_until),
             energy_mj=self.lease.energy_mj,
         )
 
@@ -618,6 +658,10 @@ class Work:
         self.tools.journal.add_samples(
             self.lease, samples_of(readings, self.lease.gpu_ids, self._sampled_at_ms)
         )
+
+    def _silent_ms(self) -> int:
+        """Since the engine last answered for the running container; 0 before it is watched."""
+        return self._now() - self._seen_at_ms if self._seen_at_ms else 0
 
     def _signed(self) -> Signed:
         signed = self.tools.journal.signed(self.lease.task_id, self.lease.fence)
@@ -686,7 +730,7 @@ def task_directories(data_dir: Path) -> tuple[Path, ...]:
 
 
 def _fresh(place: TaskDirectory) -> None:
-    shutil.rmtree(place.root, ignore_errors=True)
+    volume.remove(place.root)
     for directory in (place.input, place.output, place.work):
         directory.mkdir(parents=True)
         directory.chmod(0o755)

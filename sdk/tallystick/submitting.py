@@ -49,6 +49,7 @@ async def submit(
         cpu_milli=wish.cpu_milli,
         memory_mib=wish.memory_mib,
         disk_mib=wish.disk_mib,
+        max_output_mib=wish.max_output_mib,
     )
     unsealed: tuple[str, ...] = ()
     if wish.files:

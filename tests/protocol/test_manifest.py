@@ -22,6 +22,11 @@ MANIFEST = Manifest(
 )
 
 
+def test_the_disk_it_needs_is_no_part_of_what_is_signed() -> None:
+    assert MANIFEST.disk_needed_mib == 1024 + 256
+    assert b"needed" not in canonical_json(MANIFEST)
+
+
 def test_the_bytes_are_these() -> None:
     assert canonical_json(MANIFEST).decode() == (
         '{"command":["python","/task/in/train.py"],"env":{"A":"ü","B":"2"},"image":"process",'

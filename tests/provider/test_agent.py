@@ -42,11 +42,13 @@ from tallystick.protocol.types import Fence, TaskId
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider.agent import DRAINING, Agent
 from tallystick_provider.backend import Offline
+from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
 from tallystick_provider.errors import RuntimeFailure
 from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
+from tallystick_provider.runtime import Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
 from tallystick_provider.work import Tools
@@ -148,8 +150,11 @@ class Stand:
     refuse_upload: list[int] = field(default_factory=list)
     """Status codes that the next uploads get; the last one for ever."""
     uploads: int = 0
+    gpus: SimulatedGpus = field(init=False)
     agent: Agent | None = None
     settler: Settler | None = None
+    engine: Callable[[], Runtime] | None = None
+    """Makes the runtime; None for plain processes."""
     _running: list[asyncio.Task[None]] = field(default_factory=list)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _close: list[Callable[[], Any]] = field(default_factory=list)
@@ -157,7 +162,8 @@ class Stand:
     async def open(self) -> Agent:
         """A new agent on the same directory, as after a restart."""
         clock = SystemClock()
-        settings = settings_of(self.path)
+        self.gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock)
+        settings = settings_of(self.path, runtime="docker" if self.engine else "process")
         journal = Journal(settings.journal_path, clock)
         web3 = connect(self.chain.url)
         ledger = ChainLedger(web3, self.deployment, OPERATOR.key)
@@ -168,8 +174,9 @@ class Stand:
             domain=self.deployment.domain,
             sealing=sealing.key_from_seed(b"sealing key of the tests"),
             journal=journal,
-            runtime=ProcessRuntime(self.path / "process"),
-            gpus=SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, clock),
+            runtime=self.engine() if self.engine else ProcessRuntime(self.path / "process"),
+            gpus=self.gpus,
+            cards=Cards(self.gpus),
             backend=self.office,
             http=http,
             clock=clock,
@@ -244,7 +251,11 @@ class Stand:
         sealed = sealing.encrypt_bundle(content_key, bundle)
         self.blobs[digest_of(sealed)] = sealed
         manifest = manifest_of(
-            command=("python", "/task/in/run.py"), input_digest=digest_of(sealed), **changes
+            **{
+                "command": ("python", "/task/in/run.py"),
+                "input_digest": digest_of(sealed),
+                **changes,
+            }
         )
         terms = terms_of(manifest, self.chain.now_s(), max_seconds=max_seconds)
         if deadline is not None:
@@ -330,9 +341,19 @@ print('woke', flush=True)
 async def test_a_task_goes_round(stand: Stand) -> None:
     agent = stand.agent
     assert agent is not None
-    terms, offer = stand.order(HELLO)
+    on_cue = "while not os.path.exists('go'): time.sleep(0.02)"
+    terms, offer = stand.order(HELLO.replace("time.sleep(0.3)", on_cue))
     assert (await agent.on_offer(offer)).accepted
     assert (await agent.on_offer(offer)).accepted  # a repeat changes nothing
+    await until(
+        lambda: any(
+            lease.percent == 10 and lease.message == "warming up"
+            for beat in stand.office.beats
+            for lease in beat.leases
+        ),
+        what="the progress",
+    )
+    (stand.path / "tasks" / stand.lease(offer).name / "work" / "go").touch()
     await until(lambda: bool(stand.office.done), what="the report")
     (done,) = stand.office.done
     receipt = Receipt.from_body(done.receipt)
@@ -361,8 +382,6 @@ async def test_a_task_goes_round(stand: Stand) -> None:
     assert await stand.credit() == split_charge_down(terms, receipt.total).provider
     assert list(await agent.tools.runtime.own()) == []
     assert not (stand.path / "tasks" / stand.lease(offer).name).exists()
-    beats = [lease for beat in stand.office.beats for lease in beat.leases]
-    assert any(beat.percent == 10 and beat.message == "warming up" for beat in beats)
 
 
 async def test_the_next_agent_finishes_what_a_dead_one_began(stand: Stand) -> None:

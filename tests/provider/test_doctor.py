@@ -17,12 +17,14 @@ import pytest
 from tallystick.protocol.deployments import Deployment, to_json
 from tallystick_provider.clock import ManualClock
 from tallystick_provider.doctor import (
+    clearing_finding,
     clock_finding,
     disk_finding,
     examine,
     key_finding,
     python_finding,
 )
+from tallystick_provider.gpus import NoGpus, SimulatedGpus
 from tallystick_provider.runtime import Finding
 from tallystick_provider.settings import PREFIX
 from tests.provider.settling import GPU_IDS
@@ -149,6 +151,18 @@ async def test_a_machine_without_a_driver_is_told_its_choices(
     found = (await look(environment(GPUS="nvml"), chain))["GPUs"]
     if not found.ok:
         assert "simulated:2xgpu1:24576" in found.fix
+
+
+def test_a_card_in_use_is_advice_and_one_that_can_never_be_cleared_is_not() -> None:
+    source = SimulatedGpus(PROVIDER.address, 2, "gpu1", 1024, ManualClock())
+    cards = source.read()
+    assert clearing_finding(source, cards).found.endswith("SIMULATED")
+    source.foreign[cards[1].gpu_id] = "process 77"
+    used = clearing_finding(source, cards)
+    assert used.ok
+    assert "process 77" in used.found
+    assert used.fix
+    assert not clearing_finding(NoGpus(), cards).ok
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])

@@ -2,12 +2,14 @@
 ├── logs in with a proof, announces, is asked and answers
 ├── malformed messages are answered with what is wrong, and nothing else happens
 ├── out of reach: Offline, never an exception of the library
-└── a server that goes away and comes back is found again, with a fresh proof
+├── a server that goes away and comes back is found again, with a fresh proof
+└── stopped or cancelled at any moment it ends at once and leaves no socket open
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import subprocess
@@ -77,9 +79,11 @@ def server() -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = Server(port)
-    server.start()
-    yield server
-    server.end()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
 
 
 @dataclass
@@ -106,7 +110,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(server: Server) -> AsyncIterator[Desk]:
-    inbox = Inbox(server.url, DOMAIN, PROVIDER.address, OPERATOR.key, ManualClock(NOW_S * 1000))
+    inbox = inbox_at(server.url)
     desk, stop = Desk(inbox), asyncio.Event()
     running = asyncio.create_task(inbox.run(stop, desk))
     await until(lambda: desk.connected == 1)
@@ -120,6 +124,10 @@ async def backend(server: Server) -> AsyncIterator[Any]:
     line = await nats.connect(server.url)
     yield line
     await line.close()
+
+
+def inbox_at(url: str) -> Inbox:
+    return Inbox(url, DOMAIN, PROVIDER.address, OPERATOR.key, ManualClock(NOW_S * 1000))
 
 
 async def ask(backend: Any, verb: str, data: bytes) -> Any:
@@ -210,3 +218,77 @@ async def test_every_log_in_carries_a_fresh_proof_of_the_operator_key() -> None:
     }
     assert len({proof.nonce for proof in proofs}) == len(proofs)
     assert "no log-in" in inbox.problem
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a `__del__` complained of."""
+    lost: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_value))
+    return lost
+
+
+@pytest.fixture
+async def silent_url() -> AsyncIterator[str]:
+    """Takes connections and never says a word."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def listen(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    listener = await asyncio.start_server(listen, "127.0.0.1", 0)
+    yield f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener.close()
+    for writer in writers:
+        writer.close()
+
+
+def nobody_url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"nats://127.0.0.1:{free.getsockname()[1]}"
+
+
+async def test_stops_at_once_when_nobody_is_there() -> None:
+    """The library by itself would try for ever, and the agent would outlive its SIGTERM."""
+    inbox, stop = inbox_at(nobody_url()), asyncio.Event()
+    running = asyncio.create_task(inbox.run(stop, Desk(inbox)))
+    await until(lambda: "Connect call failed" in inbox.problem)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_stops_at_once_in_the_middle_of_a_log_in(silent_url: str, lost: list[Any]) -> None:
+    inbox, stop = inbox_at(silent_url), asyncio.Event()
+    running = asyncio.create_task(inbox.run(stop, Desk(inbox)))
+    await asyncio.sleep(0.1)
+    stop.set()
+    await asyncio.wait_for(running, 4)
+    gc.collect()
+    assert lost == []
+
+
+async def test_cancelled_in_the_middle_of_a_log_in(silent_url: str, lost: list[Any]) -> None:
+    inbox = inbox_at(silent_url)
+    running = asyncio.create_task(inbox.run(asyncio.Event(), Desk(inbox)))
+    await asyncio.sleep(0.1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    del running
+    gc.collect()
+    assert lost == []
+
+
+async def test_cancelled_while_connected_hangs_up(server: Server, lost: list[Any]) -> None:
+    inbox = inbox_at(server.url)
+    desk = Desk(inbox)
+    running = asyncio.create_task(inbox.run(asyncio.Event(), desk))
+    await until(lambda: desk.connected == 1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not inbox.connected
+    del running
+    gc.collect()
+    assert lost == []

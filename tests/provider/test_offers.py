@@ -1,16 +1,20 @@
 """offers
 ├── check: every signature, digest and figure is verified; each failure has its sentence
 ├── require_secured: the chain's word, not the offer's
-└── place: cards, CPU, memory and disk that are free
+└── place: cards, CPU, memory and disk that are free; a result takes disk too (security case 110)
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as at_most
+from hypothesis import strategies as st
 
 from tallystick.protocol import wire
 from tallystick.protocol.types import ZERO_ADDRESS
@@ -205,12 +209,38 @@ def test_refuses_more_than_is_there(resources: wire.Resources, reason: str, tmp_
         place(checked, gpus, (), settings)
 
 
-def test_refuses_a_result_larger_than_the_disk(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, disk_mib=64)
-    offer = offer_of(manifest=manifest_of(max_output_mib=65))
+def test_a_result_takes_disk_beside_the_task(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, disk_mib=100)
     gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, ManualClock()).read()
-    with pytest.raises(OfferRefused, match="65 asked, 64 of disk"):
+    offer = offer_of(manifest=manifest_of(max_output_mib=37))
+    with pytest.raises(OfferRefused, match="101 asked, 100 of 100 free"):
         place(check(offer, DOMAIN, settings, NOW_S), gpus, (), settings)
+
+
+@at_most(deadline=None)
+@given(st.lists(st.tuples(st.integers(16, 2_000), st.integers(1, 2_000)), max_size=8))
+def test_the_disk_is_never_promised_twice(orders: list[tuple[int, int]]) -> None:
+    """Of any orders those are taken that fit together with all their results, and no others."""
+    settings = settings_of(Path("/nowhere"), disk_mib=4_096, cpu_milli=64_000, memory_mib=64_000)
+    gpus = SimulatedGpus(PROVIDER.address, 4, "gpu1", 24576, ManualClock()).read()
+    held: list[Lease] = []
+    free_mib = 4_096
+    for disk_mib, output_mib in orders:
+        manifest = manifest_of(
+            resources=wire.Resources(disk_mib=disk_mib), max_output_mib=output_mib
+        )
+        checked: Any = SimpleNamespace(offer=SimpleNamespace(manifest=manifest))
+        fits = disk_mib + output_mib <= free_mib
+        try:
+            place(checked, gpus, held, settings)
+        except OfferRefused:
+            assert not fits
+        else:
+            assert fits
+            free_mib -= disk_mib + output_mib
+            lease: Any = SimpleNamespace(offer=checked.offer, gpu_ids=())
+            held.append(lease)
+    assert free_mib >= 0
 
 
 def test_the_consumer_is_never_the_zero_address(tmp_path: Path) -> None:

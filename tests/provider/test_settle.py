@@ -277,8 +277,7 @@ async def test_a_silent_consumer_pays_after_the_window(
     assert verbs == (["prove_alone"] if secured else ["create", "prove_alone"])
     assert outcome(journal, done) is None
     assert await credit_of(ledger) == 0
-    chain.wait(DAY_S + 1)
-    clock.advance_ms(RECHECK_SECONDS * 1000)
+    chain.wait(DAY_S + 1)  # by the chain's clock alone: this machine's may be slow
     await settle(settler)
     assert outcome(journal, done) == "paid"
     assert await credit_of(ledger) == due(done)

@@ -77,8 +77,10 @@ class Bench:
         assert lease is not None
         assert lease.outcome == "paid"
         web3 = connect(self.chain.url)
-        credit = (await Escrow(web3, self.deployment.escrow).payee(PROVIDER.address)).credit
-        await close(web3)
+        try:
+            credit = (await Escrow(web3, self.deployment.escrow).payee(PROVIDER.address)).credit
+        finally:
+            await close(web3)
         due = split_charge_down(done.terms, done.signed.receipt.total).provider
         assert credit == due > 0
         sent = int(self.chain.rpc("eth_getTransactionCount", OPERATOR.address, "latest"), 16)

@@ -1,5 +1,5 @@
 """`tallystick-provider start` as people run it: a process of its own, a real chain, a real bus
-├── connects, announces, and ends with 0 on SIGTERM
+├── connects, announces, and ends with 0 on SIGTERM, also while its backend is out of reach
 └── refuses a chain that holds other contracts
 """
 
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,10 @@ def environment(path: Path, chain: LocalChain, deployment: Deployment, url: str)
     }
 
 
-async def start(given: dict[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def agent_of(given: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Ended when the test is, however that ends."""
+    process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tallystick_provider",
@@ -59,6 +62,12 @@ async def start(given: dict[str, str]) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
 
 
 @pytest.fixture
@@ -84,10 +93,10 @@ async def test_serves_until_told_to_stop(
 
     subject = f"tallystick.backend.{PROVIDER.address.lower()}.announce"
     await backend.subscribe(subject, cb=answer)
-    agent = await start(environment(tmp_path, chain, deployment, server.url))
-    await until(lambda: bool(announced), 60, "the announcement")
-    agent.send_signal(signal.SIGTERM)
-    _, told = await asyncio.wait_for(agent.communicate(), 30)
+    async with agent_of(environment(tmp_path, chain, deployment, server.url)) as agent:
+        await until(lambda: bool(announced), 60, "the announcement")
+        agent.send_signal(signal.SIGTERM)
+        _, told = await asyncio.wait_for(agent.communicate(), 30)
     assert agent.returncode == 0, told.decode()
     assert announced[0].operator_key == OPERATOR.address
     assert (tmp_path / "data" / "sealing.key").stat().st_mode & 0o777 == 0o600
@@ -95,12 +104,25 @@ async def test_serves_until_told_to_stop(
     assert OPERATOR.key.removeprefix("0x").encode() not in told
 
 
+async def test_stops_while_its_backend_is_out_of_reach(
+    chain: LocalChain, deployment: Deployment, tmp_path: Path
+) -> None:
+    async with agent_of(environment(tmp_path, chain, deployment, "nats://127.0.0.1:9")) as agent:
+        assert agent.stderr is not None
+        async with asyncio.timeout(60):
+            while b"backend_unreachable" not in await agent.stderr.readline():
+                assert not agent.stderr.at_eof()
+        agent.send_signal(signal.SIGTERM)
+        _, told = await asyncio.wait_for(agent.communicate(), 20)
+    assert agent.returncode == 0, told.decode()
+
+
 async def test_refuses_a_chain_with_other_contracts(
     chain: LocalChain, deployment: Deployment, tmp_path: Path
 ) -> None:
     wrong = replace(deployment, escrow=deployment.token, token=deployment.escrow)
-    agent = await start(environment(tmp_path, chain, wrong, "nats://127.0.0.1:9"))
-    _, told = await asyncio.wait_for(agent.communicate(), 60)
+    async with agent_of(environment(tmp_path, chain, wrong, "nats://127.0.0.1:9")) as agent:
+        _, told = await asyncio.wait_for(agent.communicate(), 60)
     assert agent.returncode == 1
     assert b"Traceback" not in told
     assert b"deployment" in told

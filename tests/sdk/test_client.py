@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tallystick import (
@@ -515,6 +516,24 @@ async def test_the_market_can_be_read(client: AsyncGPUClient) -> None:
     assert all(card.gpu.simulated for card in cards)
     assert (await client.deployment()).dispatcher != ZERO_ADDRESS
     assert await client.login() == client.address.lower()
+
+
+async def test_offers_are_asked_for_all_that_the_task_will_take(
+    client: AsyncGPUClient, market: InMemoryMarket, script: str
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def note(request: httpx.Request, answer: httpx.Response) -> httpx.Response:
+        if request.url.path == "/v1/offers":
+            asked.append(dict(request.url.params))
+        return answer
+
+    market.answer_hook = note
+    await client.submit(
+        script, "gpu1", 1, "1h", cpu_milli=200, memory_mib=300, disk_mib=400, max_output_mib=500
+    )
+    needs = ("cpu_milli", "memory_mib", "disk_mib", "max_output_mib")
+    assert [asked[0][name] for name in needs] == ["200", "300", "400", "500"]
 
 
 async def test_another_escrow_than_the_pinned_one_is_refused(

@@ -180,7 +180,12 @@ def start_anvil(*, block_time_s: int | None = None, chain_id: int = CHAIN_ID) ->
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
     )
-    port = _listening_port(process)
+    try:
+        port = _listening_port(process)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
     chain = LocalChain(process, f"http://127.0.0.1:{port}", port)
     chain.chain_id = chain_id
     atexit.register(chain.close)

@@ -32,6 +32,9 @@ class OfferQuery(BaseModel):
     cpu_milli: Annotated[int, Field(ge=0, le=256_000)] = 0
     memory_mib: Annotated[int, Field(ge=0, le=4_194_304)] = 0
     disk_mib: Annotated[int, Field(ge=0, le=4_194_304)] = 0
+    max_output_mib: Annotated[
+        int, Field(ge=0, le=65_536, description="Largest result; it takes disk beside `disk_mib`.")
+    ] = 0
     image: Annotated[
         str,
         Field(
@@ -65,6 +68,7 @@ async def offers(backend: Ctx, query: Annotated[OfferQuery, Query()]) -> tuple[O
         cpu_milli=query.cpu_milli,
         memory_mib=query.memory_mib,
         disk_mib=query.disk_mib,
+        max_output_mib=query.max_output_mib,
         image=query.image,
         rate_per_gpu_second=(
             None if query.rate_per_gpu_second is None else int(query.rate_per_gpu_second)

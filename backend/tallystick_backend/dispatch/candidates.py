@@ -111,7 +111,8 @@ async def _in_use(session: AsyncSession) -> dict[str, _InUse]:
     held = await work.held(session)
     by_provider: dict[str, _InUse] = {}
     for row in held:
-        needs = Manifest.model_validate(row.order.manifest).resources
+        manifest = Manifest.model_validate(row.order.manifest)
+        needs = manifest.resources
         before = by_provider.get(row.lease.provider, _InUse({}, 0, 0, 0))
         gpus = dict(before.gpus)
         if row.lease.gpus:
@@ -120,7 +121,7 @@ async def _in_use(session: AsyncSession) -> dict[str, _InUse]:
             gpus,
             before.cpu_milli + needs.cpu_milli,
             before.memory_mib + needs.memory_mib,
-            before.disk_mib + needs.disk_mib,
+            before.disk_mib + manifest.disk_needed_mib,
         )
     return by_provider
 
@@ -143,6 +144,7 @@ def request_of(
         cpu_milli=needs.cpu_milli,
         memory_mib=needs.memory_mib,
         disk_mib=needs.disk_mib,
+        max_output_mib=manifest.max_output_mib,
         image=manifest.image,
         rate_per_gpu_second=int(order.terms["rate_per_gpu_second"]),
         stake_unit=settings.stake_unit,
@@ -182,5 +184,5 @@ def _less(candidate: Candidate, request: Request) -> Candidate:
         gpus=gpus,
         cpu_milli=candidate.cpu_milli - request.cpu_milli,
         memory_mib=candidate.memory_mib - request.memory_mib,
-        disk_mib=candidate.disk_mib - request.disk_mib,
+        disk_mib=candidate.disk_mib - request.disk_needed_mib,
     )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from tallystick.protocol import wire
+
 Reason: TypeAlias = Literal[
     "offline",
     "draining",
@@ -46,6 +48,7 @@ class Request:
     cpu_milli: int = 0
     memory_mib: int = 0
     disk_mib: int = 0
+    max_output_mib: int = 0
     image: str = ""
     rate_per_gpu_second: int | None = None
     """What the terms pay, smallest unit; None asks for any price."""
@@ -57,6 +60,10 @@ class Request:
     """Whether they may be asked again when nobody else can serve."""
     sealed_for: frozenset[str] | None = None
     """Providers that can open the input under the next fence; None when there is no input."""
+
+    @property
+    def disk_needed_mib(self) -> int:
+        return wire.disk_needed_mib(self.disk_mib, self.max_output_mib)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +299,20 @@ def _has_memory(request: Request, candidate: Candidate) -> Fault | None:
 
 
 def _has_disk(request: Request, candidate: Candidate) -> Fault | None:
-    has = candidate.disk_mib
-    return _at_most("disk_too_small", "free disk", "disk_mib", request, has, "MiB")
+    has, needed = max(candidate.disk_mib, 0), request.disk_needed_mib
+    if needed <= has:
+        return None
+    change = None
+    if request.max_output_mib <= has:
+        change = Change("task", "disk_mib", has - request.max_output_mib)
+    elif request.disk_mib <= has:
+        change = Change("task", "max_output_mib", has - request.disk_mib)
+    return Fault(
+        "disk_too_small",
+        f"its free disk is {has} MiB, the task asks for {needed} ({request.disk_mib} and "
+        f"{request.max_output_mib} for its output): ask for {has} or less in all",
+        change,
+    )
 
 
 def _at_most(

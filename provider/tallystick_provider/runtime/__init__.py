@@ -88,6 +88,9 @@ class RunState:
     ended_ms: int | None = None
     exit_code: int | None = None
     out_of_memory: bool = False
+    interrupted: bool = False
+    """Ended from outside and not by itself: the engine went down, somebody stopped it by hand, or
+    `stop` did."""
 
 
 @dataclass(frozen=True, slots=True)

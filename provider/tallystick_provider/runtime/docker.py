@@ -7,15 +7,16 @@ threads, and touches only containers with this provider's labels.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,6 +29,7 @@ import structlog
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
 from tallystick_provider.runtime import (
+    OUTPUT_PATH,
     Finding,
     LogCursor,
     LogPiece,
@@ -37,6 +39,7 @@ from tallystick_provider.runtime import (
     RunState,
     RuntimeReport,
     Stream,
+    volume,
 )
 from tallystick_provider.runtime.container import (
     LABEL_FENCE,
@@ -49,15 +52,23 @@ from tallystick_provider.runtime.container import (
     refuse_unsafe,
     request_for,
 )
+from tallystick_provider.runtime.images import (
+    ImageLimits,
+    ImagePuller,
+    RegistryCheck,
+    disk_finding,
+)
 
 RUNC_FLOOR = (1, 2, 8)
 """First release with the fixes of November 2025; distributions patch older ones."""
+ENGINE_FLOOR = (25, 0, 0)
+"""First release whose default filter keeps io_uring and vsock from a task."""
 NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 """Below it a container escapes through the GPU hook (CVE-2025-23266 and earlier ones)."""
 CALL_SECONDS = 60
 THREADS = 16
-PULL_SECONDS = 1800
 LOG_BYTES = 256 * 1024
+ELSEWHERE = "the engine does not see this agent's mounts: both need one mount namespace"
 
 Answer = TypeVar("Answer")
 log = structlog.get_logger()
@@ -66,9 +77,20 @@ log = structlog.get_logger()
 class DockerRuntime:
     kind: Literal["docker"] = "docker"
 
-    def __init__(self, provider: Address, url: str = "") -> None:
+    def __init__(
+        self,
+        provider: Address,
+        url: str = "",
+        images: ImageLimits | None = None,
+        check_registry: RegistryCheck | None = None,
+        volumes_in: Path | None = None,
+    ) -> None:
+        """With `volumes_in`, the agent's data directory, outputs are bounded where that works."""
         self._provider = provider.lower()
         self._url = url
+        self._volumes_in = volumes_in
+        self._limits = images or ImageLimits()
+        self._puller = ImagePuller(self._where, self._limits, check_registry)
         self._api: Any = None
         self._gpu_driver: GpuDriver = "nvidia"
         # Threads of its own: an engine that hangs must not hold up anything else of the agent.
@@ -80,7 +102,13 @@ class DockerRuntime:
                 api = self._connect()
                 info = api.info()
                 self._gpu_driver = gpu_driver(info)
-                return RuntimeReport(tuple(findings(info, api.version())))
+                return RuntimeReport(
+                    (
+                        *findings(info, api.version()),
+                        disk_finding(info, self._limits),
+                        quota_finding(self._why_no_volumes()),
+                    )
+                )
 
         return await self._call(ask)
 
@@ -107,23 +135,8 @@ class DockerRuntime:
                     f"the local image {image} is not on this provider; publish it to a registry "
                     "and name it by digest"
                 ) from None
-            found = self._pull(image, repository)
+            found = self._puller.pull(image, repository)
         check_image(found.get("Config") or {})
-
-    def _pull(self, image: str, repository: str) -> Any:
-        refuse_internal_registry(repository)
-        # A client of its own: its time-out would be wrong for every other call.
-        puller = docker.APIClient(**self._where(), version="auto", timeout=PULL_SECONDS)
-        try:
-            puller.pull(repository, tag=image.partition("@")[2])
-            return puller.inspect_image(image)
-        except (docker.errors.NotFound, docker.errors.APIError) as error:
-            raise ImageRefused(
-                f"image {image} cannot be pulled: {_why(error)}; check its name and that the "
-                "registry is public"
-            ) from error
-        finally:
-            puller.close()
 
     async def start(self, spec: RunSpec) -> RunRef:
         return await self._call(lambda: self._start(spec))
@@ -138,13 +151,16 @@ class DockerRuntime:
             volumes = check_image(image.get("Config") or {})
             body = request_for(spec, user=_user(), volumes=volumes, gpu_driver=self._gpu_driver)
             refuse_unsafe(body, spec)
-            _hand_over(spec.directory.output)
             name = f"tallystick-{spec.task_id[2:14]}-{spec.fence}-{self._provider[2:10]}"
             made = api.create_container_from_config(body, name)
             known = RunRef(spec.task_id, spec.fence, made["Id"])
         if self._inspect(known)["State"]["Status"] == "created":
             try:
+                self._bound_output(known, spec)
                 api.start(known.handle)
+            except RuntimeFailure:
+                api.remove_container(known.handle, force=True)
+                raise
             except docker.errors.APIError as error:
                 api.remove_container(known.handle, force=True)
                 if error.status_code == 400:  # the command is not in the image, or not executable
@@ -152,15 +168,55 @@ class DockerRuntime:
                 raise
         return known
 
+    def _bound_output(self, ref: RunRef, spec: RunSpec) -> None:
+        """A file system of its own, if the engine sees it: one in another mount namespace would
+        hand the task the plain directory below it."""
+        place = spec.directory
+        if not self._why_no_volumes():
+            volume.make(place, spec.max_output_mib, int(_user().partition(":")[0]))
+            mark = place.output / ".tallystick"
+            mark.touch()
+            try:
+                content, _ = self._connect().get_archive(ref.handle, f"{OUTPUT_PATH}/{mark.name}")
+                for _ in content:
+                    pass
+            except docker.errors.APIError as error:
+                log.warning(
+                    "output_not_bounded", task=ref.task_id, why=ELSEWHERE, error=_why(error)
+                )
+                volume.release(place)
+            finally:
+                mark.unlink(missing_ok=True)
+        _hand_over(place.output)
+
+    def _why_no_volumes(self) -> str:
+        if self._volumes_in is None:
+            return "not asked for"
+        return volume.why_not(self._volumes_in)
+
     async def state(self, ref: RunRef) -> RunState:
         def ask() -> RunState:
             try:
-                state = self._inspect(ref)["State"]
+                state = state_of(self._inspect(ref)["State"])
             except docker.errors.NotFound:
                 return RunState("gone")
-            return state_of(state)
+            if state.status != "exited" or state.out_of_memory:
+                return state
+            return replace(state, interrupted=self._interrupted(ref, state))
 
         return await self._call(ask)
+
+    def _interrupted(self, ref: RunRef, state: RunState) -> bool:
+        """The engine remembers what it did since it was started. Before that the exit code is all
+        there is: 137 and 143 are signals, 255 is what it says of a container it lost."""
+        now = f"{time.time():.6f}"
+        seen = {
+            event.get("Action")
+            for event in self._connect().events(
+                since=1, until=now, filters={"container": ref.handle}, decode=True
+            )
+        }
+        return "kill" in seen or ("die" not in seen and state.exit_code in (137, 143, 255))
 
     async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
         return await self._call(lambda: self._logs(ref, cursor))
@@ -243,8 +299,8 @@ class DockerRuntime:
         return found
 
     def _connect(self) -> Any:
+        require_socket(self._url)
         if self._api is None:
-            require_socket(self._url)
             self._api = docker.APIClient(**self._where(), version="auto", timeout=CALL_SECONDS)
         return self._api
 
@@ -355,6 +411,16 @@ def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Fi
         found=f"{info.get('Driver')}, cgroup v{info.get('CgroupVersion', '1')}, "
         + (", ".join(options) or "no security options"),
     )
+    engine = str(version.get("Version") or "")
+    yield Finding(
+        "docker version",
+        ok=True,
+        found=engine or "unknown",
+        fix=""
+        if version_of(engine) >= ENGINE_FLOOR
+        else f"below {ENGINE_FLOOR[0]}: its filter lets a task use io_uring and vsock; take a "
+        "later engine, or sysctl kernel.io_uring_disabled=2 and a machine without vsock",
+    )
     components = version.get("Components") or ()
     runc = next((c.get("Version", "") for c in components if c.get("Name") == "runc"), "")
     yield Finding(
@@ -365,6 +431,18 @@ def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Fi
         if runc and version_of(runc) >= RUNC_FLOOR
         else f"below {'.'.join(map(str, RUNC_FLOOR))}: make sure your distribution patched it "
         "(CVE-2025-31133, CVE-2025-52565, CVE-2025-52881)",
+    )
+
+
+def quota_finding(why_not: str) -> Finding:
+    """Which of two tiers holds a task's output: a bound, or a look now and then."""
+    if not why_not:
+        return Finding("output quota", ok=True, found="a file system per task")
+    return Finding(
+        "output quota",
+        ok=True,
+        found=f"watched every 0.5 s, not enforced ({why_not})",
+        fix="run the agent as root with mkfs.ext4, mount and loop devices (provider/README.md)",
     )
 
 
@@ -388,24 +466,6 @@ def toolkit_finding() -> Finding:
 def version_of(text: str) -> tuple[int, ...]:
     match = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
     return tuple(map(int, match.groups())) if match else (0, 0, 0)
-
-
-def refuse_internal_registry(repository: str) -> None:
-    """A consumer's image name must not make this engine knock on the provider's own network."""
-    first = repository.partition("/")[0]
-    if "/" not in repository or not ("." in first or ":" in first or first == "localhost"):
-        return  # a name on the engine's default registry
-    name = first.partition(":")[0]
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)}
-    except OSError as error:
-        raise ImageRefused(
-            f"the registry {name} cannot be found ({error}); check the name"
-        ) from None
-    if not found or any(
-        not ipaddress.ip_address(str(a).partition("%")[0]).is_global for a in found
-    ):
-        raise ImageRefused(f"the registry {name} is not on the public internet; not asked")
 
 
 def _has_swap() -> bool:

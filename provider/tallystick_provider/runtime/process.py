@@ -95,24 +95,13 @@ class ProcessRuntime:
         for directory in (spec.directory.input, spec.directory.output, spec.directory.work):
             directory.mkdir(parents=True, exist_ok=True)
         (place / "spec.json").write_text(json.dumps(_spec_file(spec)))
-        process = await asyncio.to_thread(
-            subprocess.Popen,
-            [sys.executable, "-I", supervise.__file__, str(place / "spec.json")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH", os.defpath)},
-            cwd=place,
-            start_new_session=True,
-        )
+        process = await asyncio.to_thread(_spawn_supervisor, place)
         await self._await_supervisor(place, process)
         return ref
 
     async def _await_supervisor(self, place: Path, process: subprocess.Popen[bytes]) -> None:
         for _ in range(1000):
             if (place / "started.json").exists():
-                # Reaps it; a daemon, because the run may outlive the agent.
-                threading.Thread(target=process.wait, daemon=True).start()
                 return
             if process.poll() is not None:
                 raise RuntimeFailure(
@@ -223,6 +212,22 @@ class ProcessRuntime:
 
     def _place(self, ref: RunRef) -> Path:
         return self._root / ref.handle
+
+
+def _spawn_supervisor(place: Path) -> subprocess.Popen[bytes]:
+    """Somebody waits for it from the first moment on, also when whoever asked for it is cancelled
+    before it hears of it. A daemon thread, because the run may outlive the agent."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", supervise.__file__, str(place / "spec.json")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+        cwd=place,
+        start_new_session=True,
+    )
+    threading.Thread(target=process.wait, name=f"reap {place.name}", daemon=True).start()
+    return process
 
 
 def _spec_file(spec: RunSpec) -> dict[str, Any]:

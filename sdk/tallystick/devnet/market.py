@@ -131,6 +131,7 @@ class LocalMarket:
                 f"A market is already up in {directory}.",
                 next_step="End it with `make down`, then try again.",
             )
+        leftovers.unmount(directory)
         shutil.rmtree(directory, ignore_errors=True)
         for folder in ("keys", "logs", "deployments"):
             (directory / folder).mkdir(parents=True)

@@ -209,6 +209,12 @@ class ChannelAllowanceBody(WireModel):
 # --- what a task is (its digest is TaskTerms.spec) -------------------------------------------
 
 
+def disk_needed_mib(disk_mib: int, max_output_mib: int) -> int:
+    """Disk that a task takes at its provider: what its container gets, and its result beside
+    that. Whoever compares a task with a provider's disk asks here, so that all agree."""
+    return disk_mib + max_output_mib
+
+
 class Resources(WireModel):
     """What one container gets."""
 
@@ -240,6 +246,10 @@ class Manifest(WireModel):
     max_output_mib: Annotated[int, Strict(), Field(ge=1, le=65_536)] = 256
     result_key: BytesHex
     """Consumer's X25519 public key (32 bytes): the result bundle is sealed to it."""
+
+    @property
+    def disk_needed_mib(self) -> int:
+        return disk_needed_mib(self.resources.disk_mib, self.max_output_mib)
 
 
 class SealedKey(WireModel):

@@ -15,6 +15,9 @@ async def test_offers_say_who_could_and_why_not(world: World) -> None:
     dear = params | {"rate_per_gpu_second": str(RATE - 1)}
     refused = (await world.http.get("/v1/offers", params=dear)).json()
     assert refused[0]["reason"] == "price_above_ceiling"
+    full = params | {"disk_mib": 65_000, "max_output_mib": 537}
+    (short,) = (await world.http.get("/v1/offers", params=full)).json()
+    assert (short["reason"], "65537 (65000 and 537" in short["detail"]) == ("disk_too_small", True)
     misspelt = await world.http.get("/v1/offers", params={"gpu": "gpu1"})
     assert misspelt.status_code == 422
 

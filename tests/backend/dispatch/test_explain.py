@@ -64,7 +64,11 @@ async def test_free_capacity_is_what_live_leases_leave(market: Market) -> None:
         (one,) = await candidates.load(
             session, now_ms=market.clock.now_ms(), settings=market.settings
         )
-    assert (one.cpu_milli, one.memory_mib, one.disk_mib) == (1_000, 5_904, 7_952)
+    assert (one.cpu_milli, one.memory_mib, one.disk_mib) == (
+        1_000,
+        5_904,
+        10_000 - 2 * (1_024 + 256),
+    )
     assert (one.gpus_free("gpu1"), one.gpus_leased) == (2, 2)
 
 

@@ -93,6 +93,13 @@ def task(**changes: Any) -> Request:
         pytest.param({"memory_mib": 64_001}, {}, "memory_too_small", "64000", id="little memory"),
         pytest.param({"disk_mib": 100_001}, {}, "disk_too_small", "100000", id="little disk"),
         pytest.param(
+            {"disk_mib": 99_000, "max_output_mib": 1_001},
+            {},
+            "disk_too_small",
+            "asks for 100001 (99000 and 1001 for its output): ask for 100000 or less in all",
+            id="no disk for the result beside the task",
+        ),
+        pytest.param(
             {},
             {"runtime": "process"},
             "runtime_not_allowed",
@@ -241,6 +248,7 @@ requests = st.builds(
     cpu_milli=st.integers(0, 2),
     memory_mib=st.integers(0, 2),
     disk_mib=st.integers(0, 2),
+    max_output_mib=st.integers(0, 2),
     image=st.sampled_from(["i", "process"]),
     rate_per_gpu_second=st.none() | small,
     stake_unit=st.integers(0, 2),

@@ -10,11 +10,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import shutil
-import subprocess
-import tarfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -30,12 +27,13 @@ from tallystick_provider.runtime import LogCursor, RunRef, RunSpec, RunState, Ta
 from tallystick_provider.runtime.docker import (
     DockerRuntime,
     findings,
-    refuse_internal_registry,
     require_socket,
     state_of,
     to_ms,
     version_of,
 )
+from tallystick_provider.runtime.images import refuse_internal_registry
+from tests.provider.runtime.engines import busybox_image
 from tests.provider.waiting import until
 
 PROVIDER = Address("0x" + os.urandom(20).hex())
@@ -55,27 +53,8 @@ def engine() -> Any:
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """Busybox alone, imported from a tree: no registry is needed."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.skip("busybox is not installed (apt-get install busybox-static)")
-    if subprocess.run(["ldd", busybox], capture_output=True, check=False).returncode == 0:
-        pytest.skip("this busybox is not static (apt-get install busybox-static)")
     api = engine()
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        archive.add(busybox, "bin/busybox")
-        for name in ("bin/sh", "bin/cat", "bin/id", "bin/dd", "bin/sleep", "bin/mount", "bin/env"):
-            link = tarfile.TarInfo(name)
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(link)
-        for name in ("tmp", "proc", "sys", "dev", "etc", "task"):
-            place = tarfile.TarInfo(name)
-            place.type, place.mode = tarfile.DIRTYPE, 0o777
-            archive.addfile(place)
-    tag = "tallystick-test/provider"
-    api.import_image_from_data(target.getvalue(), repository=tag, tag="1")
-    made = str(api.inspect_image(f"{tag}:1")["Id"])
+    made = busybox_image(api)
     api.close()
     return made
 

@@ -1,5 +1,6 @@
 """process runtime (development only)
 ├── runs in the task's directories, with a clean environment, and says how it ended
+├── leaves nothing unowned behind when it is cancelled in the middle of a start
 ├── survives the agent: a new runtime finds the run again and reads its log and end
 ├── stops what ignores SIGTERM, with everything below it
 └── holds memory, processes and file size
@@ -8,8 +9,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +122,41 @@ async def test_a_second_start_finds_the_first(runtime: ProcessRuntime, make: Mak
     await ended(runtime, ref)
     assert await runtime.start(spec) == ref
     assert await output(runtime, ref) == "once\n"
+
+
+async def test_a_start_that_is_cancelled_leaves_no_child_without_an_owner(
+    runtime: ProcessRuntime, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_value))
+    born, cancelled, handed_over = threading.Event(), threading.Event(), threading.Event()
+    real = subprocess.Popen
+
+    def slow(*args: Any, **named: Any) -> Any:
+        process = real(*args, **named)
+        born.set()
+        assert cancelled.wait(20)
+        threading.Timer(0.2, handed_over.set).start()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    starting = asyncio.create_task(runtime.start(make("import time; time.sleep(600)")))
+    assert await asyncio.to_thread(born.wait, 20)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    del starting
+    cancelled.set()
+    assert await asyncio.to_thread(handed_over.wait, 20)
+    gc.collect()
+    assert lost == []
+
+    (ref,) = await runtime.own()
+    deadline = time.monotonic() + 20
+    while (await runtime.state(ref)).status != "running":
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    await runtime.remove(ref)
 
 
 async def test_a_new_agent_finds_the_run_and_its_end(
