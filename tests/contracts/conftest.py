@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.contracts.stage import DAY_S, TALLY, UNIT, Stage  # noqa: E402
+from tests.contracts.stage import BOND_FLOOR, DAY_S, TALLY, UNIT, Stage  # noqa: E402
 
 MNEMONIC = "test test test test test test test test test test test junk"
 
@@ -121,19 +121,22 @@ def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any) -> A
 
 @pytest.fixture(scope="session")
 def neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
-    """Escrow, staking and market, each told the others' addresses before they existed."""
+    """Escrow, staking and market, each told the others' addresses before they existed; their court
+    comes after them."""
     return deploy_neighbours(deployer, token, treasury)
 
 
 def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
-    from brownie import ComputeEscrow, ProviderStaking, TaskMarket
+    from brownie import ComputeEscrow, DisputeCourt, ProviderStaking, TaskMarket
 
     market = deployer.get_deployment_address(deployer.nonce + 2)
+    court = deployer.get_deployment_address(deployer.nonce + 3)
     escrow = deployer.deploy(ComputeEscrow, token, market, treasury, 100)
-    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
+    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S, court)
     windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
-    zero = "0x" + "00" * 20
-    return escrow, staking, deployer.deploy(TaskMarket, escrow, staking, zero, windows)
+    market = deployer.deploy(TaskMarket, escrow, staking, court, windows, BOND_FLOOR)
+    deployer.deploy(DisputeCourt, market, staking, escrow, (DAY_S, DAY_S, DAY_S))
+    return escrow, staking, market
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +152,13 @@ def staking(neighbours: tuple[Any, Any, Any]) -> Any:
 @pytest.fixture(scope="session")
 def market(neighbours: tuple[Any, Any, Any]) -> Any:
     return neighbours[2]
+
+
+@pytest.fixture(scope="session")
+def court(market: Any) -> Any:
+    from brownie import DisputeCourt
+
+    return DisputeCourt.at(market.court())
 
 
 @pytest.fixture(scope="session")

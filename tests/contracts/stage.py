@@ -26,6 +26,7 @@ from tallystick.protocol.types import Address, Digest, Fence, TaskId
 TALLY = 10**18
 UNIT = 100 * TALLY
 DAY_S = 86_400
+BOND_FLOOR = 3 * TALLY
 ZERO = Address("0x" + "00" * 20)
 NO_DIGEST = Digest("0x" + "00" * 32)
 
