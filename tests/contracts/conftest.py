@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.contracts.pools import Pools  # noqa: E402
 from tests.contracts.stage import CLOCKS, DAY_S, TALLY, UNIT, Stage  # noqa: E402
 
 MNEMONIC = "test test test test test test test test test test test junk"
@@ -121,9 +122,7 @@ def court(people: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def token(
-    deployer: Any, consumer: Any, provider: Any, other_provider: Any, delegator: Any
-) -> Any:
+def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any, delegator: Any) -> Any:
     from brownie import TallyToken
 
     token = deployer.deploy(TallyToken, deployer, 10**9 * TALLY)
@@ -138,9 +137,7 @@ def neighbours(deployer: Any, token: Any, treasury: Any, court: Any) -> tuple[An
     return deploy_neighbours(deployer, token, treasury, court)
 
 
-def deploy_neighbours(
-    deployer: Any, token: Any, treasury: Any, court: Any
-) -> tuple[Any, Any, Any]:
+def deploy_neighbours(deployer: Any, token: Any, treasury: Any, court: Any) -> tuple[Any, Any, Any]:
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
     staking, market = (deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2))
@@ -191,6 +188,11 @@ def stage(
     staking.stake(4 * UNIT, {"from": provider})
     staking.bindOperatorKey(operator, stage.consent(provider, operator), {"from": provider})
     return stage
+
+
+@pytest.fixture
+def pools(stage: Stage, delegator: Any, court: Any) -> Pools:
+    return Pools(stage, delegator, court)
 
 
 @pytest.fixture

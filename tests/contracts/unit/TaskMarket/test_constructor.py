@@ -25,9 +25,7 @@ def test_reverts_when_stake_could_leave_before_the_last_word(
 
     staking, market = (deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2))
     escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 0)
-    staking = deployer.deploy(
-        ProviderStaking, token, escrow, ZERO, UNIT, (13 * DAY_S, *CLOCKS[1:])
-    )
+    staking = deployer.deploy(ProviderStaking, token, escrow, ZERO, UNIT, (13 * DAY_S, *CLOCKS[1:]))
     with reverts_with("UnbondingTooShort", 13 * DAY_S + 1, 13 * DAY_S):
         deployer.deploy(TaskMarket, escrow, staking, ZERO, WINDOWS)
 
