@@ -280,17 +280,18 @@ class Bench:
     def deploy(self) -> None:
         self.token = self.create_contract("TallyToken", self.deployer.address, 10**9 * TALLY)
         nonce = self.nonce(self.deployer)
+        staking = create_address(self.deployer.address, nonce + 1)
         market = create_address(self.deployer.address, nonce + 2)
         self.escrow = self.create_contract(
-            "ComputeEscrow", self.token.address, market, self.deployer.address, 100
+            "ComputeEscrow", self.token.address, market, staking, self.deployer.address, 100
         )
         self.staking = self.create_contract(
             "ProviderStaking",
             self.token.address,
             self.escrow.address,
+            ZERO,
             100 * TALLY,
-            21 * 86_400,
-            7 * 86_400,
+            (21 * 86_400, 7 * 86_400, 7 * 86_400, 7 * 86_400, 7 * 86_400),
         )
         windows = (3_600, 86_400, 7 * 86_400, 6 * 86_400)
         self.market = self.create_contract(

@@ -25,6 +25,9 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
     address public immutable market;
 
     /// @inheritdoc IComputeEscrow
+    address public immutable staking;
+
+    /// @inheritdoc IComputeEscrow
     address public immutable treasury;
 
     /// @inheritdoc IComputeEscrow
@@ -39,7 +42,7 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
     mapping(address payee => address) private _payoutAddresses;
 
     /// @param market_ Computed before its deployment; the market's constructor checks that it is this one.
-    constructor(address token_, address market_, address treasury_, uint16 protocolFeeBps_)
+    constructor(address token_, address market_, address staking_, address treasury_, uint16 protocolFeeBps_)
         TallystickDomain(address(this))
     {
         if (token_ == address(0) || market_ == address(0) || treasury_ == address(0)) revert ZeroAddress();
@@ -48,6 +51,7 @@ contract ComputeEscrow is IComputeEscrow, TallystickDomain, ReentrancyGuardTrans
         }
         _token = IERC20(token_);
         market = market_;
+        staking = staking_;
         treasury = treasury_;
         protocolFeeBps = protocolFeeBps_;
     }

@@ -13,6 +13,9 @@ and neither can these, each read from the environment:
     TALLYSTICK_STAKE_UNIT             own stake per GPU, in whole tokens           (100)
     TALLYSTICK_UNBONDING_SECONDS      (1814400, 21 days)
     TALLYSTICK_RETIRED_KEY_SECONDS    (604800, 7 days)
+    TALLYSTICK_COMMISSION_NOTICE_SECONDS  (604800)
+    TALLYSTICK_JAIL_SECONDS           (604800)
+    TALLYSTICK_STREAM_SECONDS         over which fees reach delegators             (604800)
     TALLYSTICK_CANCEL_SECONDS         (3600)
     TALLYSTICK_MIN_CHALLENGE_SECONDS  (86400)
     TALLYSTICK_MAX_CHALLENGE_SECONDS  (604800)
@@ -61,8 +64,13 @@ def main() -> None:
         "maxChallengeSeconds": seconds("TALLYSTICK_MAX_CHALLENGE_SECONDS", 604_800),
         "courtSeconds": seconds("TALLYSTICK_COURT_SECONDS", 518_400),
     }
-    unbonding_s = seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400)
-    retired_key_s = seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800)
+    clocks = {
+        "unbondingSeconds": seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400),
+        "retiredKeySeconds": seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800),
+        "commissionNoticeSeconds": seconds("TALLYSTICK_COMMISSION_NOTICE_SECONDS", 604_800),
+        "jailSeconds": seconds("TALLYSTICK_JAIL_SECONDS", 604_800),
+        "streamSeconds": seconds("TALLYSTICK_STREAM_SECONDS", 604_800),
+    }
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
     treasury = address_of(os.environ.get("TALLYSTICK_TREASURY", str(deployer)), "treasury")
 
@@ -72,10 +80,14 @@ def main() -> None:
         os.environ.get("TALLYSTICK_STAKE_UNIT", "100"), staking_token.decimals(), "stake unit"
     )
 
-    market_address = deployer.get_deployment_address(deployer.nonce + 2)
-    escrow, block = deploy(deployer, "ComputeEscrow", token, market_address, treasury, fee_bps)
+    staking_address, market_address = (
+        deployer.get_deployment_address(deployer.nonce + later) for later in (1, 2)
+    )
+    escrow, block = deploy(
+        deployer, "ComputeEscrow", token, market_address, staking_address, treasury, fee_bps
+    )
     staking, _ = deploy(
-        deployer, "ProviderStaking", staking_token, escrow, unit, unbonding_s, retired_key_s
+        deployer, "ProviderStaking", staking_token, escrow, NO_COURT, unit, tuple(clocks.values())
     )
     market, _ = deploy(deployer, "TaskMarket", escrow, staking, NO_COURT, tuple(windows.values()))
 
@@ -94,8 +106,7 @@ def main() -> None:
             "constructor": {
                 "protocolFeeBps": fee_bps,
                 "unit": str(unit),
-                "unbondingSeconds": unbonding_s,
-                "retiredKeySeconds": retired_key_s,
+                **clocks,
                 **windows,
             },
         }

@@ -128,6 +128,8 @@ interface IComputeEscrow {
 
     function market() external view returns (address);
 
+    function staking() external view returns (address);
+
     function treasury() external view returns (address);
 
     /// @notice Taken from credit when it is withdrawn, in basis points; never above 500.

@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.contracts.stage import BOND_FLOOR, DAY_S, TALLY, UNIT, Stage  # noqa: E402
+from tests.contracts.pools import Pools  # noqa: E402
+from tests.contracts.stage import BOND_FLOOR, CLOCKS, DAY_S, TALLY, UNIT, Stage  # noqa: E402
 
 MNEMONIC = "test test test test test test test test test test test junk"
 
@@ -54,7 +55,7 @@ def isolation() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def people() -> list[Any]:
     """Accounts whose keys are known, so that they can sign."""
-    return list(accounts.from_mnemonic(MNEMONIC, count=10))
+    return list(accounts.from_mnemonic(MNEMONIC, count=12))
 
 
 @pytest.fixture(scope="session")
@@ -110,32 +111,46 @@ def other_provider(people: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any) -> Any:
+def delegator(people: list[Any]) -> Any:
+    return people[10]
+
+
+@pytest.fixture(scope="session")
+def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any, delegator: Any) -> Any:
     from brownie import TallyToken
 
     token = deployer.deploy(TallyToken, deployer, 10**9 * TALLY)
-    for person in (consumer, provider, other_provider):
+    for person in (consumer, provider, other_provider, delegator):
         token.transfer(person, 100_000 * TALLY, {"from": deployer})
     return token
 
 
 @pytest.fixture(scope="session")
 def neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
-    """Escrow, staking and market, each told the others' addresses before they existed; their court
-    comes after them."""
     return deploy_neighbours(deployer, token, treasury)
 
 
 def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
-    from brownie import ComputeEscrow, DisputeCourt, ProviderStaking, TaskMarket
+    """Escrow, staking and market, and the court that they name."""
+    from brownie import DisputeCourt
 
-    market = deployer.get_deployment_address(deployer.nonce + 2)
-    court = deployer.get_deployment_address(deployer.nonce + 3)
-    escrow = deployer.deploy(ComputeEscrow, token, market, treasury, 100)
-    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S, court)
+    escrow, staking, market = deploy_three(deployer, token, treasury)
+    deployer.deploy(DisputeCourt, market, staking, escrow, (DAY_S, DAY_S, DAY_S))
+    return escrow, staking, market
+
+
+def deploy_three(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+    """Escrow, staking and market, each told the others' addresses before they existed; the court
+    they name would be the deployer's next contract."""
+    from brownie import ComputeEscrow, ProviderStaking, TaskMarket
+
+    staking, market, court = (
+        deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2, 3)
+    )
+    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 100)
+    staking = deployer.deploy(ProviderStaking, token, escrow, court, UNIT, CLOCKS)
     windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
     market = deployer.deploy(TaskMarket, escrow, staking, court, windows, BOND_FLOOR)
-    deployer.deploy(DisputeCourt, market, staking, escrow, (DAY_S, DAY_S, DAY_S))
     return escrow, staking, market
 
 
@@ -159,6 +174,15 @@ def court(market: Any) -> Any:
     from brownie import DisputeCourt
 
     return DisputeCourt.at(market.court())
+
+
+@pytest.fixture
+def judge(court: Any) -> Any:
+    """The court's own voice, for what only it may say."""
+    from brownie import accounts, web3
+
+    web3.provider.make_request("anvil_setBalance", [court.address, hex(10**20)])
+    return accounts.at(court.address, force=True)
 
 
 @pytest.fixture(scope="session")
@@ -186,6 +210,11 @@ def stage(
     staking.stake(4 * UNIT, {"from": provider})
     staking.bindOperatorKey(operator, stage.consent(provider, operator), {"from": provider})
     return stage
+
+
+@pytest.fixture
+def pools(stage: Stage, delegator: Any, judge: Any) -> Pools:
+    return Pools(stage, delegator, judge)
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ UNIT = 100 * TALLY
 DAY_S = 86_400
 BOND_FLOOR = 3 * TALLY
 ZERO = Address("0x" + "00" * 20)
+CLOCKS = (21 * DAY_S, 7 * DAY_S, 7 * DAY_S, 7 * DAY_S, 7 * DAY_S)
+"""Unbonding, retired key, commission notice, jail, stream."""
 NO_DIGEST = Digest("0x" + "00" * 32)
 
 

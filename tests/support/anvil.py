@@ -293,6 +293,10 @@ def deploy_market(
     supply: int = 10**9 * TOKEN,
     unbonding_seconds: int = 21 * DAY_S,
     retired_key_seconds: int = 7 * DAY_S,
+    commission_notice_seconds: int = 7 * DAY_S,
+    jail_seconds: int = 7 * DAY_S,
+    stream_seconds: int = 7 * DAY_S,
+    court: Address = ZERO_ADDRESS,
     cancel_seconds: int = 3_600,
     min_challenge_seconds: int = DAY_S,
     max_challenge_seconds: int = 7 * DAY_S,
@@ -301,15 +305,27 @@ def deploy_market(
     """As `scripts/deploy.py` does, without a compiler. The deployer holds all tokens at first."""
     token = _deploy(chain, "TallyToken", DEPLOYER.address, supply)
     nonce = int(chain.rpc("eth_getTransactionCount", DEPLOYER.address, "pending"), 16)
-    # Neighbours know each other from their constructors: the market's address is computed before.
+    # Neighbours know each other from their constructors: their addresses are computed before.
+    staking_to_be = _address_at(DEPLOYER.address, nonce + 1)
     market_to_be = _address_at(DEPLOYER.address, nonce + 2)
     escrow = _deploy(
-        chain, "ComputeEscrow", token, market_to_be, TREASURY.address, protocol_fee_bps
+        chain,
+        "ComputeEscrow",
+        token,
+        market_to_be,
+        staking_to_be,
+        TREASURY.address,
+        protocol_fee_bps,
     )
     block = chain.head()
-    staking = _deploy(
-        chain, "ProviderStaking", token, escrow, stake_unit, unbonding_seconds, retired_key_seconds
+    clocks = (
+        unbonding_seconds,
+        retired_key_seconds,
+        commission_notice_seconds,
+        jail_seconds,
+        stream_seconds,
     )
+    staking = _deploy(chain, "ProviderStaking", token, escrow, court, stake_unit, clocks)
     windows = (cancel_seconds, min_challenge_seconds, max_challenge_seconds, court_seconds)
     market = _deploy(chain, "TaskMarket", escrow, staking, ZERO_ADDRESS, windows)
     if market != market_to_be:

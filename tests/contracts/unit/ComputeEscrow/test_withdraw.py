@@ -159,9 +159,9 @@ def test_the_protocol_fee_has_a_limit(
     """Case 32; nothing can be changed later, there is no setter (cases 12, 24, 33)."""
     from brownie import ComputeEscrow
 
-    deployer.deploy(ComputeEscrow, token, stranger, treasury, fee_bps)
+    deployer.deploy(ComputeEscrow, token, stranger, stranger, treasury, fee_bps)
     with reverts_with("ProtocolFeeTooHigh", 500, 501):
-        deployer.deploy(ComputeEscrow, token, stranger, treasury, 501)
+        deployer.deploy(ComputeEscrow, token, stranger, stranger, treasury, 501)
 
 
 def test_contracts_cannot_be_replaced_or_destroyed(stage: Stage) -> None:

@@ -205,16 +205,6 @@ def test_reverts_unless_the_court_says_so(
             stage.market.resolve(disputed.row, disputed.proven, 2, [], {"from": person})
 
 
-@pytest.fixture
-def judge(stage: Stage, court: Any) -> Any:
-    """The court's own voice."""
-    from brownie import accounts, web3
-
-    web3.provider.make_request("anvil_impersonateAccount", [court.address])
-    web3.provider.make_request("anvil_setBalance", [court.address, hex(10**18)])
-    return accounts.at(court.address, force=True)
-
-
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("share_bps", [0, 1, 1_000, 3_333])
 def test_right_pays_the_checkers_and_the_provider(
