@@ -608,7 +608,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         uint256 unlocked
     ) private {
         (uint256 dispatcherShare, uint256 royaltyShare) = _emitSettled(taskId, terms, provider, charge, receipt);
-        _escrow.pay(
+        _escrow.payProviderFrom(
             terms.readConsumer(),
             unlocked,
             charge,
@@ -652,9 +652,9 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         for (uint256 i; i < checkers.length; ++i) {
             // Checked: more than three checkers revert.
             bond -= perChecker;
-            _escrow.pay(consumer, perChecker, perChecker, checkers[i], nobody, 0, nobody, 0);
+            _escrow.payProviderFrom(consumer, perChecker, perChecker, checkers[i], nobody, 0, nobody, 0);
         }
-        if (bond != 0) _escrow.pay(consumer, bond, bond, provider, nobody, 0, nobody, 0);
+        if (bond != 0) _escrow.payProviderFrom(consumer, bond, bond, provider, nobody, 0, nobody, 0);
     }
 
     function _emitSettled(bytes32 taskId, TaskTerms calldata terms, address provider, uint256 charge, bytes32 receipt)
@@ -758,7 +758,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     function _payRun(Run memory run) private {
         if (run.charge == 0 && run.unlocked == 0) return;
-        _escrow.pay(
+        _escrow.payProviderFrom(
             run.consumer,
             run.unlocked,
             run.charge,

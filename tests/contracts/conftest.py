@@ -23,8 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.contracts.channels import Till  # noqa: E402
 from tests.contracts.pools import Pools  # noqa: E402
-from tests.contracts.stage import BOND_FLOOR, CLOCKS, DAY_S, TALLY, UNIT, Stage  # noqa: E402
+from tests.contracts.stage import (  # noqa: E402
+    BOND_FLOOR,
+    CLOCKS,
+    CLOSE_S,
+    DAY_S,
+    POOL_SHARE_BPS,
+    TALLY,
+    UNIT,
+    Stage,
+)
 
 MNEMONIC = "test test test test test test test test test test test junk"
 
@@ -147,7 +157,8 @@ def deploy_three(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, An
     staking, market, court = (
         deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2, 3)
     )
-    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 100)
+    fees = (100, POOL_SHARE_BPS)
+    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, *fees, CLOSE_S)
     staking = deployer.deploy(ProviderStaking, token, escrow, court, UNIT, CLOCKS)
     windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
     market = deployer.deploy(TaskMarket, escrow, staking, court, windows, BOND_FLOOR)
@@ -210,6 +221,12 @@ def stage(
     staking.stake(4 * UNIT, {"from": provider})
     staking.bindOperatorKey(operator, stage.consent(provider, operator), {"from": provider})
     return stage
+
+
+@pytest.fixture(scope="session")
+def till(stage: Stage, session_key: Any) -> Till:
+    """The consumer's channels with the provider, signed for by the session key."""
+    return Till(stage, session_key)
 
 
 @pytest.fixture

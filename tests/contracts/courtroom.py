@@ -111,7 +111,7 @@ class Courtroom:
         """The three, as accounts that can send."""
         from brownie import accounts
 
-        self.stage.chain.mine(DRAW_BLOCKS)
+        self.mine(DRAW_BLOCKS)
         sent = self.court.draw(case.row, {"from": self.deployer})
         return [accounts.at(who) for who in sent.events["CheckersDrawn"]["checkers"]]
 
@@ -167,6 +167,12 @@ class Courtroom:
         return (as_tuple(receipt), *two_words(signature))
 
     # ------------------------------------------------------------------ time
+
+    def mine(self, blocks: int) -> None:
+        """All at once."""
+        from brownie import web3
+
+        web3.provider.make_request("anvil_mine", [hex(blocks)])
 
     def later(self, seconds: int) -> None:
         self.stage.at(self.stage.now() + seconds)

@@ -311,7 +311,7 @@ def test_a_verdict_of_the_last_possible_round_is_in_time(
 ) -> None:
     """A day is left to bring it to the market, until the court's time is over."""
     disputed_at = stage.task(case.terms)[1]
-    stage.chain.mine(9)
+    room.mine(9)
     with at_time(stage, disputed_at + 3 * DAY_S):
         sent = room.court.draw(case.row)
     from brownie import accounts

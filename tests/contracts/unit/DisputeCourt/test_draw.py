@@ -44,7 +44,7 @@ def test_only_the_market_opens(room: Courtroom, stage: Stage, stranger: Any) -> 
 def test_three_of_those_who_sit(room: Courtroom, stranger: Any) -> None:
     seats = room.seated(5)
     case = room.disputed()
-    room.stage.chain.mine(DRAW_BLOCKS)
+    room.mine(DRAW_BLOCKS)
     sent = room.court.draw(case.row, {"from": stranger})
     event = sent.events["CheckersDrawn"]
     assert len(set(event["checkers"])) == 3
@@ -60,7 +60,7 @@ def test_not_before_the_hash_is_unknown_to_all(room: Courtroom) -> None:
     case = room.proven()
     opened = room.dispute(case).block_number
     assert room.court.disputeOf(case.task_id)[4] == opened + 8
-    room.stage.chain.mine(7)
+    room.mine(7)
     with reverts_with("DrawBlockAhead", opened + 8, opened + 8):
         room.court.draw(case.row)
     room.court.draw(case.row)
@@ -71,7 +71,7 @@ def test_a_forgotten_block_gives_way_to_the_next(room: Courtroom, blocks: int) -
     """Somebody slept; nobody has to do anything for the draw to go on."""
     seats = room.seated(4)
     case = room.disputed()
-    room.stage.chain.mine(blocks)
+    room.mine(blocks)
     assert set(map(str, room.draw(case))) <= set(map(str, seats))
 
 
@@ -149,7 +149,7 @@ def test_reverts_with_too_few_left(room: Courtroom) -> None:
     seats = room.seated(3)
     case = room.disputed()
     jail(room, seats[2])
-    room.stage.chain.mine(DRAW_BLOCKS)
+    room.mine(DRAW_BLOCKS)
     with reverts_with("TooFewSeats", 3, 2):
         room.court.draw(case.row)
     assert room.court.disputeOf(case.task_id)[3] == 1
@@ -164,7 +164,7 @@ def test_until_a_round_could_not_be_heard_any_more(
     case = room.disputed()
     last = stage.task(case.terms)[1] + LAST_DRAW_S
     assert room.court.timesOf(case.task_id)[0] == last
-    stage.chain.mine(DRAW_BLOCKS)
+    room.mine(DRAW_BLOCKS)
     with at_time(stage, last + seconds):
         if seconds == 0:
             room.court.draw(case.row)
@@ -195,7 +195,7 @@ def test_everybody_has_the_same_chance(room: Courtroom, stage: Stage) -> None:
     case = room.disputed(royalty_to=party, royalty_bps=1)
     drawn: Counter[str] = Counter()
     for _ in range(60):
-        stage.chain.mine(256)
+        room.mine(256)
         answer = web3.eth.call(
             {"to": room.court.address, "data": room.court.draw.encode_input(case.row)}
         )

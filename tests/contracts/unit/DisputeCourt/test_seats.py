@@ -186,7 +186,7 @@ def test_gas_does_not_grow_with_the_list(room: Courtroom, stage: Stage, stranger
         used += [room.court.listSeat(one, {"from": stranger}).gas_used for one in (person, other)]
         case = room.proven(nonce=room.stage.now())
         used.append(room.dispute(case).gas_used)
-        stage.chain.mine(9)
+        room.mine(9)
         used.append(room.court.draw(case.row).gas_used)
         used.append(room.court.leaveSeat({"from": person}).gas_used)
         room.later(DAY_S)

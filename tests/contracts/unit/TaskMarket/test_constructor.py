@@ -14,7 +14,7 @@ def test_reverts_when_the_escrow_obeys_another_market(stage: Stage, deployer: An
 
     here = deployer.get_deployment_address(deployer.nonce)
     with reverts_with("WrongNeighbour", here, stage.market):
-        deployer.deploy(TaskMarket, stage.escrow, stage.staking, ZERO, WINDOWS)
+        deployer.deploy(TaskMarket, stage.escrow, stage.staking, ZERO, WINDOWS, 0)
 
 
 def test_reverts_when_stake_could_leave_before_the_last_word(
@@ -24,25 +24,27 @@ def test_reverts_when_stake_could_leave_before_the_last_word(
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
     staking, market = (deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2))
-    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 0)
+    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 0, 0, DAY_S)
     staking = deployer.deploy(ProviderStaking, token, escrow, ZERO, UNIT, (13 * DAY_S, *CLOCKS[1:]))
     with reverts_with("UnbondingTooShort", 13 * DAY_S + 1, 13 * DAY_S):
-        deployer.deploy(TaskMarket, escrow, staking, ZERO, WINDOWS)
+        deployer.deploy(TaskMarket, escrow, staking, ZERO, WINDOWS, 0)
 
 
 def test_reverts_when_windows_are_out_of_order(token: Any, deployer: Any, treasury: Any) -> None:
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
     staking, market = (deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2))
-    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 0)
+    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, 0, 0, DAY_S)
     staking = deployer.deploy(ProviderStaking, token, escrow, ZERO, UNIT, CLOCKS)
     with reverts_with("WindowsOutOfOrder", 2, 1):
-        deployer.deploy(TaskMarket, escrow, staking, ZERO, (1, 2, 1, 0))
+        deployer.deploy(TaskMarket, escrow, staking, ZERO, (1, 2, 1, 0), 0)
 
 
 def test_reverts_for_neighbours_that_are_nobody(token: Any, deployer: Any, treasury: Any) -> None:
     from brownie import ComputeEscrow
 
-    for arguments in ((ZERO, treasury, treasury), (token, ZERO, treasury), (token, treasury, ZERO)):
+    for missing in range(4):
+        neighbours = [token, treasury, treasury, treasury]
+        neighbours[missing] = ZERO
         with reverts_with("ZeroAddress"):
-            deployer.deploy(ComputeEscrow, *arguments[:2], treasury, arguments[2], 0)
+            deployer.deploy(ComputeEscrow, *neighbours, 0, 0, DAY_S)
