@@ -41,7 +41,8 @@ class Task:
     @property
     def locked(self) -> int:
         """What the escrow holds for this task."""
-        return {"open": self.max_charge, "proven": self.charge}.get(self.state, 0)
+        held = {"open": self.max_charge, "proven": self.charge, "disputed": self.charge}
+        return held.get(self.state, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,14 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             keys = [_account(event.payee)]
         case events.TaskCreated() | events.TaskProven() | events.TaskRefunded():
             keys = [_task(event.task_id), _account(event.consumer)]
+        case events.TaskDisputed():
+            keys = [_task(event.task_id), _account(event.consumer)]
+        case events.DisputeResolved():
+            keys = [
+                _account(event.consumer),
+                _account(event.provider),
+                *map(_account, event.checkers),
+            ]
         case events.TaskCancelled():
             keys = [_task(event.task_id)]
         case events.TaskSettled():
@@ -124,6 +133,18 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             events.PayoutAddressSet()
             | events.FeesShared()
             | events.ProofSkipped()
+            | events.TwoHistoriesShown()
+            | events.GpuSoldTwiceShown()
+            | events.SeatTaken()
+            | events.SeatListed()
+            | events.SeatLeaving()
+            | events.SeatFreed()
+            | events.DrawCalled()
+            | events.CheckersDrawn()
+            | events.VoteCommitted()
+            | events.VoteRevealed()
+            | events.SilenceShown()
+            | events.DisputeConcluded()
             | events.ChannelDeposited()
             | events.AllowanceUsed()
             | events.AllowanceRevoked()
@@ -183,6 +204,16 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             )
         case events.TaskSettled():
             _settle(event, book)
+        case events.TaskDisputed():
+            task = book.task(event.task_id)
+            book.move(event.consumer, available=-event.bond, locked=event.bond)
+            # When the court's time is over, anyone can have it settled.
+            book.put(
+                _task(event.task_id),
+                replace(task, state="disputed", unlock_s=event.court_ends_at),
+            )
+        case events.DisputeResolved():
+            _pay_bond(event, book)
         case events.TaskCancelled():
             task = book.task(event.task_id)
             book.put(
@@ -239,6 +270,18 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             events.PayoutAddressSet()
             | events.FeesShared()
             | events.ProofSkipped()
+            | events.TwoHistoriesShown()
+            | events.GpuSoldTwiceShown()
+            | events.SeatTaken()
+            | events.SeatListed()
+            | events.SeatLeaving()
+            | events.SeatFreed()
+            | events.DrawCalled()
+            | events.CheckersDrawn()
+            | events.VoteCommitted()
+            | events.VoteRevealed()
+            | events.SilenceShown()
+            | events.DisputeConcluded()
             | events.ChannelDeposited()
             | events.AllowanceUsed()
             | events.AllowanceRevoked()
@@ -280,6 +323,17 @@ def _settle(event: events.TaskSettled, book: _Book) -> None:
             settled_tx=event.at.tx_hash,
         ),
     )
+
+
+def _pay_bond(event: events.DisputeResolved, book: _Book) -> None:
+    """The charge follows in the event after this one."""
+    paid = event.per_checker * len(event.checkers) + event.provider_part
+    book.move(event.consumer, available=event.bond - paid, locked=-event.bond)
+    if event.provider_part:
+        book.move(event.provider, credit=event.provider_part)
+    if event.per_checker:
+        for checker in event.checkers:
+            book.move(checker, credit=event.per_checker)
 
 
 class _Book:
@@ -383,6 +437,7 @@ def _json(value: Any) -> Any:
 _STEPS: Mapping[str, TaskEventKind] = {
     "TaskCreated": "funded",
     "TaskProven": "proven",
+    "TaskDisputed": "disputed",
     "TaskSettled": "settled",
     "TaskCancelled": "cancelled",
     "TaskRefunded": "refunded",
@@ -391,6 +446,7 @@ _STEPS: Mapping[str, TaskEventKind] = {
 STEP_OF_STATE: Mapping[ChainState, TaskEventKind] = {
     "open": "funded",
     "proven": "proven",
+    "disputed": "disputed",
     "settled": "settled",
     "refunded": "refunded",
     "orphaned": "orphaned",

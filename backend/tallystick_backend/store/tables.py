@@ -154,7 +154,8 @@ class TaskChainRow(Table, table=True):
     __tablename__ = "task_chain"
     task_id: str = Field(primary_key=True)
     state: str = Field(index=True)
-    """open | proven | settled | refunded | orphaned (its creation was reorganised away)"""
+    """open | proven | disputed | settled | refunded | orphaned (its creation was reorganised
+    away)"""
     consumer: str = Field(index=True)
     provider: str | None = None
     max_charge: int = _wei()

@@ -43,9 +43,13 @@ __all__ = [
     "AllowanceState",
     "Block",
     "Call",
-    "Commission",
-    "Delegation",
     "ChannelState",
+    "Checker",
+    "Commission",
+    "Court",
+    "Delegation",
+    "Dispute",
+    "DisputeState",
     "Escrow",
     "FeeStream",
     "KeyState",
@@ -55,7 +59,9 @@ __all__ = [
     "Pool",
     "PotKind",
     "ProvenWork",
+    "Seat",
     "Seats",
+    "SignedReceipt",
     "SignedVoucher",
     "Stake",
     "Staking",
@@ -65,6 +71,8 @@ __all__ = [
     "UnbondRequest",
     "UndelegateRequest",
     "Usage",
+    "Verdict",
+    "Vote",
     "call_contract",
     "refusal",
     "verify_deployment",
@@ -134,13 +142,41 @@ class TaskStatus(IntEnum):
     NONE = 0
     OPEN = 1
     PROVEN = 2
+    DISPUTED = 3
+
+
+class Verdict(IntEnum):
+    """What the court says of a disputed result."""
+
+    UNDECIDED = 0
+    RIGHT = 1
+    WRONG = 2
+
+
+class Vote(IntEnum):
+    """What a checker found. No input speaks for the provider, no result against it."""
+
+    NONE = 0
+    RIGHT = 1
+    WRONG = 2
+    NO_INPUT = 3
+    NO_RESULT = 4
+
+
+class DisputeState(IntEnum):
+    """None also stands for concluded."""
+
+    NONE = 0
+    DRAWING = 1
+    SWORN = 2
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
     status: TaskStatus
     time_s: int
-    """Open: when it was cancelled, 0 if it was not. Proven: when the challenge window ends."""
+    """Open: when it was cancelled, 0 if it was not. Proven: when the challenge window ends.
+    Disputed: since when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,6 +539,10 @@ class Market(_Contract):
     async def charge(self, terms: TaskTerms, calls: int, gpu_ms: int) -> int:
         return int(await self._one("chargeOf", as_tuple(terms), calls, gpu_ms))
 
+    async def bond(self, verification: int, charge: int) -> int:
+        """What a dispute of this charge locks; `pricing.bond_up` computes the same."""
+        return int(await self._one("bondOf", verification, charge))
+
     async def receipt(self, terms: TaskTerms, usage: Usage) -> tuple[Receipt, Digest]:
         """The receipt as the market completes it, and its digest."""
         receipt, digest = await self._read("receiptOf", as_tuple(terms), _usage_tuple(usage))
@@ -565,8 +605,15 @@ class Market(_Contract):
 
     def finalize(self, terms: TaskTerms, proven: ProvenWork, acceptance: str = "") -> Call:
         """Without an acceptance only after the challenge window."""
-        work = (proven.provider, proven.charge, proven.receipt)
-        return self._call("finalize", as_tuple(terms), work, acceptance)
+        return self._call("finalize", as_tuple(terms), _proven_tuple(proven), acceptance)
+
+    def dispute(self, terms: TaskTerms, proven: ProvenWork) -> Call:
+        """By the consumer, inside the challenge window; locks the bond out of available."""
+        return self._call("dispute", as_tuple(terms), _proven_tuple(proven))
+
+    def end_dispute(self, terms: TaskTerms, proven: ProvenWork) -> Call:
+        """By anyone, once the court's time is over."""
+        return self._call("endDispute", as_tuple(terms), _proven_tuple(proven))
 
 
 class Staking(_Contract):
@@ -773,6 +820,150 @@ class Staking(_Contract):
         return self._call("retireOperatorKey", key)
 
 
+@dataclass(frozen=True, slots=True)
+class SignedReceipt:
+    receipt: Receipt
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    provider: Address
+    opened_at: int
+    round: int
+    state: DisputeState
+    draw_block: int
+    drawn_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """One of a round's three; `commitment` is zero before it committed."""
+
+    seat: Address
+    vote: Vote
+    commitment: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """`listable_at` 0: none. `leavable_at` 0: not leaving."""
+
+    listable_at: int
+    leavable_at: int
+    listed: bool
+
+
+class Court(_Contract):
+    """Who lied."""
+
+    NAME = "DisputeCourt"
+
+    async def dispute(self, task_id: TaskId, *, block: Block = "latest") -> Dispute:
+        provider, opened_at, round_, state, draw_block, drawn_at = await self._one(
+            "disputeOf", task_id, block=block
+        )
+        return Dispute(provider, opened_at, round_, DisputeState(state), draw_block, drawn_at)
+
+    async def checkers(
+        self, task_id: TaskId, round_: int, *, block: Block = "latest"
+    ) -> tuple[Checker, ...]:
+        """The three of a round; zero addresses before they are drawn."""
+        drawn = await self._one("checkersOf", task_id, round_, block=block)
+        return tuple(Checker(seat, Vote(vote), Digest(digest)) for seat, vote, digest in drawn)
+
+    async def times(self, task_id: TaskId, *, block: Block = "latest") -> tuple[int, int, int]:
+        """When the round takes its last draw, commitment and reveal; 0 before the draw."""
+        last_draw_at, commit_ends_at, reveal_ends_at = await self._read(
+            "timesOf", task_id, block=block
+        )
+        return last_draw_at, commit_ends_at, reveal_ends_at
+
+    async def seat(self, provider: Address, *, block: Block = "latest") -> Seat:
+        return Seat(*await self._read("seatOf", provider, block=block))
+
+    async def seats(self, *, block: Block = "latest") -> int:
+        """How many are listed."""
+        return int(await self._one("seats", block=block))
+
+    async def market(self) -> Address:
+        return Address(await self._one("market"))
+
+    async def staking(self) -> Address:
+        return Address(await self._one("staking"))
+
+    async def commit_seconds(self) -> int:
+        return int(await self._one("commitSeconds"))
+
+    async def reveal_seconds(self) -> int:
+        return int(await self._one("revealSeconds"))
+
+    async def seat_seconds(self) -> int:
+        return int(await self._one("seatSeconds"))
+
+    def report_two_histories(self, one: SignedReceipt, other: SignedReceipt) -> Call:
+        """`evidence.fault_of` says whether two receipts show this."""
+        return self._call("reportTwoHistories", _signed_tuple(one), _signed_tuple(other))
+
+    def report_broken_chain(
+        self,
+        payer: Address,
+        signer: Address,
+        salt: int,
+        earlier: SignedReceipt,
+        later: SignedReceipt,
+    ) -> Call:
+        return self._call(
+            "reportBrokenChain", payer, signer, salt, _signed_tuple(earlier), _signed_tuple(later)
+        )
+
+    def report_gpu_sold_twice(
+        self,
+        one: SignedReceipt,
+        other: SignedReceipt,
+        gpu_id: Digest,
+        proof_one: Sequence[Digest],
+        proof_other: Sequence[Digest],
+    ) -> Call:
+        return self._call(
+            "reportGpuSoldTwice",
+            _signed_tuple(one),
+            _signed_tuple(other),
+            gpu_id,
+            proof_one,
+            proof_other,
+        )
+
+    def take_seat(self) -> Call:
+        return self._call("takeSeat")
+
+    def list_seat(self, provider: Address) -> Call:
+        return self._call("listSeat", provider)
+
+    def leave_seat(self) -> Call:
+        return self._call("leaveSeat")
+
+    def free_seat(self, provider: Address) -> Call:
+        return self._call("freeSeat", provider)
+
+    def dismiss_seat(self, provider: Address) -> Call:
+        """Of a provider in jail."""
+        return self._call("dismissSeat", provider)
+
+    def draw(self, terms: TaskTerms) -> Call:
+        return self._call("draw", as_tuple(terms))
+
+    def commit(self, task_id: TaskId, checker: Address, commitment: Digest) -> Call:
+        """`evidence.commitment` of the vote."""
+        return self._call("commit", task_id, checker, commitment)
+
+    def reveal(self, task_id: TaskId, checker: Address, vote: Vote, salt: Digest) -> Call:
+        return self._call("reveal", task_id, checker, int(vote), salt)
+
+    def conclude(self, terms: TaskTerms, proven: ProvenWork) -> Call:
+        return self._call("conclude", as_tuple(terms), _proven_tuple(proven))
+
+
 class Token(_Contract):
     """An ERC-20 token; the permit parts need EIP-2612."""
 
@@ -906,6 +1097,14 @@ def _rows(provider: Address, vouchers: Sequence[SignedVoucher]) -> list[tuple[An
         payer_and_salt = int(voucher.payer, 16) << 96 | voucher.salt
         rows.append((payer_and_salt, voucher.total, voucher.receipt, *_r_vs(signed.signature)))
     return rows
+
+
+def _proven_tuple(proven: ProvenWork) -> tuple[Any, ...]:
+    return (proven.provider, proven.charge, proven.receipt)
+
+
+def _signed_tuple(signed: SignedReceipt) -> tuple[Any, ...]:
+    return (as_tuple(signed.receipt), *_r_vs(signed.signature))
 
 
 def _usage_tuple(usage: Usage) -> tuple[Any, ...]:

@@ -49,10 +49,17 @@ DEPLOYMENT = Deployment(
     stake_unit=STAKE_UNIT,
     unbonding_seconds=1_814_400,
     retired_key_seconds=604_800,
+    commission_notice_seconds=604_800,
+    jail_seconds=604_800,
+    stream_seconds=604_800,
     cancel_seconds=3600,
     min_challenge_seconds=86_400,
     max_challenge_seconds=604_800,
     court_seconds=0,
+    bond_floor=0,
+    commit_seconds=0,
+    reveal_seconds=0,
+    seat_seconds=0,
 )
 
 _ADDRESS_OF = {

@@ -46,9 +46,7 @@ def case(room: Courtroom, seats: list[Any]) -> Case:
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_commit_until_its_end(
-    room: Courtroom, stage: Stage, case: Case, seconds: int
-) -> None:
+def test_commit_until_its_end(room: Courtroom, stage: Stage, case: Case, seconds: int) -> None:
     checker = room.draw(case)[0]
     ends_at = room.court.timesOf(case.task_id)[1]
     with at_time(stage, ends_at + seconds):
@@ -156,9 +154,7 @@ def test_right_settles_and_pays_who_said_so(
     checkers = room.vote(case, votes)
     sent = room.conclude(case)
     said_so = [
-        checker
-        for checker, vote in zip(checkers, votes, strict=True)
-        if vote in (RIGHT, NO_INPUT)
+        checker for checker, vote in zip(checkers, votes, strict=True) if vote in (RIGHT, NO_INPUT)
     ]
     third = case.bond // 3
     for checker in checkers:
@@ -196,9 +192,7 @@ def test_wrong_refunds_and_slashes(
     assert stage.payee(stage.provider) == (0, 0)
     assert room.lost(stage.provider, before) == UNIT
     said_so = [
-        checker
-        for checker, vote in zip(checkers, votes, strict=True)
-        if vote in (WRONG, NO_RESULT)
+        checker for checker, vote in zip(checkers, votes, strict=True) if vote in (WRONG, NO_RESULT)
     ]
     event = sent.events["DisputeConcluded"]
     assert (event["verdict"], event["slashed"]) == (2, UNIT)
@@ -252,9 +246,7 @@ def test_one_more_draw_when_no_two_agree(
     """Silent seats lose a tenth each, once (case 69)."""
     checkers = room.vote(case, votes)
     sent = room.conclude(case)
-    silent = [
-        checker for checker, vote in zip(checkers, votes, strict=True) if vote is SILENT
-    ]
+    silent = [checker for checker, vote in zip(checkers, votes, strict=True) if vote is SILENT]
     assert [event["checker"] for event in sent.events["SilenceShown"]] == silent
     for checker in checkers:
         lost = UNIT // 10 if checker in silent else 0
@@ -295,9 +287,7 @@ def test_two_rounds_without_a_word_settle(room: Courtroom, stage: Stage) -> None
     assert stage.now() < stage.chain[-1].timestamp + 1
 
 
-def test_no_second_round_that_could_not_be_heard(
-    room: Courtroom, stage: Stage, case: Case
-) -> None:
+def test_no_second_round_that_could_not_be_heard(room: Courtroom, stage: Stage, case: Case) -> None:
     """Who was drawn late and concluded late: settled, and the silent lose their tenth."""
     room.vote(case, (RIGHT, WRONG, SILENT))
     with at_time(stage, room.court.timesOf(case.task_id)[0] + 1):
@@ -348,9 +338,7 @@ def test_reverts_with_another_proof(room: Courtroom, case: Case) -> None:
     room.conclude(case)
 
 
-def test_stake_is_there_when_the_verdict_comes(
-    room: Courtroom, stage: Stage, case: Case
-) -> None:
+def test_stake_is_there_when_the_verdict_comes(room: Courtroom, stage: Stage, case: Case) -> None:
     """Cases 55 and 58: unbonding asked for before the proof is reached by the slash."""
     stage.staking.requestUnbond(4 * UNIT, {"from": stage.provider})
     room.vote(case, (WRONG, WRONG, WRONG))

@@ -210,7 +210,7 @@ def test_everybody_has_the_same_chance(room: Courtroom, stage: Stage) -> None:
 
 def test_a_case_is_its_own_draw(room: Courtroom) -> None:
     """Two disputes opened in one block do not share their three."""
-    room.seated(20)
+    room.seated(9)
     cases: list[Case] = [room.proven(nonce=nonce) for nonce in range(3)]
     for case in cases:
         room.dispute(case)

@@ -192,9 +192,7 @@ def test_reverts_for_one_route(room: Courtroom, pair: tuple[Receipt, Receipt]) -
         report(room, (one, replace(other, route=one.route, seq=2)), "GPU-d")
 
 
-def test_reverts_for_a_gpu_of_one_set_only(
-    room: Courtroom, pair: tuple[Receipt, Receipt]
-) -> None:
+def test_reverts_for_a_gpu_of_one_set_only(room: Courtroom, pair: tuple[Receipt, Receipt]) -> None:
     """Case 26."""
     one, other = pair
     with reverts_with("GpuNotInSet"):

@@ -334,4 +334,3 @@ def test_what_the_market_cuts_is_no_second_history(
     forged = (room.signed(cut)[0], *room.signed(receipt)[1:])
     with reverts_with("NotAnswerable", stage.provider):
         room.court.reportTwoHistories(room.signed(receipt), forged)
-

@@ -196,7 +196,7 @@ def test_gas_does_not_grow_with_the_list(room: Courtroom, stage: Stage, stranger
     room.seated(5)
     costs()
     few = costs()
-    room.seated(40)
+    room.seated(12)
     many = costs()
     for before, after in zip(few, many, strict=True):
         # A draw may meet the provider itself, or walk one more step through a place's history.

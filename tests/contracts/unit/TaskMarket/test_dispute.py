@@ -102,9 +102,7 @@ def test_reverts_for_a_bond_that_is_no_amount(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_until_the_window_ends(
-    room: Courtroom, stage: Stage, proven: Case, seconds: int
-) -> None:
+def test_until_the_window_ends(room: Courtroom, stage: Stage, proven: Case, seconds: int) -> None:
     """Cases 22 and 30: a day at least."""
     ends_at = stage.task(proven.terms)[1]
     with at_time(stage, ends_at + seconds):
@@ -126,9 +124,7 @@ def test_reverts_without_verification(room: Courtroom, stage: Stage, stranger: A
     stage.create(terms)
     stage.market.proveAlone(stage.leased(terms, usage), {"from": stranger})
     with reverts_with("NotDisputable"):
-        stage.market.dispute(
-            as_tuple(terms), stage.proven(terms, usage), {"from": stage.consumer}
-        )
+        stage.market.dispute(as_tuple(terms), stage.proven(terms, usage), {"from": stage.consumer})
 
 
 def test_reverts_for_another_proof(stage: Stage, proven: Case) -> None:
@@ -154,9 +150,7 @@ def test_reverts_unless_proven(room: Courtroom, stage: Stage) -> None:
 
 def test_reverts_without_the_bond(room: Courtroom, stage: Stage, proven: Case) -> None:
     available, _ = stage.account(stage.consumer)
-    stage.escrow.withdraw(
-        available - proven.bond + 1, stage.consumer, {"from": stage.consumer}
-    )
+    stage.escrow.withdraw(available - proven.bond + 1, stage.consumer, {"from": stage.consumer})
     with reverts_with("InsufficientAvailable", proven.bond, proven.bond - 1):
         room.dispute(proven)
 
@@ -213,9 +207,7 @@ def test_right_pays_the_checkers_and_the_provider(
     """Law 2: bond = checkers' thirds + the provider's rest, to the wei."""
     case = room.disputed(share_bps=share_bps)
     checkers = [room.newcomer(0) for _ in range(count)]
-    sent = stage.market.resolve(
-        case.row, case.proven, Verdict.RIGHT, checkers, {"from": judge}
-    )
+    sent = stage.market.resolve(case.row, case.proven, Verdict.RIGHT, checkers, {"from": judge})
     third = case.bond // 3
     for checker in checkers:
         assert stage.payee(checker) == (third, 0)
