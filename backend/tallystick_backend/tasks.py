@@ -155,6 +155,8 @@ def may_follow(before: TaskState, after: TaskState, *, reorganised: bool = False
     """
     if before == after or after in _MOVES[before] or reorganised:
         return True
+    if before == "disputed":
+        return False
     return after in ("proven", "disputed", "settled") and before not in _BEYOND_PROOF
 
 

@@ -183,6 +183,10 @@ def _by_the_contract(facts: Facts) -> Iterator[tuple[ChainState, bool]]:
                 yield "open", True
         case "proven":
             yield "settled", cancelled
+            yield "disputed", cancelled
+        case "disputed":
+            yield "settled", cancelled
+            yield "refunded", cancelled
 
 
 def _by_a_reorganisation(facts: Facts) -> tuple[ChainState, ...]:
@@ -191,8 +195,9 @@ def _by_a_reorganisation(facts: Facts) -> tuple[ChainState, ...]:
     earlier: dict[ChainState, tuple[ChainState, ...]] = {
         "open": ("open", "orphaned"),
         "proven": ("open", "orphaned"),
-        "settled": ("open", "proven", "orphaned"),
-        "refunded": ("open", "orphaned"),
+        "disputed": ("open", "proven", "orphaned"),
+        "settled": ("open", "proven", "disputed", "orphaned"),
+        "refunded": ("open", "disputed", "orphaned"),
         "orphaned": (),
     }
     return earlier[facts.chain.state]
@@ -244,7 +249,12 @@ def test_every_allowed_move_happens() -> None:
         if before != after and may_follow(before, after)
     }
     created_and_proven_in_one_block = {("ordered", "proven"), ("orphaned", "proven")}
-    assert allowed - happened == created_and_proven_in_one_block
+    proven_and_disputed_in_one_block = {
+        (before, "disputed") for before, after in allowed if after == "proven"
+    }
+    assert allowed - happened == (
+        created_and_proven_in_one_block | proven_and_disputed_in_one_block
+    )
 
 
 def test_nothing_but_the_chain_leaves_a_terminal_state() -> None:
@@ -295,7 +305,7 @@ def test_a_lease_that_is_over_never_comes_back(over: LeaseState) -> None:
 
 @pytest.mark.parametrize("state", TASK_STATES)
 def test_only_a_task_that_can_still_be_called_back_is_withdrawn(state: TaskState) -> None:
-    if state in TERMINAL or state == "proven":
+    if state in TERMINAL or state in ("proven", "disputed"):
         with pytest.raises(TaskIsOver, match=state):
             tasks.check_can_be_withdrawn("0x1", state)
     else:

@@ -47,7 +47,6 @@ SENTENCES: Final[Mapping[str, str]] = {
     "AllowanceExpired": "the allowance was good until {0}, and it is {1}: ask for another",
     "AllowanceExceeded": "the allowance is for {0} in all, and this makes it {1}: ask for another",
     "AllowanceWasRevoked": "the payer revoked the allowance {0}: ask for another",
-    "NoPool": "{0} has no staking pool",
     "ProtocolFeeTooHigh": "the protocol fee may be {0} basis points at most, and is {1}",
     "ReentrancyGuardReentrantCall": "the contract was called again from inside its own call",
     "SafeERC20FailedOperation": "the token {0} refused the transfer: check balance and allowance",
@@ -173,7 +172,6 @@ SENTENCES: Final[Mapping[str, str]] = {
     "NoVote": "a vote must be right, wrong, no input or no result",
     "CourtTooShort": "the market must give the court {0} seconds at least, and gives {1}",
     "CheckpointUnorderedInsertion": "the chain's clock went backwards",
-    "SafeCastOverflowedUintDowncast": "the number {1} is wider than {0} bits",
     # TallyToken
     "ERC20InsufficientAllowance": "{0} may spend {1} of the tokens and needs {2}: approve it first",
     "ERC20InsufficientBalance": "{0} has {1} tokens and needs {2}: get the rest first",

@@ -66,6 +66,7 @@ _ADDRESS_OF = {
     "ComputeEscrow": DEPLOYMENT.escrow,
     "TaskMarket": DEPLOYMENT.market,
     "ProviderStaking": DEPLOYMENT.staking,
+    "DisputeCourt": DEPLOYMENT.court,
 }
 
 

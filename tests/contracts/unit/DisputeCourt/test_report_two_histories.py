@@ -2,7 +2,7 @@
 
 reportTwoHistories
 ├── two receipts for one place: a unit is slashed, a fifth of it the reporter's (case 65)
-├── for a task's fence and for a channel's seq, by the provider's own key or any of its operator keys
+├── for a task's fence and for a channel's seq, by the provider's own key or a hot one
 ├── once a route, whatever else is shown of it (case 69), and by nobody for another provider
 ├── reverts for one receipt twice, other places, other routes, other providers
 ├── reverts for a signature that is not the provider's, or of a key retired too long ago

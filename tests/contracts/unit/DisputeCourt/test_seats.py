@@ -199,5 +199,6 @@ def test_gas_does_not_grow_with_the_list(room: Courtroom, stage: Stage, stranger
     room.seated(12)
     many = costs()
     for before, after in zip(few, many, strict=True):
-        # A draw may meet the provider itself, or walk one more step through a place's history.
-        assert after <= before * 1.05 + 12_000
+        # A place that nobody had before is new storage, 17,100 more, on a list of any length; and a
+        # draw may meet a party first.
+        assert after <= before * 1.05 + 20_000
