@@ -410,8 +410,7 @@ contract DisputeCourt is IDisputeCourt, TallystickDomain {
     }
 
     function _requireYoung(uint64 endedAtMs) private view {
-        uint256 earliestEndMs =
-            block.timestamp > _unbondingSeconds ? (block.timestamp - _unbondingSeconds) * 1000 : 0;
+        uint256 earliestEndMs = block.timestamp > _unbondingSeconds ? (block.timestamp - _unbondingSeconds) * 1000 : 0;
         if (endedAtMs < earliestEndMs) revert ReceiptTooOld(earliestEndMs, endedAtMs);
     }
 

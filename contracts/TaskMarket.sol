@@ -242,12 +242,9 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     }
 
     /// @inheritdoc ITaskMarket
-    function resolve(
-        TaskTerms calldata terms,
-        ProvenWork calldata proven,
-        Verdict verdict,
-        address[] calldata checkers
-    ) external {
+    function resolve(TaskTerms calldata terms, ProvenWork calldata proven, Verdict verdict, address[] calldata checkers)
+        external
+    {
         if (msg.sender != court) revert OnlyCourt(court, msg.sender);
         (bytes32 taskId, uint256 disputedAt) = _requireProof(terms, proven, Status.Disputed);
         uint64 courtEndsAt = uint64(disputedAt + courtSeconds);

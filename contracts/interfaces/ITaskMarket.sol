@@ -311,12 +311,8 @@ interface ITaskMarket {
 
     /// @notice Court only, until its time is over. Right: settled, the bond pays `checkers`, a third each, the rest the
     /// provider. Wrong: charge and bond are the consumer's again. Undecided: settled, and the bond is the consumer's again.
-    function resolve(
-        TaskTerms calldata terms,
-        ProvenWork calldata proven,
-        Verdict verdict,
-        address[] calldata checkers
-    ) external;
+    function resolve(TaskTerms calldata terms, ProvenWork calldata proven, Verdict verdict, address[] calldata checkers)
+        external;
 
     /// @notice Anyone, once the court's time is over without a word of it: settled, and the bond is the consumer's again.
     /// @dev Asks the court nothing: no state of it can hold the money here.
