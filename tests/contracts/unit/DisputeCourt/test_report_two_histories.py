@@ -14,7 +14,8 @@ reportBrokenChain
 what honest providers do is no fault
 ├── a receipt that the market cut at a cancel
 ├── a second fence of the same task
-└── the next receipt of a channel with the same total
+├── the next receipt of a channel with the same total
+└── a channel that goes on after a fork (case 37)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.messages import as_tuple
 from tallystick.protocol.types import Fence
 from tests.contracts.courtroom import Courtroom, channel_of
@@ -334,3 +336,30 @@ def test_what_the_market_cuts_is_no_second_history(
     forged = (room.signed(cut)[0], *room.signed(receipt)[1:])
     with reverts_with("NotAnswerable", stage.provider):
         room.court.reportTwoHistories(room.signed(receipt), forged)
+
+
+def test_a_chain_of_receipts_holds_over_a_fork(
+    room: Courtroom, stage: Stage, channel: str, fields: tuple[Any, ...]
+) -> None:
+    """Case 37: when the chain's id changed, the next receipt names the last one of before. Even if
+    the provider signed that one anew, under the new id, its chain is whole."""
+    from brownie import web3
+
+    earlier = room.call_receipt(channel, 3)
+    later = room.call_receipt(channel, 4, prev=stage.digest(earlier))
+    here = stage.domain
+    stage.domain = replace(here, chain_id=here.chain_id + 1)
+    try:
+        data = room.court.reportBrokenChain.encode_input(
+            *fields, room.signed(earlier), room.signed(later)
+        )
+    finally:
+        stage.domain = here
+    ask = web3.provider.make_request
+    ask("anvil_setChainId", [here.chain_id + 1])
+    try:
+        answer = ask("eth_call", [{"to": room.court.address, "data": data}, "latest"])
+    finally:
+        ask("anvil_setChainId", [here.chain_id])
+    error = keccak256(b"ReceiptsFollow(bytes32,bytes32)")[:4].hex()
+    assert answer["error"]["data"].startswith("0x" + error)
