@@ -143,7 +143,7 @@ _MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     "orphaned": frozenset({"funded", "leased", "running", "finished", "cancelled", "failed"}),
 }
 
-_BEYOND_PROOF: frozenset[TaskState] = frozenset({"settled", "refunded"})
+_BEYOND_PROOF: frozenset[TaskState] = frozenset({"disputed", "settled", "refunded"})
 
 
 def may_follow(before: TaskState, after: TaskState, *, reorganised: bool = False) -> bool:
@@ -155,9 +155,7 @@ def may_follow(before: TaskState, after: TaskState, *, reorganised: bool = False
     """
     if before == after or after in _MOVES[before] or reorganised:
         return True
-    if before == "disputed":
-        return False
-    return after in ("proven", "disputed", "settled") and before not in _BEYOND_PROOF
+    return after in ("proven", "settled") and before not in _BEYOND_PROOF
 
 
 def check_move(before: TaskState, after: TaskState, *, reorganised: bool = False) -> None:

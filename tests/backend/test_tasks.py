@@ -249,12 +249,7 @@ def test_every_allowed_move_happens() -> None:
         if before != after and may_follow(before, after)
     }
     created_and_proven_in_one_block = {("ordered", "proven"), ("orphaned", "proven")}
-    proven_and_disputed_in_one_block = {
-        (before, "disputed") for before, after in allowed if after == "proven"
-    }
-    assert allowed - happened == (
-        created_and_proven_in_one_block | proven_and_disputed_in_one_block
-    )
+    assert allowed - happened == created_and_proven_in_one_block
 
 
 def test_nothing_but_the_chain_leaves_a_terminal_state() -> None:
