@@ -34,6 +34,13 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         uint48 jailedUntil;
     }
 
+    /// @dev Two slots each. What of a provider's stake is held in shares.
+    struct Pots {
+        SharePot.Pot unbonding;
+        SharePot.Pot delegated;
+        SharePot.Pot undelegating;
+    }
+
     /// @dev One slot. Shares of a pot of what is on its way out.
     struct Request {
         uint160 shares;
@@ -41,7 +48,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         uint64 withdrawableAt;
     }
 
-    /// @dev Three slots. Shares of the provider's `Delegated` pot; `perShare` and `carry` as in `FeeStream`.
+    /// @dev Three slots. Shares of the provider's `delegated` pot; `perShare` and `carry` as in `FeeStream`.
     struct Delegation {
         uint160 shares;
         uint96 carry;
@@ -99,12 +106,10 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     uint32 public immutable streamSeconds;
 
     mapping(address provider => Stake) private _stakes;
-    mapping(address provider => SharePot.Pot) private _unbonding;
+    mapping(address provider => Pots) private _pots;
     mapping(address provider => mapping(uint256 requestId => Request)) private _unbondRequests;
     mapping(address key => OperatorKey) private _operatorKeys;
 
-    mapping(address provider => SharePot.Pot) private _delegated;
-    mapping(address provider => SharePot.Pot) private _undelegating;
     mapping(address provider => mapping(address delegator => Delegation)) private _delegations;
     mapping(address delegator => mapping(uint256 requestId => Request)) private _undelegateRequests;
     mapping(address delegator => mapping(uint256 requestId => address provider)) private _undelegatedFrom;
@@ -182,14 +187,14 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         // Checked: 2^32 requests revert.
         requestId = own.requests++;
         own.bonded = bonded;
-        uint64 withdrawableAt = _open(_unbondRequests[msg.sender], requestId, _unbonding[msg.sender], amount);
+        uint64 withdrawableAt = _open(_unbondRequests[msg.sender], requestId, _pots[msg.sender].unbonding, amount);
         emit UnbondRequested(msg.sender, requestId, amount, withdrawableAt, bonded);
     }
 
     /// @inheritdoc IProviderStaking
     function withdrawStake(uint256 requestId, address to) external nonReentrant returns (uint128 amount) {
         _checkRecipient(to);
-        amount = _close(_unbondRequests[msg.sender], requestId, _unbonding[msg.sender]);
+        amount = _close(_unbondRequests[msg.sender], requestId, _pots[msg.sender].unbonding);
         emit StakeWithdrawn(msg.sender, requestId, to, amount);
         _pay(_token, to, amount);
     }
@@ -272,7 +277,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         unchecked {
             position.shares -= shares;
         }
-        SharePot.Pot storage pool = _delegated[provider];
+        SharePot.Pot storage pool = _pots[provider].delegated;
         amount = pool.remove(shares);
         if (amount == 0) revert ZeroAmount();
         if (amount < minAmount) revert AmountBelowMinimum(minAmount, amount);
@@ -289,7 +294,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
         requestId = _undelegateCounts[msg.sender]++;
         _undelegatedFrom[msg.sender][requestId] = provider;
-        uint64 withdrawableAt = _open(_undelegateRequests[msg.sender], requestId, _undelegating[provider], amount);
+        uint64 withdrawableAt = _open(_undelegateRequests[msg.sender], requestId, _pots[provider].undelegating, amount);
         emit UndelegateRequested(provider, msg.sender, requestId, shares, amount, withdrawableAt, pool.tokens);
     }
 
@@ -297,7 +302,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     function withdrawDelegation(uint256 requestId, address to) external nonReentrant returns (uint128 amount) {
         _checkRecipient(to);
         address provider = _undelegatedFrom[msg.sender][requestId];
-        amount = _close(_undelegateRequests[msg.sender], requestId, _undelegating[provider]);
+        amount = _close(_undelegateRequests[msg.sender], requestId, _pots[provider].undelegating);
         delete _undelegatedFrom[msg.sender][requestId];
         emit DelegationWithdrawn(provider, msg.sender, requestId, to, amount);
         _pay(_token, to, amount);
@@ -329,13 +334,13 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     /// @inheritdoc IProviderStaking
     function addFees(address provider, uint128 amount) external {
         if (msg.sender != escrow) revert OnlyEscrow(escrow, msg.sender);
-        if (_delegated[provider].shares == 0) revert NoPool(provider);
+        if (_pots[provider].delegated.shares == 0) revert NoPool(provider);
         // Safe cast: a part of the amount.
         uint128 commission = uint128(CallPricing.shareDown(amount, _commissionNow(provider)));
         if (commission != 0) _fees[provider] += commission;
         FeeStream.Stream memory stream = _advanced(provider);
         stream.add(amount - commission, streamSeconds);
-        _streams[provider] = stream;
+        _keep(provider, stream);
         emit FeesAdded(provider, amount, commission, stream.remaining, stream.endsAt());
     }
 
@@ -410,7 +415,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
     /// @inheritdoc IProviderStaking
     function stakeOf(address provider) external view returns (uint128 bonded, uint128 unbonding) {
-        return (_stakes[provider].bonded, _unbonding[provider].tokens);
+        return (_stakes[provider].bonded, _pots[provider].unbonding.tokens);
     }
 
     /// @inheritdoc IProviderStaking
@@ -456,7 +461,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         view
         returns (uint128 amount, uint64 withdrawableAt)
     {
-        return _worth(_unbondRequests[provider][requestId], _unbonding[provider]);
+        return _worth(_unbondRequests[provider][requestId], _pots[provider].unbonding);
     }
 
     /// @inheritdoc IProviderStaking
@@ -466,7 +471,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
     /// @inheritdoc IProviderStaking
     function hasPool(address provider) external view returns (bool) {
-        return _delegated[provider].shares != 0;
+        return _pots[provider].delegated.shares != 0;
     }
 
     /// @inheritdoc IProviderStaking
@@ -475,15 +480,15 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         view
         returns (uint128 delegated, uint160 shares, uint32 generation, uint128 undelegating)
     {
-        SharePot.Pot storage pool = _delegated[provider];
+        SharePot.Pot storage pool = _pots[provider].delegated;
         // Safe cast: shares fit 160 bits, as `SharePot` says.
-        return (pool.tokens, uint160(pool.shares), pool.generation, _undelegating[provider].tokens);
+        return (pool.tokens, uint160(pool.shares), pool.generation, _pots[provider].undelegating.tokens);
     }
 
     /// @inheritdoc IProviderStaking
     function delegationOf(address provider, address delegator) external view returns (uint160 shares, uint128 amount) {
         Delegation storage position = _delegations[provider][delegator];
-        SharePot.Pot storage pool = _delegated[provider];
+        SharePot.Pot storage pool = _pots[provider].delegated;
         if (position.generation == pool.generation) shares = position.shares;
         amount = pool.valueDown(shares, position.generation);
     }
@@ -495,7 +500,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         returns (address provider, uint128 amount, uint64 withdrawableAt)
     {
         provider = _undelegatedFrom[delegator][requestId];
-        (amount, withdrawableAt) = _worth(_undelegateRequests[delegator][requestId], _undelegating[provider]);
+        (amount, withdrawableAt) = _worth(_undelegateRequests[delegator][requestId], _pots[provider].undelegating);
     }
 
     /// @inheritdoc IProviderStaking
@@ -641,7 +646,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         if (amount < minDelegation) revert DelegationTooSmall(minDelegation, amount);
         _pull(amount);
         (FeeStream.Stream memory stream, Delegation memory position) = _settled(provider, msg.sender);
-        SharePot.Pot storage pool = _delegated[provider];
+        SharePot.Pot storage pool = _pots[provider].delegated;
         shares = _add(pool, amount);
         if (shares < minShares) revert SharesBelowMinimum(minShares, shares);
         // Checked; a position is a part of the pool, which fits.
@@ -651,7 +656,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     }
 
     function _advanced(address provider) private view returns (FeeStream.Stream memory) {
-        return _streams[provider].advanced(_delegated[provider].shares, block.timestamp);
+        return _streams[provider].advanced(_pots[provider].delegated.shares, block.timestamp);
     }
 
     /// @dev The provider's stream as it is now, and the position with what it has earned so far. A position of an earlier
@@ -663,7 +668,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     {
         stream = _advanced(provider);
         position = _delegations[provider][delegator];
-        uint32 generation = _delegated[provider].generation;
+        uint32 generation = _pots[provider].delegated.generation;
         bool present = position.generation == generation;
         uint256 until = present ? stream.perShare : _lastPerShare[provider][position.generation];
         uint128 earned;
@@ -679,8 +684,12 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     }
 
     function _store(address provider, FeeStream.Stream memory stream, Delegation memory position) private {
-        _streams[provider] = stream;
+        _keep(provider, stream);
         _delegations[provider][msg.sender] = position;
+    }
+
+    function _keep(address provider, FeeStream.Stream memory stream) private {
+        _streams[provider] = stream;
     }
 
     /// @dev The pool has no shares any more: what had not flowed is the treasury's.
@@ -703,7 +712,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         uint128 bonded = own.bonded;
         taken = _least(asked, bonded);
         if (taken != 0) own.bonded = bonded - taken;
-        SharePot.Pot storage leaving = _unbonding[provider];
+        SharePot.Pot storage leaving = _pots[provider].unbonding;
         uint128 fromLeaving = _least(asked - taken, leaving.tokens);
         if (fromLeaving != 0) _slash(leaving, provider, Pot.Unbonding, fromLeaving);
         taken += fromLeaving;
@@ -711,8 +720,8 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
 
     /// @dev Bonded and unbonding delegations lose in proportion; the rounded unit is taken from the unbonding.
     function _slashDelegators(address provider, uint128 asked) private returns (uint128 taken) {
-        SharePot.Pot storage pool = _delegated[provider];
-        SharePot.Pot storage leaving = _undelegating[provider];
+        SharePot.Pot storage pool = _pots[provider].delegated;
+        SharePot.Pot storage leaving = _pots[provider].undelegating;
         uint256 bonded = pool.tokens;
         uint256 total = bonded + leaving.tokens;
         if (total == 0) return 0;
@@ -726,7 +735,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
             if (_slash(pool, provider, Pot.Delegated, fromBonded)) {
                 _lastPerShare[provider][generation] = stream.perShare;
                 _drain(provider, stream);
-                _streams[provider] = stream;
+                _keep(provider, stream);
             }
         }
         if (taken != fromBonded) _slash(leaving, provider, Pot.Undelegating, taken - fromBonded);
@@ -750,9 +759,9 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
             slashed,
             bounty,
             _stakes[provider].bonded,
-            _unbonding[provider].tokens,
-            _delegated[provider].tokens,
-            _undelegating[provider].tokens
+            _pots[provider].unbonding.tokens,
+            _pots[provider].delegated.tokens,
+            _pots[provider].undelegating.tokens
         );
     }
 
