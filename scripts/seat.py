@@ -38,8 +38,8 @@ def take() -> None:
         raise ScriptError(f"{provider} is jailed: lift the jail first")
     require_free_unit(market, provider)
     require_gas_money(provider)
-    market.court.takeSeat({"from": provider})
-    tell(market, provider)
+    taken = market.court.takeSeat({"from": provider}).events["SeatTaken"]
+    print(f"{provider} has a seat that can be listed from {when(taken['listableAt'])} on")
 
 
 @command
@@ -53,8 +53,8 @@ def list_it(provider: str = "") -> None:
         raise ScriptError(f"the seat of {who} is on its way out: `brownie run seat free`")
     require_time(listable_at, f"the seat of {who} can be listed")
     require_gas_money(sender)
-    market.court.listSeat(who, {"from": sender})
-    tell(market, who)
+    listed_now = market.court.listSeat(who, {"from": sender}).events["SeatListed"]
+    print(f"{who} has one of {listed_now['seats']} seats")
 
 
 @command
@@ -64,8 +64,8 @@ def leave() -> None:
     if leavable_at:
         raise ScriptError(f"the seat of {provider} is on its way out: `brownie run seat free`")
     require_gas_money(provider)
-    market.court.leaveSeat({"from": provider})
-    tell(market, provider)
+    leaving = market.court.leaveSeat({"from": provider}).events["SeatLeaving"]
+    print(f"{provider} leaves its seat; it can be freed from {when(leaving['leavableAt'])} on")
 
 
 @command

@@ -108,7 +108,7 @@ def test_what_is_no_fault_is_not_sent(scenario: Scenario, receipt: Receipt, tmp_
 
 
 def test_a_seat_comes_and_goes(scenario: Scenario) -> None:
-    run, provider = scenario.market.run_script, people.provider(3)
+    run, provider = scenario.market.run_script, people.provider(1)
     assert "has no seat; 0 are listed" in run("seat", provider, function="show")
     with pytest.raises(DevnetError, match="stake more, or register fewer"):
         run("seat", provider, function="take")
