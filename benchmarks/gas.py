@@ -31,12 +31,13 @@ from rich.table import Table
 from web3 import HTTPProvider, Web3
 from web3.types import RPCEndpoint
 
-from tallystick.protocol import messages, signatures
+from tallystick.protocol import merkle, messages, signatures
 from tallystick.protocol.messages import (
     Acceptance,
     Assignment,
     Domain,
     OperatorKey,
+    Receipt,
     TaskTerms,
     Voucher,
 )
@@ -104,6 +105,8 @@ def measure(bench: Bench) -> list[Row]:
     alone = bench.next_terms()
     bench.create(alone)
     proven_alone, alone_bytes, finalized, finalize_bytes = bench.prove_alone(alone)
+    slashed, slashed_bytes = bench.two_histories()
+    sold, sold_bytes = bench.gpu_sold_twice()
     deposit, deposit_bytes = bench.deposit()
     withdraw, withdraw_bytes = bench.withdraw()
     pay_out, pay_out_bytes = bench.withdraw_credit()
@@ -136,6 +139,15 @@ def measure(bench: Bench) -> list[Row]:
             "179,000 iExec Boost",
         ),
         Row("first stake", first_stake, stake_bytes, 100_000, 62_000, "94,303 Horizon"),
+        Row(
+            "equivocation slash",
+            slashed,
+            slashed_bytes,
+            150_000,
+            None,
+            "365,751 Prime Intellect",
+        ),
+        Row("one GPU of eight sold twice", sold, sold_bytes),
         Row("proveAlone inside the lease", proven_alone, alone_bytes),
         Row("finalize after the window", finalized, finalize_bytes),
         Row("deposit, approved before", deposit, deposit_bytes),
@@ -267,6 +279,26 @@ class Bench:
         self.send(newcomer, self.token.functions.approve(self.staking.address, 400 * TALLY))
         return self.send(newcomer, self.staking.functions.stake(400 * TALLY))
 
+    def two_histories(self) -> tuple[int, int]:
+        """By an operator key of a provider that was never slashed, told by one who never told."""
+        one = self.call_receipt(random_digest())
+        other = replace(one, result=random_digest())
+        report = self.court.functions.reportTwoHistories(
+            self.signed_receipt(one), self.signed_receipt(other)
+        )
+        return self.send(self.stranger, report)
+
+    def gpu_sold_twice(self) -> tuple[int, int]:
+        gpus = [f"GPU-{number}" for number in range(8)]
+        one = self.call_receipt(random_digest(), gpu_set=merkle.gpu_set_root(gpus))
+        other = replace(one, route=random_digest())
+        leaves = [as_bytes(merkle.gpu_id_digest(gpu)) for gpu in gpus]
+        proof = [as_bytes(node) for node in merkle.proof(leaves, leaves[0])]
+        report = self.court.functions.reportGpuSoldTwice(
+            self.signed_receipt(one), self.signed_receipt(other), leaves[0], proof, proof
+        )
+        return self.send(self.stranger, report)
+
     def deposit(self) -> tuple[int, int]:
         self.give_tokens(self.consumer, 20 * TALLY)
         approve = self.token.functions.approve(self.escrow.address, 20 * TALLY)
@@ -386,6 +418,29 @@ class Bench:
         receipt, digest = self.market.functions.receiptOf(terms_of(terms), usage).call()
         return Work(usage, receipt[-1], Digest("0x" + digest.hex()))
 
+    def call_receipt(self, route: Digest, **changes: Any) -> Receipt:
+        ended_at_ms = self.clock * 1000
+        receipt = Receipt(
+            provider=self.provider.address,
+            route=route,
+            seq=123_456,
+            prev=random_digest(),
+            request=random_digest(),
+            result=random_digest(),
+            gpu_set=random_digest(),
+            started_at_ms=ended_at_ms - 2_345,
+            ended_at_ms=ended_at_ms,
+            calls=1,
+            gpu_ms=2_345,
+            usage_root=random_digest(),
+            total=17 * TALLY + 123_456_789,
+        )
+        return replace(receipt, **changes)
+
+    def signed_receipt(self, receipt: Receipt) -> tuple[Any, ...]:
+        signature = messages.sign(self.domain, receipt, self.operator.secret)
+        return (messages.as_tuple(receipt), *two_words(signature))
+
     def accepted(self, terms: TaskTerms) -> tuple[Any, ...]:
         work = self.work(terms)
         task_id = messages.task_id(self.domain, terms)
@@ -407,6 +462,7 @@ class Bench:
     def deploy(self) -> None:
         self.token = self.create_contract("TallyToken", self.deployer.address, 10**9 * TALLY)
         nonce = self.nonce(self.deployer)
+        court = create_address(self.deployer.address, nonce + 3)
         self.escrow = self.create_contract(
             "ComputeEscrow",
             self.token.address,
@@ -421,13 +477,19 @@ class Bench:
             "ProviderStaking",
             self.token.address,
             self.escrow.address,
+            court,
             100 * TALLY,
-            21 * 86_400,
-            7 * 86_400,
+            (21 * 86_400, 7 * 86_400, 7 * 86_400, 7 * 86_400, 7 * 86_400),
         )
         windows = (3_600, 86_400, 7 * 86_400, 6 * 86_400)
         self.market = self.create_contract(
-            "TaskMarket", self.escrow.address, self.staking.address, ZERO, windows
+            "TaskMarket",
+            *(self.escrow.address, self.staking.address, court, windows, 3 * TALLY),
+        )
+        self.court = self.create_contract(
+            "DisputeCourt",
+            *(self.market.address, self.staking.address, self.escrow.address),
+            (86_400, 86_400, 86_400),
         )
         self.domain = Domain(self.web3.eth.chain_id, Address(self.escrow.address))
 

@@ -16,10 +16,17 @@ and neither can these, each read from the environment:
     TALLYSTICK_STAKE_UNIT             own stake per GPU, in whole tokens           (100)
     TALLYSTICK_UNBONDING_SECONDS      (1814400, 21 days)
     TALLYSTICK_RETIRED_KEY_SECONDS    (604800, 7 days)
+    TALLYSTICK_COMMISSION_NOTICE_SECONDS  (604800)
+    TALLYSTICK_JAIL_SECONDS           (604800)
+    TALLYSTICK_STREAM_SECONDS         over which fees reach delegators             (604800)
     TALLYSTICK_CANCEL_SECONDS         (3600)
     TALLYSTICK_MIN_CHALLENGE_SECONDS  (86400)
     TALLYSTICK_MAX_CHALLENGE_SECONDS  (604800)
     TALLYSTICK_COURT_SECONDS          (518400, 6 days)
+    TALLYSTICK_BOND_FLOOR             of a dispute, in whole payment tokens        (3)
+    TALLYSTICK_COMMIT_SECONDS         for checkers to repeat the work              (86400)
+    TALLYSTICK_REVEAL_SECONDS         for checkers to show their votes             (86400)
+    TALLYSTICK_SEAT_SECONDS           to take a checker's seat, or leave it        (86400)
     TALLYSTICK_REDEPLOY=1             deploy although this chain has a deployment
 
 Neighbours are told each other's address before they exist, computed from the deployer's nonce:
@@ -34,7 +41,6 @@ from typing import Any
 
 from scripts.support import (
     ROOT,
-    ZERO_ADDRESS,
     ScriptError,
     address_of,
     amount_of,
@@ -49,9 +55,6 @@ from scripts.support import (
     signer,
 )
 
-# There is no court in this version: terms that ask for verification are refused on chain.
-NO_COURT = ZERO_ADDRESS
-
 
 @command
 def main() -> None:
@@ -64,8 +67,18 @@ def main() -> None:
         "maxChallengeSeconds": seconds("TALLYSTICK_MAX_CHALLENGE_SECONDS", 604_800),
         "courtSeconds": seconds("TALLYSTICK_COURT_SECONDS", 518_400),
     }
-    unbonding_s = seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400)
-    retired_key_s = seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800)
+    clocks = {
+        "unbondingSeconds": seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400),
+        "retiredKeySeconds": seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800),
+        "commissionNoticeSeconds": seconds("TALLYSTICK_COMMISSION_NOTICE_SECONDS", 604_800),
+        "jailSeconds": seconds("TALLYSTICK_JAIL_SECONDS", 604_800),
+        "streamSeconds": seconds("TALLYSTICK_STREAM_SECONDS", 604_800),
+    }
+    hearings = {
+        "commitSeconds": seconds("TALLYSTICK_COMMIT_SECONDS", 86_400),
+        "revealSeconds": seconds("TALLYSTICK_REVEAL_SECONDS", 86_400),
+        "seatSeconds": seconds("TALLYSTICK_SEAT_SECONDS", 86_400),
+    }
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
     pool_share_bps = whole("TALLYSTICK_POOL_SHARE_BPS", 5_000, 10_000)
     close_s = whole("TALLYSTICK_CLOSE_SECONDS", 259_200, 2_592_000, least=3_600)
@@ -77,14 +90,30 @@ def main() -> None:
         os.environ.get("TALLYSTICK_STAKE_UNIT", "100"), staking_token.decimals(), "stake unit"
     )
 
-    staking_address = deployer.get_deployment_address(deployer.nonce + 1)
-    market_address = deployer.get_deployment_address(deployer.nonce + 2)
+    bond_floor = amount_of(
+        os.environ.get("TALLYSTICK_BOND_FLOOR", "3"), token.decimals(), "bond floor"
+    )
+
+    staking_address, market_address, court_address = (
+        deployer.get_deployment_address(deployer.nonce + later) for later in (1, 2, 3)
+    )
     neighbours = (token, market_address, staking_address, treasury)
     escrow, block = deploy(deployer, "ComputeEscrow", *neighbours, fee_bps, pool_share_bps, close_s)
     staking, _ = deploy(
-        deployer, "ProviderStaking", staking_token, escrow, unit, unbonding_s, retired_key_s
+        deployer,
+        "ProviderStaking",
+        staking_token,
+        escrow,
+        court_address,
+        unit,
+        tuple(clocks.values()),
     )
-    market, _ = deploy(deployer, "TaskMarket", escrow, staking, NO_COURT, tuple(windows.values()))
+    market, _ = deploy(
+        deployer,
+        "TaskMarket",
+        *(escrow, staking, court_address, tuple(windows.values()), bond_floor),
+    )
+    court, _ = deploy(deployer, "DisputeCourt", market, staking, escrow, tuple(hearings.values()))
 
     write(
         {
@@ -94,7 +123,7 @@ def main() -> None:
             "escrow": escrow.address,
             "staking": staking.address,
             "market": market.address,
-            "court": NO_COURT,
+            "court": court.address,
             "treasury": treasury,
             "deployer": deployer.address,
             "block": block,
@@ -103,9 +132,10 @@ def main() -> None:
                 "poolShareBps": pool_share_bps,
                 "closeSeconds": close_s,
                 "unit": str(unit),
-                "unbondingSeconds": unbonding_s,
-                "retiredKeySeconds": retired_key_s,
+                **clocks,
                 **windows,
+                "bondFloor": str(bond_floor),
+                **hearings,
             },
         }
     )
@@ -163,6 +193,6 @@ def write(deployment: dict[str, Any]) -> None:
     path = deployment_path(deployment["chainId"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(deployment, indent=2) + "\n")
-    for name in ("token", "stakingToken", "escrow", "staking", "market"):
+    for name in ("token", "stakingToken", "escrow", "staking", "market", "court"):
         print(f"{name:13} {deployment[name]}")
     print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")

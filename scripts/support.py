@@ -54,6 +54,7 @@ class Deployment:
     escrow: Any
     staking: Any
     market: Any
+    court: Any
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -158,7 +159,7 @@ def deployment() -> Deployment:
             f"no deployment is known on chain {chain_id()} ({deployment_path(chain_id())} is not"
             " there): connect to another network with --network, or run `brownie run deploy`"
         )
-    for name in ("token", "stakingToken", "escrow", "staking", "market"):
+    for name in ("token", "stakingToken", "escrow", "staking", "market", "court"):
         require_code(stored[name], name)
     return Deployment(
         chain_id=chain_id(),
@@ -167,6 +168,7 @@ def deployment() -> Deployment:
         escrow=contract_at("ComputeEscrow", stored["escrow"]),
         staking=contract_at("ProviderStaking", stored["staking"]),
         market=contract_at("TaskMarket", stored["market"]),
+        court=contract_at("DisputeCourt", stored["court"]),
     )
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 CASE = re.compile(r"\b[Cc]ases?\s+(\d{1,3}(?:(?:,\s*|\s+and\s+|,\s+and\s+)\d{1,3}\b)*)")
 BRACKETED = re.compile(r"\((\d{1,3}(?:,\s*\d{1,3})*)\)")
 
-DELEGATION = "comes with delegation"
-COURT = "comes with the dispute court and slashing"
 WEB_APP = "comes with the web app"
 NO_OWNER = "nothing to test: no owner, setter, pause or upgrade exists"
 OPEN = "applies; no test names it yet"
@@ -45,9 +43,9 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
             20: ("Somebody uses a permit up first", OPEN),
             21: ("Sender or value counted twice through a multicall", "no multicall, no forwarder"),
             22: ("Blocks are filled until a window is over", OPEN),
-            23: ("A flood of disputes", COURT),
+            23: ("A flood of disputes", OPEN),
             24: ("Windows change during a dispute", NO_OWNER),
-            25: ("The arbiter stays silent", COURT),
+            25: ("The arbiter stays silent", OPEN),
             26: ("Forged Merkle proofs", OPEN),
             27: ("The same work is proven a second time", OPEN),
             28: ("Paid and refunded in one block", OPEN),
@@ -85,25 +83,25 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
     (
         "Staking, delegation, slashing",
         {
-            53: ("The first delegator skews the shares", DELEGATION),
-            54: ("Rewards announced and not paid in", DELEGATION),
-            55: ("Unbond, then offend", COURT),
+            53: ("The first delegator skews the shares", OPEN),
+            54: ("Rewards announced and not paid in", OPEN),
+            55: ("Unbond, then offend", OPEN),
             56: ("A clock that overflows into an instant exit", OPEN),
-            57: ("A slash above what is there", COURT),
-            58: ("Leaving just before the slash", COURT),
-            59: ("A slash of one unit and its rounding", COURT),
+            57: ("A slash above what is there", OPEN),
+            58: ("Leaving just before the slash", OPEN),
+            59: ("A slash of one unit and its rounding", OPEN),
             60: ("Somebody fills the way out of another", OPEN),
-            61: ("One address in two roles", DELEGATION),
-            62: ("A provider makes itself unslashable", COURT),
-            63: ("In before the reward, out after it", DELEGATION),
-            64: ("A unit bonded for somebody else", DELEGATION),
-            65: ("A slash by a friend, as a way out", COURT),
-            66: ("Many small slashes and their rounding", COURT),
-            67: ("A stranger's stake breaks an upper bound", DELEGATION),
-            68: ("Ten thousand delegators", DELEGATION),
-            69: ("Slashed twice for one offence", COURT),
-            70: ("Slashed, and back under a new key", COURT),
-            71: ("Delegating to oneself to lose last", DELEGATION),
+            61: ("One address in two roles", OPEN),
+            62: ("A provider makes itself unslashable", OPEN),
+            63: ("In before the reward, out after it", OPEN),
+            64: ("A unit bonded for somebody else", OPEN),
+            65: ("A slash by a friend, as a way out", OPEN),
+            66: ("Many small slashes and their rounding", OPEN),
+            67: ("A stranger's stake breaks an upper bound", OPEN),
+            68: ("Ten thousand delegators", OPEN),
+            69: ("Slashed twice for one offence", OPEN),
+            70: ("Slashed, and back under a new key", OPEN),
+            71: ("Delegating to oneself to lose last", OPEN),
         },
     ),
     (

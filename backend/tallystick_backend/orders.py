@@ -207,7 +207,7 @@ class VerificationUnsupported(OrderError):
     next_step = "Sign terms with verification 0."
 
     def __init__(self, actual: int) -> None:
-        super().__init__(f"verification {actual} needs a court; this deployment has none")
+        super().__init__(f"verification {actual} is not taken by this dispatcher")
 
 
 class SealedKeyRefused(OrderError):

@@ -28,13 +28,14 @@ TaskState: TypeAlias = Literal[
     "running",
     "finished",
     "proven",
+    "disputed",
     "settled",
     "refunded",
     "cancelled",
     "failed",
     "orphaned",
 ]
-ChainState: TypeAlias = Literal["open", "proven", "settled", "refunded", "orphaned"]
+ChainState: TypeAlias = Literal["open", "proven", "disputed", "settled", "refunded", "orphaned"]
 WorkState: TypeAlias = Literal["waiting", "leased", "running", "finished", "failed", "stopped"]
 LeaseState: TypeAlias = Literal[
     "offered", "accepted", "running", "finished", "declined", "failed", "lost", "stopped", "done"
@@ -49,8 +50,9 @@ EXPLAINED: Mapping[TaskState, str] = {
     "running": "The container runs.",
     "finished": "The provider handed in its receipt; the proof is not on chain yet.",
     "proven": "The provider proved the work alone; it is paid when the challenge window ends.",
+    "disputed": "The consumer doubts the result; the court says within days who is paid.",
     "settled": "Paid, and the rest of the ceiling is available again.",
-    "refunded": "Never proven; the ceiling is available again.",
+    "refunded": "Never proven, or found wrong by the court; the money is available again.",
     "cancelled": "Withdrawn, and nothing is owed.",
     "failed": "Every attempt is spent; nothing is paid, and the ceiling comes back by reclaim.",
     "orphaned": "A reorganisation of the chain took the creation away; the work is not paid for "
@@ -102,7 +104,7 @@ def state_of(
 
     if chain is not None:
         match chain.state:
-            case "settled" | "proven" | "orphaned":
+            case "settled" | "proven" | "disputed" | "orphaned":
                 return chain.state
             case "refunded":
                 return "cancelled" if unwanted else "refunded"
@@ -130,7 +132,8 @@ _MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     ),
     "running": frozenset({"finished", "ordered", "funded", "cancelled", "failed", "refunded"}),
     "finished": frozenset({"cancelled", "refunded"}),
-    "proven": frozenset({"settled"}),
+    "proven": frozenset({"settled", "disputed"}),
+    "disputed": frozenset({"settled", "refunded", "cancelled"}),
     "settled": frozenset(),
     "refunded": frozenset(),
     "cancelled": frozenset(),
@@ -140,7 +143,7 @@ _MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     "orphaned": frozenset({"funded", "leased", "running", "finished", "cancelled", "failed"}),
 }
 
-_BEYOND_PROOF: frozenset[TaskState] = frozenset({"settled", "refunded"})
+_BEYOND_PROOF: frozenset[TaskState] = frozenset({"disputed", "settled", "refunded"})
 
 
 def may_follow(before: TaskState, after: TaskState, *, reorganised: bool = False) -> bool:
@@ -211,7 +214,7 @@ def check_can_be_leased(task_id: str, state: TaskState) -> None:
 
 def check_can_be_withdrawn(task_id: str, state: TaskState) -> None:
     """A task that is proven or over cannot be called back."""
-    if state in TERMINAL or state == "proven":
+    if state in TERMINAL or state in ("proven", "disputed"):
         raise TaskIsOver(task_id, state)
 
 

@@ -69,7 +69,7 @@ class Proven:
 class TaskOnChain:
     """Where a task stands at `block`."""
 
-    status: Literal["none", "open", "proven"]
+    status: Literal["none", "open", "proven", "disputed"]
     nonce_used: bool
     """With status none: settled or refunded."""
     end_s: int
@@ -317,10 +317,11 @@ class ChainLedger:
 
 
 _Event = TypeVar("_Event", TaskProven, TaskSettled)
-_STATUS: dict[TaskStatus, Literal["none", "open", "proven"]] = {
+_STATUS: dict[TaskStatus, Literal["none", "open", "proven", "disputed"]] = {
     TaskStatus.NONE: "none",
     TaskStatus.OPEN: "open",
     TaskStatus.PROVEN: "proven",
+    TaskStatus.DISPUTED: "disputed",
 }
 
 

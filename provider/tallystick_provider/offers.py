@@ -133,7 +133,7 @@ def _require_manifest(manifest: wire.Manifest, runtime: str) -> None:
 
 def require_secured(checked: CheckedOffer, chain: TaskOnChain) -> None:
     """The ceiling is locked, or at least there to be paid. Read from the provider's own node."""
-    if chain.status == "proven" or (chain.status == "none" and chain.nonce_used):
+    if chain.status in ("proven", "disputed") or (chain.status == "none" and chain.nonce_used):
         raise OfferRefused("the task is already proven, settled or refunded on chain")
     if chain.end_s <= chain.now_s:
         raise OfferRefused(f"the task ended on chain at {chain.end_s}")

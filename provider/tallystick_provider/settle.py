@@ -86,6 +86,8 @@ def next_step(
         return Wait("the task is closed on chain; its event is not visible yet")
     if chain.status == "proven":
         return _after_proof(lease, signed, chain)
+    if chain.status == "disputed":
+        return Wait("the consumer disputes the result: the court, or its time, settles the task")
     if _accepted(lease, signed.receipt.total, signed):
         if chain.now_s > chain.end_s:
             return Over("unpaid", f"accepted, but the task ended on chain at {chain.end_s}")

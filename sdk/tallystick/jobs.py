@@ -49,6 +49,7 @@ class JobState(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     PROVEN = "proven"
+    DISPUTED = "disputed"
     SETTLED = "settled"
     REFUNDED = "refunded"
     CANCELLED = "cancelled"
@@ -57,7 +58,12 @@ class JobState(StrEnum):
 
     @property
     def has_result(self) -> bool:
-        return self in (JobState.FINISHED, JobState.PROVEN, JobState.SETTLED)
+        return self in (
+            JobState.FINISHED,
+            JobState.PROVEN,
+            JobState.DISPUTED,
+            JobState.SETTLED,
+        )
 
     @property
     def is_over(self) -> bool:

@@ -183,6 +183,10 @@ def _by_the_contract(facts: Facts) -> Iterator[tuple[ChainState, bool]]:
                 yield "open", True
         case "proven":
             yield "settled", cancelled
+            yield "disputed", cancelled
+        case "disputed":
+            yield "settled", cancelled
+            yield "refunded", cancelled
 
 
 def _by_a_reorganisation(facts: Facts) -> tuple[ChainState, ...]:
@@ -191,8 +195,9 @@ def _by_a_reorganisation(facts: Facts) -> tuple[ChainState, ...]:
     earlier: dict[ChainState, tuple[ChainState, ...]] = {
         "open": ("open", "orphaned"),
         "proven": ("open", "orphaned"),
-        "settled": ("open", "proven", "orphaned"),
-        "refunded": ("open", "orphaned"),
+        "disputed": ("open", "proven", "orphaned"),
+        "settled": ("open", "proven", "disputed", "orphaned"),
+        "refunded": ("open", "disputed", "orphaned"),
         "orphaned": (),
     }
     return earlier[facts.chain.state]
@@ -295,7 +300,7 @@ def test_a_lease_that_is_over_never_comes_back(over: LeaseState) -> None:
 
 @pytest.mark.parametrize("state", TASK_STATES)
 def test_only_a_task_that_can_still_be_called_back_is_withdrawn(state: TaskState) -> None:
-    if state in TERMINAL or state == "proven":
+    if state in TERMINAL or state in ("proven", "disputed"):
         with pytest.raises(TaskIsOver, match=state):
             tasks.check_can_be_withdrawn("0x1", state)
     else:

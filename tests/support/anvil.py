@@ -300,17 +300,26 @@ def deploy_market(
     supply: int = 10**9 * TOKEN,
     unbonding_seconds: int = 21 * DAY_S,
     retired_key_seconds: int = 7 * DAY_S,
+    commission_notice_seconds: int = 7 * DAY_S,
+    jail_seconds: int = 7 * DAY_S,
+    stream_seconds: int = 7 * DAY_S,
     cancel_seconds: int = 3_600,
     min_challenge_seconds: int = DAY_S,
     max_challenge_seconds: int = 7 * DAY_S,
     court_seconds: int = 6 * DAY_S,
+    bond_floor: int = 3 * TOKEN,
+    commit_seconds: int = DAY_S,
+    reveal_seconds: int = DAY_S,
+    seat_seconds: int = DAY_S,
+    with_court: bool = True,
 ) -> Deployment:
     """As `scripts/deploy.py` does, without a compiler. The deployer holds all tokens at first."""
     token = _deploy(chain, "TallyToken", DEPLOYER.address, supply)
     nonce = int(chain.rpc("eth_getTransactionCount", DEPLOYER.address, "pending"), 16)
-    # Neighbours know each other from their constructors: later addresses are computed before.
+    # Neighbours know each other from their constructors: their addresses are computed before.
     staking_to_be = _address_at(DEPLOYER.address, nonce + 1)
     market_to_be = _address_at(DEPLOYER.address, nonce + 2)
+    court = _address_at(DEPLOYER.address, nonce + 3) if with_court else ZERO_ADDRESS
     escrow = _deploy(
         chain,
         "ComputeEscrow",
@@ -323,13 +332,21 @@ def deploy_market(
         close_seconds,
     )
     block = chain.head()
-    staking = _deploy(
-        chain, "ProviderStaking", token, escrow, stake_unit, unbonding_seconds, retired_key_seconds
+    clocks = (
+        unbonding_seconds,
+        retired_key_seconds,
+        commission_notice_seconds,
+        jail_seconds,
+        stream_seconds,
     )
+    staking = _deploy(chain, "ProviderStaking", token, escrow, court, stake_unit, clocks)
     windows = (cancel_seconds, min_challenge_seconds, max_challenge_seconds, court_seconds)
-    market = _deploy(chain, "TaskMarket", escrow, staking, ZERO_ADDRESS, windows)
+    market = _deploy(chain, "TaskMarket", escrow, staking, court, windows, bond_floor)
     if market != market_to_be:
         raise RuntimeError(f"the market is at {market}, the escrow expects it at {market_to_be}")
+    if with_court:
+        hearings = (commit_seconds, reveal_seconds, seat_seconds)
+        _deploy(chain, "DisputeCourt", market, staking, escrow, hearings)
     return Deployment(
         chain_id=chain.chain_id,
         token=token,
@@ -337,7 +354,7 @@ def deploy_market(
         escrow=escrow,
         market=market,
         staking=staking,
-        court=ZERO_ADDRESS,
+        court=court,
         treasury=TREASURY.address,
         deployer=DEPLOYER.address,
         block=block,
@@ -347,10 +364,17 @@ def deploy_market(
         stake_unit=stake_unit,
         unbonding_seconds=unbonding_seconds,
         retired_key_seconds=retired_key_seconds,
+        commission_notice_seconds=commission_notice_seconds,
+        jail_seconds=jail_seconds,
+        stream_seconds=stream_seconds,
         cancel_seconds=cancel_seconds,
         min_challenge_seconds=min_challenge_seconds,
         max_challenge_seconds=max_challenge_seconds,
         court_seconds=court_seconds,
+        bond_floor=bond_floor,
+        commit_seconds=commit_seconds,
+        reveal_seconds=reveal_seconds,
+        seat_seconds=seat_seconds,
     )
 
 

@@ -172,7 +172,7 @@ def _ran_on(view: TaskView, lease: LeaseRow) -> tuple[str, bool]:
 
 def _charge(view: TaskView) -> int | None:
     """What the chain took; before that, what the receipt asks."""
-    if view.chain is not None and view.chain.state in ("proven", "settled"):
+    if view.chain is not None and view.chain.state in ("proven", "disputed", "settled"):
         return view.chain.charge
     return None if view.receipt is None else int(view.receipt.receipt["total"])
 

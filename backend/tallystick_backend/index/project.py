@@ -41,7 +41,8 @@ class Task:
     @property
     def locked(self) -> int:
         """What the escrow holds for this task."""
-        return {"open": self.max_charge, "proven": self.charge}.get(self.state, 0)
+        held = {"open": self.max_charge, "proven": self.charge, "disputed": self.charge}
+        return held.get(self.state, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ class Account:
 class Provider:
     address: str
     stake: int = 0
+    """Bonded; `seats` units of it are set aside."""
     unbonding: int = 0
+    seats: int = 0
+    jailed_until_s: int | None = None
+    """From when on the provider can lift its jail; None if it is not jailed."""
     gpus_registered: int = 0
     gpu_set: str | None = None
     tasks_settled: int = 0
@@ -97,6 +102,14 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             keys = [_account(event.payee)]
         case events.TaskCreated() | events.TaskProven() | events.TaskRefunded():
             keys = [_task(event.task_id), _account(event.consumer)]
+        case events.TaskDisputed():
+            keys = [_task(event.task_id), _account(event.consumer)]
+        case events.DisputeResolved():
+            keys = [
+                _account(event.consumer),
+                _account(event.provider),
+                *map(_account, event.checkers),
+            ]
         case events.TaskCancelled():
             keys = [_task(event.task_id)]
         case events.TaskSettled():
@@ -112,6 +125,8 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
                 keys.append(_account(event.royalty_to))
         case events.Staked() | events.UnbondRequested() | events.StakeWithdrawn():
             keys = [_provider(event.provider)]
+        case events.Slashed() | events.SeatsSet() | events.Jailed() | events.Unjailed():
+            keys = [_provider(event.provider)]
         case events.GpusRegistered():
             keys = [_provider(event.provider)]
         case events.OperatorKeyBound() | events.OperatorKeyRetired():
@@ -124,6 +139,18 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             events.PayoutAddressSet()
             | events.FeesShared()
             | events.ProofSkipped()
+            | events.TwoHistoriesShown()
+            | events.GpuSoldTwiceShown()
+            | events.SeatTaken()
+            | events.SeatListed()
+            | events.SeatLeaving()
+            | events.SeatFreed()
+            | events.DrawCalled()
+            | events.CheckersDrawn()
+            | events.VoteCommitted()
+            | events.VoteRevealed()
+            | events.SilenceShown()
+            | events.DisputeConcluded()
             | events.ChannelDeposited()
             | events.AllowanceUsed()
             | events.AllowanceRevoked()
@@ -131,6 +158,21 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             | events.CloseCancelled()
         ):
             keys = []
+        case (
+            events.Delegated()
+            | events.UndelegateRequested()
+            | events.DelegationWithdrawn()
+            | events.CommissionSet()
+            | events.FeesAdded()
+            | events.PoolDrained()
+            | events.RewardsClaimed()
+            | events.FeesWithdrawn()
+            | events.PotVoided()
+            | events.BountyCredited()
+            | events.BountyWithdrawn()
+            | events.SlashedBurned()
+        ):
+            keys = []  # between delegators and the contract: nothing is dispatched by it
         case _:
             assert_never(event)
     return tuple(dict.fromkeys(keys))
@@ -183,6 +225,16 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             )
         case events.TaskSettled():
             _settle(event, book)
+        case events.TaskDisputed():
+            task = book.task(event.task_id)
+            book.move(event.consumer, available=-event.bond, locked=event.bond)
+            # When the court's time is over, anyone can have it settled.
+            book.put(
+                _task(event.task_id),
+                replace(task, state="disputed", unlock_s=event.court_ends_at),
+            )
+        case events.DisputeResolved():
+            _pay_bond(event, book)
         case events.TaskCancelled():
             task = book.task(event.task_id)
             book.put(
@@ -208,6 +260,21 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
                 _provider(event.provider),
                 replace(provider, unbonding=provider.unbonding - event.amount),
             )
+        case events.Slashed():
+            provider = book.provider(event.provider)
+            book.put(
+                _provider(event.provider),
+                replace(provider, stake=event.bonded, unbonding=event.unbonding),
+            )
+        case events.SeatsSet():
+            provider = book.provider(event.provider)
+            book.put(_provider(event.provider), replace(provider, seats=event.seats))
+        case events.Jailed():
+            provider = book.provider(event.provider)
+            book.put(_provider(event.provider), replace(provider, jailed_until_s=event.until))
+        case events.Unjailed():
+            provider = book.provider(event.provider)
+            book.put(_provider(event.provider), replace(provider, jailed_until_s=None))
         case events.GpusRegistered():
             provider = book.provider(event.provider)
             gpu_set = None if event.gpu_set == ZERO_DIGEST else event.gpu_set
@@ -239,11 +306,38 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             events.PayoutAddressSet()
             | events.FeesShared()
             | events.ProofSkipped()
+            | events.TwoHistoriesShown()
+            | events.GpuSoldTwiceShown()
+            | events.SeatTaken()
+            | events.SeatListed()
+            | events.SeatLeaving()
+            | events.SeatFreed()
+            | events.DrawCalled()
+            | events.CheckersDrawn()
+            | events.VoteCommitted()
+            | events.VoteRevealed()
+            | events.SilenceShown()
+            | events.DisputeConcluded()
             | events.ChannelDeposited()
             | events.AllowanceUsed()
             | events.AllowanceRevoked()
             | events.CloseRequested()
             | events.CloseCancelled()
+        ):
+            pass
+        case (
+            events.Delegated()
+            | events.UndelegateRequested()
+            | events.DelegationWithdrawn()
+            | events.CommissionSet()
+            | events.FeesAdded()
+            | events.PoolDrained()
+            | events.RewardsClaimed()
+            | events.FeesWithdrawn()
+            | events.PotVoided()
+            | events.BountyCredited()
+            | events.BountyWithdrawn()
+            | events.SlashedBurned()
         ):
             pass
         case _:
@@ -280,6 +374,17 @@ def _settle(event: events.TaskSettled, book: _Book) -> None:
             settled_tx=event.at.tx_hash,
         ),
     )
+
+
+def _pay_bond(event: events.DisputeResolved, book: _Book) -> None:
+    """The charge follows in the event after this one."""
+    paid = event.per_checker * len(event.checkers) + event.provider_part
+    book.move(event.consumer, available=event.bond - paid, locked=-event.bond)
+    if event.provider_part:
+        book.move(event.provider, credit=event.provider_part)
+    if event.per_checker:
+        for checker in event.checkers:
+            book.move(checker, credit=event.per_checker)
 
 
 class _Book:
@@ -373,6 +478,8 @@ def args_of(event: events.Event) -> dict[str, Any]:
 def _json(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _json(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return [_json(part) for part in value]
     if isinstance(value, bytes):
         return "0x" + value.hex()
     if isinstance(value, int) and not isinstance(value, bool):
@@ -383,6 +490,7 @@ def _json(value: Any) -> Any:
 _STEPS: Mapping[str, TaskEventKind] = {
     "TaskCreated": "funded",
     "TaskProven": "proven",
+    "TaskDisputed": "disputed",
     "TaskSettled": "settled",
     "TaskCancelled": "cancelled",
     "TaskRefunded": "refunded",
@@ -391,6 +499,7 @@ _STEPS: Mapping[str, TaskEventKind] = {
 STEP_OF_STATE: Mapping[ChainState, TaskEventKind] = {
     "open": "funded",
     "proven": "proven",
+    "disputed": "disputed",
     "settled": "settled",
     "refunded": "refunded",
     "orphaned": "orphaned",

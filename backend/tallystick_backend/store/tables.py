@@ -154,7 +154,8 @@ class TaskChainRow(Table, table=True):
     __tablename__ = "task_chain"
     task_id: str = Field(primary_key=True)
     state: str = Field(index=True)
-    """open | proven | settled | refunded | orphaned (its creation was reorganised away)"""
+    """open | proven | disputed | settled | refunded | orphaned (its creation was reorganised
+    away)"""
     consumer: str = Field(index=True)
     provider: str | None = None
     max_charge: int = _wei()
@@ -190,6 +191,8 @@ class ProviderRow(Table, table=True):
     address: str = Field(primary_key=True)
     stake: int = _wei()
     unbonding: int = _wei()
+    seats: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    jailed_until_s: int | None = _big_or_none()
     gpus_registered: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     gpu_set: str | None = None
     tasks_settled: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))

@@ -35,11 +35,14 @@ __all__ = [
     "events",
 ]
 
-ContractName = Literal["ComputeEscrow", "TaskMarket", "ProviderStaking", "TallyToken"]
+ContractName = Literal[
+    "ComputeEscrow", "TaskMarket", "ProviderStaking", "DisputeCourt", "TallyToken"
+]
 CONTRACTS: Final[tuple[ContractName, ...]] = (
     "ComputeEscrow",
     "TaskMarket",
     "ProviderStaking",
+    "DisputeCourt",
     "TallyToken",
 )
 
@@ -199,9 +202,14 @@ def _decode(what: str, outputs: Sequence[_Value], data: bytes) -> tuple[Any, ...
     return tuple(_inward(kind, value) for kind, value in zip(outputs, raw, strict=True))
 
 
+def _element(kind: _Value) -> _Value:
+    """Of an array, of fixed length or not."""
+    return _Value(kind.name, kind.kind[: kind.kind.rindex("[")], kind.parts)
+
+
 def _outward(kind: _Value, value: Any) -> Any:
-    if kind.kind.endswith("[]"):
-        element = _Value(kind.name, kind.kind[:-2], kind.parts)
+    if kind.kind.endswith("]"):
+        element = _element(kind)
         return [_outward(element, item) for item in value]
     if kind.parts:
         return tuple(_outward(part, item) for part, item in zip(kind.parts, value, strict=True))
@@ -211,8 +219,8 @@ def _outward(kind: _Value, value: Any) -> Any:
 
 
 def _inward(kind: _Value, value: Any) -> Any:
-    if kind.kind.endswith("[]"):
-        element = _Value(kind.name, kind.kind[:-2], kind.parts)
+    if kind.kind.endswith("]"):
+        element = _element(kind)
         return tuple(_inward(element, item) for item in value)
     if kind.parts:
         return tuple(_inward(part, item) for part, item in zip(kind.parts, value, strict=True))

@@ -47,7 +47,6 @@ SENTENCES: Final[Mapping[str, str]] = {
     "AllowanceExpired": "the allowance was good until {0}, and it is {1}: ask for another",
     "AllowanceExceeded": "the allowance is for {0} in all, and this makes it {1}: ask for another",
     "AllowanceWasRevoked": "the payer revoked the allowance {0}: ask for another",
-    "NoPool": "{0} has no staking pool",
     "ProtocolFeeTooHigh": "the protocol fee may be {0} basis points at most, and is {1}",
     "ReentrancyGuardReentrantCall": "the contract was called again from inside its own call",
     "SafeERC20FailedOperation": "the token {0} refused the transfer: check balance and allowance",
@@ -63,13 +62,23 @@ SENTENCES: Final[Mapping[str, str]] = {
     "signature is of {1}: check provider, fence and lease",
     "NonceAlreadyUsed": "{0} has used the nonce {1}: the task exists, is settled or was "
     "refunded; a new one needs another nonce",
-    "WrongStatus": "the task should be in status {0} and is in {1} (0 none, 1 open, 2 proven)",
+    "WrongStatus": "the task should be in status {0} and is in {1} (0 none, 1 open, 2 proven,"
+    " 3 disputed)",
     "OnlyConsumer": "only the consumer {0} may do this, and {1} tried",
     "SharesTooHigh": "dispatcher and royalty may take {0} basis points together, and take {1}",
     "ShareWithoutPayee": "a share of {0} basis points names nobody to get it: name the payee, or "
     "no share",
     "ChallengeWindowOutOfRange": "the challenge window must be {0} to {1} seconds, and is {2}",
     "VerificationNeedsCourt": "verification {0} needs a court and this deployment has none: ask 0",
+    "InvalidVerification": "verification {0} is no rule and share: rule 1 or 2, plus 256 times a "
+    "share of at most 10000 basis points, or 0 for none",
+    "NotDisputable": "the terms ask for no verification: the result cannot be disputed",
+    "ChallengeWindowOver": "the challenge window was open until {0}, and it is {1}: the proof "
+    "stands",
+    "BondTooLarge": "the bond {1} would pass the largest amount {0}: this charge cannot be "
+    "disputed",
+    "CourtOver": "the court had until {0}, and it is {1}: end the dispute at the market",
+    "CourtNotOver": "the court has until {0}, and it is {1}: wait",
     "DeadlinePassed": "proofs were taken until {0}, and it is {1}: the ceiling can be reclaimed",
     "NotEndedYet": "the task runs until {0}, and it is {1}: wait, or cancel it",
     "AlreadyCancelled": "the task was cancelled at {0}",
@@ -95,8 +104,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "WindowsOutOfOrder": "the shortest challenge window {0} is longer than the longest {1}",
     # ProviderStaking
     "InsufficientBonded": "{0} should be bonded and {1} is: ask for less",
-    "StakeBacksGpus": "the registered GPUs need {0} of stake and {1} would be left: register fewer "
-    "GPUs first",
+    "StakeBacksGpus": "the registered GPUs and the seats need {0} of stake and {1} would be left: "
+    "register fewer GPUs first, or leave seats",
     "UnknownRequest": "{0} has no unbonding request {1}, or it was withdrawn",
     "UnbondingNotOver": "the stake can be withdrawn from {0} on, and it is {1}",
     "KeyAlreadyBound": "the key {0} is bound to {1} for ever: make another key",
@@ -105,6 +114,64 @@ SENTENCES: Final[Mapping[str, str]] = {
     "KeyIsProvider": "{0} is a provider itself: bind a key that is nothing else",
     "OnlyProvider": "only the provider {0} may do this, and {1} tried",
     "InvalidKeySignature": "the key {0} must agree with its own signature, and this one is of {1}",
+    "DelegationTooSmall": "a delegation is {0} at least, and this leaves {1}: delegate more, or "
+    "take all of it out",
+    "InsufficientShares": "{0} shares are asked for and {1} are there: ask for fewer",
+    "SharesBelowMinimum": "at least {0} shares were asked for and {1} come of it: the pool was "
+    "slashed meanwhile, look at it again",
+    "AmountBelowMinimum": "at least {0} was asked for and {1} comes of it: the pool was slashed "
+    "meanwhile, look at it again",
+    "CommissionTooHigh": "the commission may be {0} basis points at most, and is {1}",
+    "NoPool": "nobody has delegated to {0}",
+    "NothingToWithdraw": "there is nothing for {0} to withdraw",
+    "AlreadyPunished": "the offence {0} was punished already",
+    "ProviderJailed": "{0} is jailed and can lift that from {1} on",
+    "NotJailed": "{0} is not jailed",
+    "JailNotOver": "the jail can be lifted from {0} on, and it is {1}",
+    "OnlyCourt": "only the court {0} may do this, and {1} tried",
+    "OnlyEscrow": "only the escrow {0} may do this, and {1} tried",
+    # DisputeCourt
+    "DifferentProviders": "the receipts are of two providers, {0} and {1}: show two of one",
+    "DifferentRoutes": "the receipts are of two routes, {0} and {1}: show two of one",
+    "SameRoute": "both receipts are of the route {0}: show two routes that used one GPU",
+    "DifferentPlaces": "the receipts have seq {0} and {1}: show two for one place, or two "
+    "neighbours of a channel",
+    "SameReceipt": "it is twice the receipt {0}: that is no fault",
+    "WrongChannel": "the fields are the channel {0} and the receipt is of {1}: give its payer, "
+    "signer and salt",
+    "NotNeighbours": "the later receipt should have seq {0} and has {1}",
+    "ReceiptsFollow": "the receipt {1} follows {0} as it should: that is no fault",
+    "NotAnswerable": "{0} does not answer for signatures of {1}: the receipt is not signed by it, "
+    "or by a key it retired too long ago",
+    "ReceiptTooOld": "receipts that ended before {0} ms are void, and this one ended at {1} ms",
+    "GpuNotInSet": "the GPU {1} is not proven to be in the set {0}: check its id and the proof",
+    "OverlapTooShort": "the receipts must overlap by {0} ms and do by {1} ms: that is no fault",
+    "SeatAlreadyTaken": "{0} has a seat already",
+    "NoSeat": "{0} has no seat",
+    "SeatAlreadyListed": "the seat of {0} is listed already",
+    "SeatIsLeaving": "the seat of {0} is on its way out: free it first",
+    "SeatNotLeaving": "the seat of {0} stays: leave it first",
+    "TooSoon": "this can be done from {0} on, and it is {1}: wait",
+    "SeatJailed": "{0} is jailed and gets no seat: lift the jail first",
+    "TooFewSeats": "{0} seats are needed and {1} can be drawn: the proof stands",
+    "UnknownDispute": "there is no dispute of the task {0}, or it is concluded",
+    "WrongState": "the dispute should be in state {0} and is in {1} (0 none, 1 drawing, 2 sworn)",
+    "DrawBlockAhead": "the draw follows from block {0}, and this is {1}: wait for the next",
+    "DrawTooLate": "the last draw that could be heard was at {0}, and it is {1}: conclude",
+    "DrawStillPossible": "checkers can be drawn until {0}, and it is {1}: draw",
+    "NotDrawn": "{1} is no checker of the task {0} in this round",
+    "OnlyChecker": "only the checker {0} or its operator key may do this, and {1} tried",
+    "EmptyCommitment": "the commitment is zero: hash the vote with a salt",
+    "AlreadyCommitted": "{0} has committed already: reveal that vote",
+    "CommitOver": "votes were committed until {0}, and it is {1}",
+    "CommitNotOver": "votes are committed until {0}, and it is {1}: reveal after that",
+    "RevealOver": "votes were revealed until {0}, and it is {1}",
+    "RevealNotOver": "votes are revealed until {0}, and it is {1}: wait, or have all revealed",
+    "WrongReveal": "the vote has the commitment {1} and {0} was committed: reveal that vote with "
+    "its salt",
+    "NoVote": "a vote must be right, wrong, no input or no result",
+    "CourtTooShort": "the market must give the court {0} seconds at least, and gives {1}",
+    "CheckpointUnorderedInsertion": "the chain's clock went backwards",
     # TallyToken
     "ERC20InsufficientAllowance": "{0} may spend {1} of the tokens and needs {2}: approve it first",
     "ERC20InsufficientBalance": "{0} has {1} tokens and needs {2}: get the rest first",

@@ -44,12 +44,24 @@ __all__ = [
     "Block",
     "Call",
     "ChannelState",
+    "Checker",
+    "Commission",
+    "Court",
+    "Delegation",
+    "Dispute",
+    "DisputeState",
     "Escrow",
+    "FeeStream",
     "KeyState",
     "LeasedProof",
     "Market",
     "Payee",
+    "Pool",
+    "PotKind",
     "ProvenWork",
+    "Seat",
+    "Seats",
+    "SignedReceipt",
     "SignedVoucher",
     "Stake",
     "Staking",
@@ -57,7 +69,10 @@ __all__ = [
     "TaskStatus",
     "Token",
     "UnbondRequest",
+    "UndelegateRequest",
     "Usage",
+    "Verdict",
+    "Vote",
     "call_contract",
     "refusal",
     "verify_deployment",
@@ -127,13 +142,41 @@ class TaskStatus(IntEnum):
     NONE = 0
     OPEN = 1
     PROVEN = 2
+    DISPUTED = 3
+
+
+class Verdict(IntEnum):
+    """What the court says of a disputed result."""
+
+    UNDECIDED = 0
+    RIGHT = 1
+    WRONG = 2
+
+
+class Vote(IntEnum):
+    """What a checker found. No input speaks for the provider, no result against it."""
+
+    NONE = 0
+    RIGHT = 1
+    WRONG = 2
+    NO_INPUT = 3
+    NO_RESULT = 4
+
+
+class DisputeState(IntEnum):
+    """None also stands for concluded."""
+
+    NONE = 0
+    DRAWING = 1
+    SWORN = 2
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
     status: TaskStatus
     time_s: int
-    """Open: when it was cancelled, 0 if it was not. Proven: when the challenge window ends."""
+    """Open: when it was cancelled, 0 if it was not. Proven: when the challenge window ends.
+    Disputed: since when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +247,65 @@ class Stake:
 
 @dataclass(frozen=True, slots=True)
 class UnbondRequest:
+    """`amount` is what slashes left of it so far; both are zero once it was withdrawn."""
+
     amount: int
     withdrawable_at: int
+
+
+class PotKind(IntEnum):
+    """What `PotVoided` tells of."""
+
+    UNBONDING = 0
+    DELEGATED = 1
+    UNDELEGATING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    seats: int
+    covered: int
+    """How many of them the bonded stake still covers in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What others put behind a provider, and what of it is on its way out."""
+
+    delegated: int
+    shares: int
+    generation: int
+    undelegating: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    shares: int
+    amount: int
+    """What the shares are worth at the block asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndelegateRequest:
+    provider: Address
+    amount: int
+    withdrawable_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeeStream:
+    remaining: int
+    """Has not flowed to the pool yet."""
+    ends_at: int
+    """Unix seconds, rounded up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commission:
+    bps: int
+    next_bps: int
+    """Holds from `effective_at` on."""
+    effective_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +539,10 @@ class Market(_Contract):
     async def charge(self, terms: TaskTerms, calls: int, gpu_ms: int) -> int:
         return int(await self._one("chargeOf", as_tuple(terms), calls, gpu_ms))
 
+    async def bond(self, verification: int, charge: int) -> int:
+        """What a dispute of this charge locks; `pricing.bond_up` computes the same."""
+        return int(await self._one("bondOf", verification, charge))
+
     async def receipt(self, terms: TaskTerms, usage: Usage) -> tuple[Receipt, Digest]:
         """The receipt as the market completes it, and its digest."""
         receipt, digest = await self._read("receiptOf", as_tuple(terms), _usage_tuple(usage))
@@ -501,8 +605,15 @@ class Market(_Contract):
 
     def finalize(self, terms: TaskTerms, proven: ProvenWork, acceptance: str = "") -> Call:
         """Without an acceptance only after the challenge window."""
-        work = (proven.provider, proven.charge, proven.receipt)
-        return self._call("finalize", as_tuple(terms), work, acceptance)
+        return self._call("finalize", as_tuple(terms), _proven_tuple(proven), acceptance)
+
+    def dispute(self, terms: TaskTerms, proven: ProvenWork) -> Call:
+        """By the consumer, inside the challenge window; locks the bond out of available."""
+        return self._call("dispute", as_tuple(terms), _proven_tuple(proven))
+
+    def end_dispute(self, terms: TaskTerms, proven: ProvenWork) -> Call:
+        """By anyone, once the court's time is over."""
+        return self._call("endDispute", as_tuple(terms), _proven_tuple(proven))
 
 
 class Staking(_Contract):
@@ -528,6 +639,66 @@ class Staking(_Contract):
         """How many there ever were: their ids count from 0."""
         return int(await self._one("unbondRequestsOf", provider, block=block))
 
+    async def seats_of(self, provider: Address, *, block: Block = "latest") -> Seats:
+        return Seats(*await self._read("seatsOf", provider, block=block))
+
+    async def is_jailed(self, provider: Address, *, block: Block = "latest") -> bool:
+        return bool(await self._one("isJailed", provider, block=block))
+
+    async def jailed_until(self, provider: Address, *, block: Block = "latest") -> int:
+        """From when on the provider can lift it (unix seconds); 0 if it is not jailed."""
+        return int(await self._one("jailedUntil", provider, block=block))
+
+    async def is_punished(self, offence_id: Digest, *, block: Block = "latest") -> bool:
+        return bool(await self._one("isPunished", offence_id, block=block))
+
+    async def has_pool(self, provider: Address, *, block: Block = "latest") -> bool:
+        return bool(await self._one("hasPool", provider, block=block))
+
+    async def pool_of(self, provider: Address, *, block: Block = "latest") -> Pool:
+        return Pool(*await self._read("poolOf", provider, block=block))
+
+    async def delegation_of(
+        self, provider: Address, delegator: Address, *, block: Block = "latest"
+    ) -> Delegation:
+        return Delegation(*await self._read("delegationOf", provider, delegator, block=block))
+
+    async def undelegate_request(
+        self, delegator: Address, request_id: int, *, block: Block = "latest"
+    ) -> UndelegateRequest:
+        provider, amount, withdrawable_at = await self._read(
+            "undelegateRequest", delegator, request_id, block=block
+        )
+        return UndelegateRequest(Address(provider), amount, withdrawable_at)
+
+    async def undelegate_requests(self, delegator: Address, *, block: Block = "latest") -> int:
+        """How many there ever were, over all providers: their ids count from 0."""
+        return int(await self._one("undelegateRequestsOf", delegator, block=block))
+
+    async def rewards_of(
+        self, provider: Address, delegator: Address, *, block: Block = "latest"
+    ) -> int:
+        """In the payment token."""
+        return int(await self._one("rewardsOf", provider, delegator, block=block))
+
+    async def stream_of(self, provider: Address, *, block: Block = "latest") -> FeeStream:
+        return FeeStream(*await self._read("streamOf", provider, block=block))
+
+    async def commission_of(self, provider: Address, *, block: Block = "latest") -> Commission:
+        return Commission(*await self._read("commissionOf", provider, block=block))
+
+    async def fees_of(self, account: Address, *, block: Block = "latest") -> int:
+        """Commission to withdraw, in the payment token."""
+        return int(await self._one("feesOf", account, block=block))
+
+    async def bounty_of(self, account: Address, *, block: Block = "latest") -> int:
+        """In the staking token."""
+        return int(await self._one("bountyOf", account, block=block))
+
+    async def unburned(self, *, block: Block = "latest") -> int:
+        """Slashed stake that nobody has sent to the burn address yet."""
+        return int(await self._one("unburned", block=block))
+
     async def operator_key(self, key: Address, *, block: Block = "latest") -> KeyState:
         return KeyState(*await self._read("operatorKey", key, block=block))
 
@@ -548,8 +719,39 @@ class Staking(_Contract):
     async def token(self) -> Address:
         return Address(await self._one("token"))
 
+    async def payment_token(self) -> Address:
+        return Address(await self._one("paymentToken"))
+
+    async def escrow(self) -> Address:
+        return Address(await self._one("escrow"))
+
+    async def court(self) -> Address:
+        """The zero address: nobody slashes."""
+        return Address(await self._one("court"))
+
+    async def treasury(self) -> Address:
+        return Address(await self._one("treasury"))
+
     async def unit(self) -> int:
         return int(await self._one("unit"))
+
+    async def min_delegation(self) -> int:
+        return int(await self._one("minDelegation"))
+
+    async def unbonding_seconds(self) -> int:
+        return int(await self._one("unbondingSeconds"))
+
+    async def retired_key_seconds(self) -> int:
+        return int(await self._one("retiredKeySeconds"))
+
+    async def commission_notice_seconds(self) -> int:
+        return int(await self._one("commissionNoticeSeconds"))
+
+    async def jail_seconds(self) -> int:
+        return int(await self._one("jailSeconds"))
+
+    async def stream_seconds(self) -> int:
+        return int(await self._one("streamSeconds"))
 
     def stake(self, amount: int) -> Call:
         """The staking token must have approved the contract before."""
@@ -567,12 +769,199 @@ class Staking(_Contract):
     def register_gpus(self, gpu_set: Digest, gpus: int) -> Call:
         return self._call("registerGpus", gpu_set, gpus)
 
+    def delegate(self, provider: Address, amount: int, min_shares: int) -> Call:
+        """The staking token must have approved the contract before. `min_shares` from
+        `shares.Pot.shares_down`."""
+        return self._call("delegate", provider, amount, min_shares)
+
+    def delegate_with_permit(
+        self,
+        provider: Address,
+        amount: int,
+        min_shares: int,
+        deadline: int,
+        signature: Signature,
+    ) -> Call:
+        return self._call(
+            "delegateWithPermit", provider, amount, min_shares, deadline, *_vrs(signature)
+        )
+
+    def request_undelegate(self, provider: Address, shares: int, min_amount: int) -> Call:
+        return self._call("requestUndelegate", provider, shares, min_amount)
+
+    def withdraw_delegation(self, request_id: int, to: Address) -> Call:
+        return self._call("withdrawDelegation", request_id, to)
+
+    def claim_rewards(self, provider: Address, to: Address) -> Call:
+        return self._call("claimRewards", provider, to)
+
+    def set_commission(self, bps: int) -> Call:
+        return self._call("setCommission", bps)
+
+    def withdraw_fees(self, account: Address) -> Call:
+        """Anyone may send it; `account` is paid."""
+        return self._call("withdrawFees", account)
+
+    def unjail(self) -> Call:
+        return self._call("unjail")
+
+    def withdraw_bounty(self, account: Address) -> Call:
+        """Anyone may send it; `account` is paid."""
+        return self._call("withdrawBounty", account)
+
+    def burn_slashed(self) -> Call:
+        return self._call("burnSlashed")
+
     def bind_operator_key(self, key: Address, signature: str) -> Call:
         """`signature` is the key's own over `OperatorKey(provider, key)`."""
         return self._call("bindOperatorKey", key, signature)
 
     def retire_operator_key(self, key: Address) -> Call:
         return self._call("retireOperatorKey", key)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReceipt:
+    receipt: Receipt
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    provider: Address
+    opened_at: int
+    round: int
+    state: DisputeState
+    draw_block: int
+    drawn_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """One of a round's three; `commitment` is zero before it committed."""
+
+    seat: Address
+    vote: Vote
+    commitment: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """`listable_at` 0: none. `leavable_at` 0: not leaving."""
+
+    listable_at: int
+    leavable_at: int
+    listed: bool
+
+
+class Court(_Contract):
+    """Who lied."""
+
+    NAME = "DisputeCourt"
+
+    async def dispute(self, task_id: TaskId, *, block: Block = "latest") -> Dispute:
+        provider, opened_at, round_, state, draw_block, drawn_at = await self._one(
+            "disputeOf", task_id, block=block
+        )
+        return Dispute(provider, opened_at, round_, DisputeState(state), draw_block, drawn_at)
+
+    async def checkers(
+        self, task_id: TaskId, round_: int, *, block: Block = "latest"
+    ) -> tuple[Checker, ...]:
+        """The three of a round; zero addresses before they are drawn."""
+        drawn = await self._one("checkersOf", task_id, round_, block=block)
+        return tuple(Checker(seat, Vote(vote), Digest(digest)) for seat, vote, digest in drawn)
+
+    async def times(self, task_id: TaskId, *, block: Block = "latest") -> tuple[int, int, int]:
+        """When the round takes its last draw, commitment and reveal; 0 before the draw."""
+        last_draw_at, commit_ends_at, reveal_ends_at = await self._read(
+            "timesOf", task_id, block=block
+        )
+        return last_draw_at, commit_ends_at, reveal_ends_at
+
+    async def seat(self, provider: Address, *, block: Block = "latest") -> Seat:
+        return Seat(*await self._read("seatOf", provider, block=block))
+
+    async def seats(self, *, block: Block = "latest") -> int:
+        """How many are listed."""
+        return int(await self._one("seats", block=block))
+
+    async def market(self) -> Address:
+        return Address(await self._one("market"))
+
+    async def staking(self) -> Address:
+        return Address(await self._one("staking"))
+
+    async def commit_seconds(self) -> int:
+        return int(await self._one("commitSeconds"))
+
+    async def reveal_seconds(self) -> int:
+        return int(await self._one("revealSeconds"))
+
+    async def seat_seconds(self) -> int:
+        return int(await self._one("seatSeconds"))
+
+    def report_two_histories(self, one: SignedReceipt, other: SignedReceipt) -> Call:
+        """`evidence.fault_of` says whether two receipts show this."""
+        return self._call("reportTwoHistories", _signed_tuple(one), _signed_tuple(other))
+
+    def report_broken_chain(
+        self,
+        payer: Address,
+        signer: Address,
+        salt: int,
+        earlier: SignedReceipt,
+        later: SignedReceipt,
+    ) -> Call:
+        return self._call(
+            "reportBrokenChain", payer, signer, salt, _signed_tuple(earlier), _signed_tuple(later)
+        )
+
+    def report_gpu_sold_twice(
+        self,
+        one: SignedReceipt,
+        other: SignedReceipt,
+        gpu_id: Digest,
+        proof_one: Sequence[Digest],
+        proof_other: Sequence[Digest],
+    ) -> Call:
+        return self._call(
+            "reportGpuSoldTwice",
+            _signed_tuple(one),
+            _signed_tuple(other),
+            gpu_id,
+            proof_one,
+            proof_other,
+        )
+
+    def take_seat(self) -> Call:
+        return self._call("takeSeat")
+
+    def list_seat(self, provider: Address) -> Call:
+        return self._call("listSeat", provider)
+
+    def leave_seat(self) -> Call:
+        return self._call("leaveSeat")
+
+    def free_seat(self, provider: Address) -> Call:
+        return self._call("freeSeat", provider)
+
+    def dismiss_seat(self, provider: Address) -> Call:
+        """Of a provider in jail."""
+        return self._call("dismissSeat", provider)
+
+    def draw(self, terms: TaskTerms) -> Call:
+        return self._call("draw", as_tuple(terms))
+
+    def commit(self, task_id: TaskId, checker: Address, commitment: Digest) -> Call:
+        """`evidence.commitment` of the vote."""
+        return self._call("commit", task_id, checker, commitment)
+
+    def reveal(self, task_id: TaskId, checker: Address, vote: Vote, salt: Digest) -> Call:
+        return self._call("reveal", task_id, checker, int(vote), salt)
+
+    def conclude(self, terms: TaskTerms, proven: ProvenWork) -> Call:
+        return self._call("conclude", as_tuple(terms), _proven_tuple(proven))
 
 
 class Token(_Contract):
@@ -664,6 +1053,13 @@ async def verify_deployment(web3: AsyncWeb3[Any], deployment: Deployment) -> Non
             ("the market's court", deployment.court, await market.court()),
             ("the market's signing domain", separator, await market.domain_separator()),
             ("the staking's token", deployment.staking_token, await staking.token()),
+            ("the staking's escrow", deployment.escrow, await staking.escrow()),
+            ("the staking's court", deployment.court, await staking.court()),
+            (
+                "the staking's unbonding time",
+                deployment.unbonding_seconds,
+                await staking.unbonding_seconds(),
+            ),
             ("the staking's unit", deployment.stake_unit, await staking.unit()),
             ("the staking's signing domain", separator, await staking.domain_separator()),
         ]
@@ -708,6 +1104,14 @@ def _rows(provider: Address, vouchers: Sequence[SignedVoucher]) -> list[tuple[An
         payer_and_salt = int(voucher.payer, 16) << 96 | voucher.salt
         rows.append((payer_and_salt, voucher.total, voucher.receipt, *_r_vs(signed.signature)))
     return rows
+
+
+def _proven_tuple(proven: ProvenWork) -> tuple[Any, ...]:
+    return (proven.provider, proven.charge, proven.receipt)
+
+
+def _signed_tuple(signed: SignedReceipt) -> tuple[Any, ...]:
+    return (as_tuple(signed.receipt), *_r_vs(signed.signature))
 
 
 def _usage_tuple(usage: Usage) -> tuple[Any, ...]:

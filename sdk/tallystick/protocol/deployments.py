@@ -43,10 +43,20 @@ class Deployment:
     """Own stake per GPU, smallest unit of the staking token."""
     unbonding_seconds: int
     retired_key_seconds: int
+    commission_notice_seconds: int
+    jail_seconds: int
+    stream_seconds: int
+    """Over which a pool's fees reach its delegators."""
     cancel_seconds: int
     min_challenge_seconds: int
     max_challenge_seconds: int
     court_seconds: int
+    bond_floor: int
+    """The part of a dispute's bond that does not depend on the charge."""
+    commit_seconds: int
+    reveal_seconds: int
+    seat_seconds: int
+    """How long it takes to take a seat, or to leave it."""
 
     @property
     def domain(self) -> Domain:
@@ -89,7 +99,7 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
     for name, json_name in _JSON_NAMES:
         value = getattr(deployment, name)
         (frozen if json_name in _FROZEN else content)[json_name] = (
-            str(value) if name == "stake_unit" else value
+            str(value) if name in _AMOUNTS else value
         )
     return {**content, "constructor": frozen}
 
@@ -111,12 +121,20 @@ _JSON_NAMES: Final = (
     ("stake_unit", "unit"),
     ("unbonding_seconds", "unbondingSeconds"),
     ("retired_key_seconds", "retiredKeySeconds"),
+    ("commission_notice_seconds", "commissionNoticeSeconds"),
+    ("jail_seconds", "jailSeconds"),
+    ("stream_seconds", "streamSeconds"),
     ("cancel_seconds", "cancelSeconds"),
     ("min_challenge_seconds", "minChallengeSeconds"),
     ("max_challenge_seconds", "maxChallengeSeconds"),
     ("court_seconds", "courtSeconds"),
+    ("bond_floor", "bondFloor"),
+    ("commit_seconds", "commitSeconds"),
+    ("reveal_seconds", "revealSeconds"),
+    ("seat_seconds", "seatSeconds"),
 )
 _FROZEN: Final = frozenset(json_name for _, json_name in _JSON_NAMES[10:])
+_AMOUNTS: Final = frozenset({"stake_unit", "bond_floor"})
 _ADDRESSES: Final = frozenset(
     {"token", "staking_token", "escrow", "market", "staking", "court", "treasury", "deployer"}
 )
@@ -128,7 +146,7 @@ def _entry(name: str, json_name: str, value: object) -> Any:
             return to_address(str(value))
         except ProtocolError as failure:
             raise DeploymentError(f"the deployment's {json_name}: {failure}") from failure
-    if name == "stake_unit" and isinstance(value, str) and value.isascii() and value.isdigit():
+    if name in _AMOUNTS and isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
     if type(value) is not int or not 0 <= value <= UINT128_MAX:
         raise DeploymentError(

@@ -29,32 +29,62 @@ __all__ = [
     "EVENTS",
     "AllowanceRevoked",
     "AllowanceUsed",
+    "BountyCredited",
+    "BountyWithdrawn",
     "ChannelClosed",
     "ChannelDeposited",
     "ChannelFunded",
     "ChannelReleased",
+    "CheckersDrawn",
     "CloseCancelled",
     "CloseRequested",
+    "CommissionSet",
     "CreditWithdrawn",
+    "Delegated",
+    "DelegationWithdrawn",
     "Deposited",
+    "DisputeConcluded",
+    "DisputeResolved",
+    "DrawCalled",
     "Event",
     "EventAt",
+    "FeesAdded",
     "FeesShared",
+    "FeesWithdrawn",
+    "GpuSoldTwiceShown",
     "GpusRegistered",
+    "Jailed",
     "Log",
     "OperatorKeyBound",
     "OperatorKeyRetired",
     "PayoutAddressSet",
+    "PoolDrained",
+    "PotVoided",
     "ProofSkipped",
     "RawLog",
+    "RewardsClaimed",
+    "SeatFreed",
+    "SeatLeaving",
+    "SeatListed",
+    "SeatTaken",
+    "SeatsSet",
+    "SilenceShown",
+    "Slashed",
+    "SlashedBurned",
     "StakeWithdrawn",
     "Staked",
     "TaskCancelled",
     "TaskCreated",
+    "TaskDisputed",
     "TaskProven",
     "TaskRefunded",
     "TaskSettled",
+    "TwoHistoriesShown",
     "UnbondRequested",
+    "UndelegateRequested",
+    "Unjailed",
+    "VoteCommitted",
+    "VoteRevealed",
     "VoucherRedeemed",
     "Withdrawn",
     "decode_log",
@@ -390,6 +420,43 @@ class TaskRefunded(_FromLog):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDisputed(_FromLog):
+    """`bond` of the consumer went from available to locked, beside the charge."""
+
+    CONTRACT: ClassVar[ContractName] = "TaskMarket"
+
+    task_id: TaskId
+    consumer: Address
+    provider: Address
+    bond: int
+    court_ends_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeResolved(_FromLog):
+    """The bond left locked: for a right result `per_checker` is credit of each of `checkers` and
+    the rest the provider's, else all of it is available. `verdict` is a `contracts.Verdict`; where
+    the charge went says `TaskSettled` or `TaskRefunded`, in the same transaction."""
+
+    CONTRACT: ClassVar[ContractName] = "TaskMarket"
+
+    task_id: TaskId
+    consumer: Address
+    provider: Address
+    verdict: int
+    bond: int
+    per_checker: int
+    checkers: tuple[Address, ...]
+    at: EventAt
+
+    @property
+    def provider_part(self) -> int:
+        """Of the bond."""
+        return self.bond - self.per_checker * len(self.checkers) if self.verdict == 1 else 0
+
+
+@dataclass(frozen=True, slots=True)
 class ProofSkipped(_FromLog):
     """`reason` is the error as `0x` hex; `contract_errors.decode_error` makes words of it."""
 
@@ -465,6 +532,339 @@ class GpusRegistered(_FromLog):
     at: EventAt
 
 
+@dataclass(frozen=True, slots=True)
+class Delegated(_FromLog):
+    """`delegated` is the provider's pool after it."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    amount: int
+    shares: int
+    delegated: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class UndelegateRequested(_FromLog):
+    """`shares` left the pool for `amount`; `delegated` is the pool after it."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    request_id: int
+    shares: int
+    amount: int
+    withdrawable_at: int
+    delegated: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationWithdrawn(_FromLog):
+    """`amount` is what slashes left of the request."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    request_id: int
+    to: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionSet(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    bps: int
+    effective_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class FeesAdded(_FromLog):
+    """`remaining` flows to the pool until `ends_at` (unix seconds, rounded up)."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    amount: int
+    commission: int
+    remaining: int
+    ends_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDrained(_FromLog):
+    """Nobody is left in the pool: what had not flowed is the treasury's."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class RewardsClaimed(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    to: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class FeesWithdrawn(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    account: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class Slashed(_FromLog):
+    """`amount` was taken, `bounty` of it for those who proved the offence; the last four are what
+    is left."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    offence_id: Digest
+    amount: int
+    bounty: int
+    bonded: int
+    unbonding: int
+    delegated: int
+    undelegating: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class PotVoided(_FromLog):
+    """`pot` is a `contracts.PotKind`; `rest` is the treasury's."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    pot: int
+    generation: int
+    rest: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class BountyCredited(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    account: Address
+    offence_id: Digest
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class BountyWithdrawn(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    account: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SlashedBurned(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class Jailed(_FromLog):
+    """The provider can lift it from `until` (unix seconds) on."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    until: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class Unjailed(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SeatsSet(_FromLog):
+    """`seats` units of its bonded stake are set aside."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    seats: int
+    at: EventAt
+
+
+# --- DisputeCourt -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TwoHistoriesShown(_FromLog):
+    """`slashed` of the provider's stake is gone; `Slashed` of the staking contract says whence."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    provider: Address
+    route: Digest
+    reporter: Address
+    offence_id: Digest
+    slashed: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSoldTwiceShown(_FromLog):
+    """On `day` since 1970 (UTC)."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    provider: Address
+    gpu_id: Digest
+    reporter: Address
+    day: int
+    offence_id: Digest
+    slashed: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SeatTaken(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    provider: Address
+    listable_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SeatListed(_FromLog):
+    """`seats` is how many there are after it."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    provider: Address
+    seats: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SeatLeaving(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    provider: Address
+    leavable_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SeatFreed(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    provider: Address
+    seats: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class DrawCalled(_FromLog):
+    """The round's checkers follow from the hash of `draw_block`."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    task_id: TaskId
+    round: int
+    draw_block: int
+    last_draw_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CheckersDrawn(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    task_id: TaskId
+    round: int
+    checkers: tuple[Address, ...]
+    commit_ends_at: int
+    reveal_ends_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class VoteCommitted(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    task_id: TaskId
+    checker: Address
+    round: int
+    commitment: Digest
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRevealed(_FromLog):
+    """`vote` is a `contracts.Vote`."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    task_id: TaskId
+    checker: Address
+    round: int
+    vote: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceShown(_FromLog):
+    """A checker of a round without a majority said nothing."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    task_id: TaskId
+    checker: Address
+    round: int
+    slashed: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeConcluded(_FromLog):
+    """The market's `DisputeResolved` in the same transaction says where the money went."""
+
+    CONTRACT: ClassVar[ContractName] = "DisputeCourt"
+
+    task_id: TaskId
+    provider: Address
+    verdict: int
+    checkers: tuple[Address, ...]
+    slashed: int
+    at: EventAt
+
+
 Event = (
     Deposited
     | Withdrawn
@@ -485,6 +885,8 @@ Event = (
     | TaskSettled
     | TaskCancelled
     | TaskRefunded
+    | TaskDisputed
+    | DisputeResolved
     | ProofSkipped
     | Staked
     | UnbondRequested
@@ -492,6 +894,34 @@ Event = (
     | OperatorKeyBound
     | OperatorKeyRetired
     | GpusRegistered
+    | Delegated
+    | UndelegateRequested
+    | DelegationWithdrawn
+    | CommissionSet
+    | FeesAdded
+    | PoolDrained
+    | RewardsClaimed
+    | FeesWithdrawn
+    | Slashed
+    | PotVoided
+    | BountyCredited
+    | BountyWithdrawn
+    | SlashedBurned
+    | Jailed
+    | Unjailed
+    | SeatsSet
+    | TwoHistoriesShown
+    | GpuSoldTwiceShown
+    | SeatTaken
+    | SeatListed
+    | SeatLeaving
+    | SeatFreed
+    | DrawCalled
+    | CheckersDrawn
+    | VoteCommitted
+    | VoteRevealed
+    | SilenceShown
+    | DisputeConcluded
 )
 
 EVENTS: Final[tuple[type[Event], ...]] = (
@@ -514,6 +944,8 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     TaskSettled,
     TaskCancelled,
     TaskRefunded,
+    TaskDisputed,
+    DisputeResolved,
     ProofSkipped,
     Staked,
     UnbondRequested,
@@ -521,6 +953,34 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     OperatorKeyBound,
     OperatorKeyRetired,
     GpusRegistered,
+    Delegated,
+    UndelegateRequested,
+    DelegationWithdrawn,
+    CommissionSet,
+    FeesAdded,
+    PoolDrained,
+    RewardsClaimed,
+    FeesWithdrawn,
+    Slashed,
+    PotVoided,
+    BountyCredited,
+    BountyWithdrawn,
+    SlashedBurned,
+    Jailed,
+    Unjailed,
+    SeatsSet,
+    TwoHistoriesShown,
+    GpuSoldTwiceShown,
+    SeatTaken,
+    SeatListed,
+    SeatLeaving,
+    SeatFreed,
+    DrawCalled,
+    CheckersDrawn,
+    VoteCommitted,
+    VoteRevealed,
+    SilenceShown,
+    DisputeConcluded,
 )
 
 
@@ -530,6 +990,7 @@ def decode_log(log: Log, deployment: Deployment, timestamp_s: int = 0) -> Event 
         deployment.escrow: "ComputeEscrow",
         deployment.market: "TaskMarket",
         deployment.staking: "ProviderStaking",
+        deployment.court: "DisputeCourt",
     }
     contract = by_address.get(to_address(log.address))
     if contract is None or not log.topics:

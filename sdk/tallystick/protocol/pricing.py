@@ -17,6 +17,7 @@ __all__ = [
     "BPS",
     "Price",
     "Shares",
+    "bond_up",
     "charge_up",
     "estimate",
     "max_charge_up",
@@ -28,6 +29,9 @@ __all__ = [
 
 BPS: Final = 10_000
 """Basis points in the whole."""
+
+CHECKERS: Final = 3
+"""How many repeat their share of a disputed task."""
 
 SECONDS_PER_HOUR: Final = 3_600
 
@@ -71,6 +75,17 @@ def split_charge_down(terms: TaskTerms, charge: int) -> Shares:
     dispatcher = charge * terms.dispatcher_bps // BPS
     royalty = charge * terms.royalty_bps // BPS
     return Shares(charge - dispatcher - royalty, dispatcher, royalty)
+
+
+def bond_up(terms: TaskTerms, charge: int, floor: int) -> int:
+    """What the consumer locks to dispute this charge: the share of it that each of three checkers
+    repeats, rounded up once, and the deployment's floor."""
+    _require_count("charge", charge)
+    _require_count("floor", floor)
+    bond = _divide_up(CHECKERS * (terms.verification >> 8) * charge, BPS) + floor
+    if bond > UINT128_MAX:
+        raise AmountError(f"the bond {bond} does not fit an amount: the charge cannot be disputed")
+    return bond
 
 
 def max_charge_up(price: Price, gpus: int, seconds: int, calls: int = 1) -> int:

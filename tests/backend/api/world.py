@@ -68,10 +68,17 @@ DEPLOYMENT: Final = Deployment(
     stake_unit=100,
     unbonding_seconds=21 * 86_400,
     retired_key_seconds=7 * 86_400,
+    commission_notice_seconds=604_800,
+    jail_seconds=604_800,
+    stream_seconds=604_800,
     cancel_seconds=3_600,
     min_challenge_seconds=86_400,
     max_challenge_seconds=7 * 86_400,
     court_seconds=6 * 86_400,
+    bond_floor=0,
+    commit_seconds=0,
+    reveal_seconds=0,
+    seat_seconds=0,
 )
 
 

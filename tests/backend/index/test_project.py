@@ -62,6 +62,54 @@ def test_proving_gives_back_what_is_not_charged() -> None:
     assert (task.state, task.charge, task.fence, task.unlock_s) == ("proven", 80, 3, 9999)
 
 
+def disputed(verdict: int) -> dict[EntityKey, project.Entity | None]:
+    """A task over 80, disputed with a bond of 31 and told on by two checkers, and how it ends."""
+    proven = Task(TASK, "proven", CONSUMER.lower(), max_charge=100, charge=80)
+    before: dict[EntityKey, project.Entity | None] = {
+        TASK_KEY: proven,
+        CONSUMER_KEY: Account(CONSUMER.lower(), available=40, locked=80),
+    }
+    story: list[events.Event] = [events.TaskDisputed(TASK, CONSUMER, PROVIDER, 31, 9999, AT)]  # type: ignore[arg-type]
+    after = project.fold(story, before)
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=9, locked=111)
+    task = after[TASK_KEY]
+    assert isinstance(task, Task)
+    assert (task.state, task.unlock_s, task.locked) == ("disputed", 9999, 80)
+
+    checkers = (CONSUMERS[1], CONSUMERS[2]) if verdict else ()
+    per_checker = 10 if verdict == 1 else 0
+    story = [
+        events.DisputeResolved(TASK, CONSUMER, PROVIDER, verdict, 31, per_checker, checkers, AT),  # type: ignore[arg-type]
+        events.TaskRefunded(TASK, CONSUMER, 80, AT) if verdict == 2 else settled(),  # type: ignore[arg-type]
+    ]
+    return project.fold(story, after)
+
+
+def test_a_dispute_that_was_wrong_costs_the_bond() -> None:
+    after = disputed(verdict=1)
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=9)
+    assert after[EntityKey(f"account:{PROVIDER.lower()}")] == Account(
+        PROVIDER.lower(), credit=76 + 11
+    )
+    for checker in CONSUMERS[1:3]:
+        key = EntityKey(f"account:{checker.lower()}")
+        assert after[key] == Account(checker.lower(), credit=10)
+
+
+def test_a_dispute_that_was_right_gives_all_of_it_back() -> None:
+    after = disputed(verdict=2)
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=120)
+    task = after[TASK_KEY]
+    assert isinstance(task, Task)
+    assert task.state == "refunded"
+
+
+def test_a_dispute_without_a_verdict_gives_the_bond_back() -> None:
+    after = disputed(verdict=0)
+    assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=40)
+    assert after[EntityKey(f"account:{PROVIDER.lower()}")] == Account(PROVIDER.lower(), credit=76)
+
+
 def test_settling_an_open_task_pays_the_shares_and_frees_the_rest() -> None:
     after = project.apply(settled(), {TASK_KEY: OPEN, CONSUMER_KEY: LOCKED})
     assert after[CONSUMER_KEY] == Account(CONSUMER.lower(), available=70)
@@ -107,6 +155,26 @@ def test_withdrawing_every_gpu_leaves_no_set() -> None:
     assert after[PROVIDER_KEY] == Provider(PROVIDER.lower())
 
 
+def test_a_verdict_says_what_it_left_and_jails() -> None:
+    provider = PROVIDER.lower()
+    history: list[events.Event] = [
+        events.Staked(PROVIDER, 70, 70, AT),
+        events.UnbondRequested(PROVIDER, 0, 30, 9999, 40, AT),
+        events.SeatsSet(PROVIDER, 1, AT),
+        events.Slashed(PROVIDER, digest("offence"), 50, 10, 0, 20, 0, 0, AT),
+        events.Jailed(PROVIDER, 777, AT),
+    ]
+    after = project.fold(history, {})
+    jailed = Provider(provider, stake=0, unbonding=20, seats=1, jailed_until_s=777)
+    assert after[PROVIDER_KEY] == jailed
+    later: list[events.Event] = [
+        events.StakeWithdrawn(PROVIDER, 0, PROVIDER, 20, AT),
+        events.SeatsSet(PROVIDER, 0, AT),
+        events.Unjailed(PROVIDER, AT),
+    ]
+    assert project.fold(later, after)[PROVIDER_KEY] == Provider(provider)
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -144,7 +212,7 @@ def test_every_event_is_written_down_with_numbers_as_text(kind: type[events.Even
     assert "at" not in args
     assert set(args) == {field.name for field in fields(kind)} - {"at"}
     for value in (*args.values(), *args.get("terms", {}).values()):
-        assert isinstance(value, str | dict)
+        assert isinstance(value, str | dict | list)
 
 
 def _sample(name: str) -> Any:
@@ -158,6 +226,9 @@ def _sample(name: str) -> Any:
         "receipt": digest("receipt"),
         "gpu_set": digest("gpus"),
         "reason": "0x1234",
+        "checkers": (CONSUMERS[1], CONSUMERS[2]),
+        "verdict": 1,
+        "bond": 15,
         "royalty_to": CONSUMERS[1],
     }
     addresses = {"account", "payer", "to", "payee", "payout", "key"}

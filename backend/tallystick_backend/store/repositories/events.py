@@ -22,6 +22,7 @@ TaskEventKind = Literal[
     "finished",
     "accepted",
     "proven",
+    "disputed",
     "settled",
     "refunded",
     "cancelled",
