@@ -17,6 +17,7 @@ and neither can these, each read from the environment:
     TALLYSTICK_MIN_CHALLENGE_SECONDS  (86400)
     TALLYSTICK_MAX_CHALLENGE_SECONDS  (604800)
     TALLYSTICK_COURT_SECONDS          (518400, 6 days)
+    TALLYSTICK_NOTICE_SECONDS         before an app's price changes                (86400)
     TALLYSTICK_REDEPLOY=1             deploy although this chain has a deployment
 
 Neighbours are told each other's address before they exist, computed from the deployer's nonce:
@@ -63,6 +64,7 @@ def main() -> None:
     }
     unbonding_s = seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400)
     retired_key_s = seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800)
+    notice_s = seconds("TALLYSTICK_NOTICE_SECONDS", 86_400)
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
     treasury = address_of(os.environ.get("TALLYSTICK_TREASURY", str(deployer)), "treasury")
 
@@ -78,6 +80,7 @@ def main() -> None:
         deployer, "ProviderStaking", staking_token, escrow, unit, unbonding_s, retired_key_s
     )
     market, _ = deploy(deployer, "TaskMarket", escrow, staking, NO_COURT, tuple(windows.values()))
+    registry, _ = deploy(deployer, "AppRegistry", notice_s)
 
     write(
         {
@@ -88,6 +91,7 @@ def main() -> None:
             "staking": staking.address,
             "market": market.address,
             "court": NO_COURT,
+            "registry": registry.address,
             "treasury": treasury,
             "deployer": deployer.address,
             "block": block,
@@ -97,6 +101,7 @@ def main() -> None:
                 "unbondingSeconds": unbonding_s,
                 "retiredKeySeconds": retired_key_s,
                 **windows,
+                "noticeSeconds": notice_s,
             },
         }
     )
@@ -154,6 +159,6 @@ def write(deployment: dict[str, Any]) -> None:
     path = deployment_path(deployment["chainId"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(deployment, indent=2) + "\n")
-    for name in ("token", "stakingToken", "escrow", "staking", "market"):
+    for name in ("token", "stakingToken", "escrow", "staking", "market", "registry"):
         print(f"{name:13} {deployment[name]}")
     print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")

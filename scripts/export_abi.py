@@ -18,7 +18,7 @@ from brownie import project
 ROOT = Path(__file__).resolve().parent.parent
 DESTINATION = ROOT / "sdk" / "tallystick" / "protocol" / "abi"
 
-PRODUCT = ("TallyToken", "ComputeEscrow", "ProviderStaking", "TaskMarket")
+PRODUCT = ("TallyToken", "ComputeEscrow", "ProviderStaking", "TaskMarket", "AppRegistry")
 
 
 def main() -> None:

@@ -54,6 +54,8 @@ class Deployment:
     escrow: Any
     staking: Any
     market: Any
+    registry: Any
+    """None in a deployment from before there was one."""
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -160,6 +162,9 @@ def deployment() -> Deployment:
         )
     for name in ("token", "stakingToken", "escrow", "staking", "market"):
         require_code(stored[name], name)
+    registry = stored.get("registry", ZERO_ADDRESS)
+    if registry != ZERO_ADDRESS:
+        require_code(registry, "registry")
     return Deployment(
         chain_id=chain_id(),
         token=contract_at("TallyToken", stored["token"]),
@@ -167,6 +172,7 @@ def deployment() -> Deployment:
         escrow=contract_at("ComputeEscrow", stored["escrow"]),
         staking=contract_at("ProviderStaking", stored["staking"]),
         market=contract_at("TaskMarket", stored["market"]),
+        registry=None if registry == ZERO_ADDRESS else contract_at("AppRegistry", registry),
     )
 
 

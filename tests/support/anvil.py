@@ -32,7 +32,14 @@ from tallystick.protocol import codec, merkle, messages
 from tallystick.protocol.contract_errors import decode_error
 from tallystick.protocol.contracts import Call, Escrow, Market, Staking, Token
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.events import Event, decode_log, raw_log
+from tallystick.protocol.events import (
+    AppEvent,
+    Event,
+    RawLog,
+    decode_app_log,
+    decode_log,
+    raw_log,
+)
 from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.messages import OperatorKey
 from tallystick.protocol.signatures import address_of
@@ -211,10 +218,28 @@ def send(chain: LocalChain, sender: Person, call: Call) -> dict[str, Any]:
 
 def emitted(chain: LocalChain, deployment: Deployment, receipt: dict[str, Any]) -> list[Event]:
     """The events of our contracts in a mined transaction, in order."""
+    time_s = time_of(chain, receipt)
+    found = (decode_log(log, deployment, time_s) for log in logs_of(receipt))
+    return [event for event in found if event is not None]
+
+
+def emitted_apps(
+    chain: LocalChain, deployment: Deployment, receipt: dict[str, Any]
+) -> list[AppEvent]:
+    """The same for what the registry tells."""
+    time_s = time_of(chain, receipt)
+    found = (decode_app_log(log, deployment, time_s) for log in logs_of(receipt))
+    return [event for event in found if event is not None]
+
+
+def time_of(chain: LocalChain, receipt: dict[str, Any]) -> int:
     block = chain.rpc("eth_getBlockByNumber", receipt["blockNumber"], False)
-    found = []
-    for log in receipt["logs"]:
-        raw = raw_log(
+    return int(block["timestamp"], 16)
+
+
+def logs_of(receipt: dict[str, Any]) -> list[RawLog]:
+    return [
+        raw_log(
             {
                 "address": log["address"],
                 "topics": [bytes.fromhex(topic[2:]) for topic in log["topics"]],
@@ -225,10 +250,8 @@ def emitted(chain: LocalChain, deployment: Deployment, receipt: dict[str, Any]) 
                 "logIndex": int(log["logIndex"], 16),
             }
         )
-        event = decode_log(raw, deployment, int(block["timestamp"], 16))
-        if event is not None:
-            found.append(event)
-    return found
+        for log in receipt["logs"]
+    ]
 
 
 def read(chain: LocalChain, call: Call, sender: Address = ZERO_ADDRESS) -> bytes:
@@ -297,6 +320,7 @@ def deploy_market(
     min_challenge_seconds: int = DAY_S,
     max_challenge_seconds: int = 7 * DAY_S,
     court_seconds: int = 6 * DAY_S,
+    notice_seconds: int = DAY_S,
 ) -> Deployment:
     """As `scripts/deploy.py` does, without a compiler. The deployer holds all tokens at first."""
     token = _deploy(chain, "TallyToken", DEPLOYER.address, supply)
@@ -312,6 +336,7 @@ def deploy_market(
     )
     windows = (cancel_seconds, min_challenge_seconds, max_challenge_seconds, court_seconds)
     market = _deploy(chain, "TaskMarket", escrow, staking, ZERO_ADDRESS, windows)
+    registry = _deploy(chain, "AppRegistry", notice_seconds)
     if market != market_to_be:
         raise RuntimeError(f"the market is at {market}, the escrow expects it at {market_to_be}")
     return Deployment(
@@ -333,6 +358,8 @@ def deploy_market(
         min_challenge_seconds=min_challenge_seconds,
         max_challenge_seconds=max_challenge_seconds,
         court_seconds=court_seconds,
+        registry=registry,
+        notice_seconds=notice_seconds,
     )
 
 

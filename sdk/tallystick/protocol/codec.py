@@ -35,11 +35,14 @@ __all__ = [
     "events",
 ]
 
-ContractName = Literal["ComputeEscrow", "TaskMarket", "ProviderStaking", "TallyToken"]
+ContractName = Literal[
+    "ComputeEscrow", "TaskMarket", "ProviderStaking", "AppRegistry", "TallyToken"
+]
 CONTRACTS: Final[tuple[ContractName, ...]] = (
     "ComputeEscrow",
     "TaskMarket",
     "ProviderStaking",
+    "AppRegistry",
     "TallyToken",
 )
 
