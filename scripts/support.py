@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,6 +89,9 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, VirtualMachineError):
         return f"the contract refused: {error.revert_msg or error}"
     text = str(error)
+    foreseen = re.match(r"Gas estimation failed: '(.+?)'\. ", text, re.S)
+    if foreseen is not None:
+        return f"the contract would refuse: {foreseen[1]}"
     if "execution reverted" in text or "insufficient funds" in text:
         return f"the chain refused: {text}"
     return None
