@@ -4,21 +4,17 @@
     python tools/doc_tables.py --check    only says which are; exit status 1 if any
 
 A page holds `<!-- table: NAME -->` ... `<!-- end -->`; what stands between is replaced. Tests
-compare in the same way, so a contract error, a problem code, a state or the test of a security case
+compare in the same way, so a contract's verb, a problem code, a state or the test of a case
 cannot change without its page.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tallystick.protocol.contract_errors import SENTENCES
 from tallystick_backend import app as wiring
 from tallystick_backend.api import errors
 from tallystick_backend.settings import Settings
@@ -28,9 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import security_cases  # noqa: E402
+from tools import contract_docs, security_cases  # noqa: E402
 
-ABI = "sdk/tallystick/protocol/abi"
 BLOCK = re.compile(
     r"(?P<open><!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(?P<close><!-- end -->)", re.S
 )
@@ -71,48 +66,13 @@ def _followers(state: TaskState) -> str:
     return ", ".join(after)
 
 
-# --- contracts --------------------------------------------------------------------------------
-
-CONTRACTS = ("ComputeEscrow", "TaskMarket", "ProviderStaking", "TallyToken")
-
-
-def events_table(contract: str) -> str:
-    rows = ["| event | fields (*indexed*) |", "|---|---|"]
-    for entry in entries(contract, "event"):
-        fields = [f"*{i['name']}*" if i["indexed"] else i["name"] for i in entry["inputs"]]
-        rows.append(f"| `{entry['name']}` | {', '.join(fields)} |")
-    return "\n".join(rows)
-
-
-def errors_table(contract: str) -> str:
-    """What `ContractError` says, with the names of the values in place of the values."""
-    rows = ["| error | says |", "|---|---|"]
-    for entry in entries(contract, "error"):
-        values = [f"*{value['name']}*" for value in entry["inputs"]]
-        sentence = SENTENCES.get(entry["name"])
-        said = sentence.format(*values) if sentence else ", ".join(values) or "-"
-        rows.append(f"| `{entry['name']}` | {_cell(said)} |")
-    return "\n".join(rows)
-
-
-def entries(contract: str, kind: str) -> list[dict[str, Any]]:
-    """The functions, events or errors of the exported ABI, by name."""
-    abi = json.loads((ROOT / ABI / f"{contract}.json").read_text(encoding="utf-8"))["abi"]
-    return sorted((e for e in abi if e["type"] == kind), key=lambda e: str(e["name"]))
-
-
-def slug(contract: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", contract).lower()
-
-
 # --- pages ------------------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], str]] = {
     "problem-codes": problem_table,
     "task-states": state_table,
     "security-cases": lambda: security_cases.table(ROOT),
-    **{f"events-{slug(c)}": partial(events_table, c) for c in CONTRACTS},
-    **{f"errors-{slug(c)}": partial(errors_table, c) for c in CONTRACTS},
+    "contracts": contract_docs.chapters,
 }
 
 PAGES = (
