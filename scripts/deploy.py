@@ -64,7 +64,7 @@ def main() -> None:
     }
     unbonding_s = seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400)
     retired_key_s = seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800)
-    notice_s = seconds("TALLYSTICK_NOTICE_SECONDS", 86_400)
+    notice_s = whole("TALLYSTICK_NOTICE_SECONDS", 86_400, 2_592_000)
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
     treasury = address_of(os.environ.get("TALLYSTICK_TREASURY", str(deployer)), "treasury")
 
@@ -126,8 +126,12 @@ def existing_token(variable: str) -> Any:
 
 
 def deploy(deployer: Any, name: str, *arguments: Any) -> tuple[Any, int]:
-    """The contract and the block it came in."""
-    creation = deployer.transfer(data=container(name).deploy.encode_input(*arguments))
+    """The contract and the block it came in. Its constructor arguments are told: a block explorer
+    asks for them."""
+    creation_code = container(name).deploy.encode_input(*arguments)
+    creation = deployer.transfer(data=creation_code)
+    told = creation_code.removeprefix("0x").removeprefix(container(name).bytecode)
+    print(f"{name} at {creation.contract_address}, constructor arguments {told}")
     return contract_at(name, creation.contract_address), int(creation.block_number)
 
 

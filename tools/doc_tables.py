@@ -10,9 +10,10 @@ cannot change without its page.
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tallystick_backend import app as wiring
@@ -66,6 +67,58 @@ def _followers(state: TaskState) -> str:
     return ", ".join(after)
 
 
+# --- deployment -------------------------------------------------------------------------------
+
+
+def deployment_table() -> str:
+    """What the docstring of scripts/deploy.py lists, a default in brackets behind each; limits from
+    its code."""
+    script = ast.parse((ROOT / "scripts/deploy.py").read_text(encoding="utf-8"))
+    listed = re.findall(
+        r"^ +(TALLYSTICK_\w+)(=1)? +(.+(?:\n +(?!TALLYSTICK_)\S.*)*)",
+        (ast.get_docstring(script) or "").partition("from the environment:")[2],
+        re.M,
+    )
+    limits = dict(limits_of(script))
+    rows = ["| variable | what | default | limits |", "|---|---|---|---|"]
+    for variable, flag, said in listed:
+        what, _, default = " ".join(said.split()).partition("(")
+        what = DEPLOYMENT_VALUES.get(variable) or what.strip()
+        shown = (f"`{variable}{flag}`", what, default.rstrip(")") or "-", limits.get(variable, "-"))
+        rows.append(f"| {' | '.join(map(_cell, shown))} |")
+    return "\n".join(rows)
+
+
+def limits_of(script: ast.Module) -> Iterator[tuple[str, str]]:
+    """`whole("TALLYSTICK_X", default, most, least=...)` and its kin."""
+    for node in ast.walk(script):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id == "whole" and len(node.args) == 3:
+            name, _, most = (getattr(value, "value", None) for value in node.args)
+            least = next((getattr(k.value, "value", 0) for k in node.keywords), 0)
+            if isinstance(name, str) and isinstance(most, int):
+                yield name, f"{least} to {most}"
+
+
+DEPLOYMENT_VALUES = {
+    "TALLYSTICK_TREASURY": "receives the protocol fees; cannot be changed",
+    "TALLYSTICK_STAKE_UNIT": "own stake per GPU, for a seat, and per verdict, in whole tokens",
+    "TALLYSTICK_UNBONDING_SECONDS": "until stake and delegation asked back can be had; above the "
+    "longest challenge window and the court's time together",
+    "TALLYSTICK_RETIRED_KEY_SECONDS": "how long a provider answers for a retired operator key",
+    "TALLYSTICK_COMMISSION_NOTICE_SECONDS": "before a provider's new commission holds",
+    "TALLYSTICK_JAIL_SECONDS": "before a slashed provider may take new work",
+    "TALLYSTICK_STREAM_SECONDS": "over which a pool's fees reach its delegators",
+    "TALLYSTICK_CANCEL_SECONDS": "in which work done before a cancel can still be proven",
+    "TALLYSTICK_MIN_CHALLENGE_SECONDS": "shortest challenge window that terms may choose",
+    "TALLYSTICK_MAX_CHALLENGE_SECONDS": "longest",
+    "TALLYSTICK_COURT_SECONDS": "from a dispute until anyone may end it without the court",
+    "TALLYSTICK_NOTICE_SECONDS": "before an app's new price or retirement holds; not 0",
+}
+"""What each is for, where the script's own list says less."""
+
+
 # --- pages ------------------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -73,9 +126,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "task-states": state_table,
     "security-cases": lambda: security_cases.table(ROOT),
     "contracts": contract_docs.chapters,
+    "deployment-values": deployment_table,
 }
 
 PAGES = (
+    "docs/how-to/deploy-the-contracts.md",
     "docs/reference/contracts.md",
     "docs/reference/http-api.md",
     "docs/reference/security-cases.md",
