@@ -13,7 +13,6 @@ from pathlib import Path
 CASE = re.compile(r"\b[Cc]ases?\s+(\d{1,3}(?:(?:,\s*|\s+and\s+|,\s+and\s+)\d{1,3}\b)*)")
 BRACKETED = re.compile(r"\((\d{1,3}(?:,\s*\d{1,3})*)\)")
 
-CHANNELS = "comes with payment channels and session keys"
 DELEGATION = "comes with delegation"
 COURT = "comes with the dispute court and slashing"
 WEB_APP = "comes with the web app"
@@ -62,18 +61,18 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
     (
         "Signatures, vouchers, session keys",
         {
-            34: ("A voucher shown twice, or an older one", CHANNELS),
+            34: ("A voucher shown twice, or an older one", OPEN),
             35: ("A signature in another form", OPEN),
             36: ("A signature of nobody", OPEN),
             37: ("A signature made for another chain or deployment", OPEN),
             38: ("Digests equal in Solidity and Python", OPEN),
             39: ("Any one field changed", OPEN),
-            40: ("A session key's cap under parallel use", CHANNELS),
-            41: ("Revoked while requests are under way", CHANNELS),
-            42: ("A channel opened again under its old id", CHANNELS),
-            43: ("A voucher above what is there", CHANNELS),
-            44: ("The payer leaves with vouchers unpaid", CHANNELS),
-            45: ("One deposit promised to many", CHANNELS),
+            40: ("A session key's cap under parallel use", OPEN),
+            41: ("Revoked while requests are under way", OPEN),
+            42: ("A channel opened again under its old id", OPEN),
+            43: ("A voucher above what is there", OPEN),
+            44: ("The payer leaves with vouchers unpaid", OPEN),
+            45: ("One deposit promised to many", OPEN),
             46: ("A contract wallet that fails, stalls or calls back", OPEN),
             47: ("A contract wallet that is not deployed yet", OPEN),
             48: ("Contract and Python judge signatures alike", OPEN),

@@ -30,10 +30,18 @@ from tallystick.protocol.types import (
 __all__ = [
     "APP_EVENTS",
     "EVENTS",
+    "AllowanceRevoked",
+    "AllowanceUsed",
     "AppEvent",
     "AppPublished",
     "AppRenounced",
     "AppRetired",
+    "ChannelClosed",
+    "ChannelDeposited",
+    "ChannelFunded",
+    "ChannelReleased",
+    "CloseCancelled",
+    "CloseRequested",
     "CreditWithdrawn",
     "Deposited",
     "DiscountAnnounced",
@@ -57,6 +65,7 @@ __all__ = [
     "TaskSettled",
     "UnbondRequested",
     "VersionAdded",
+    "VoucherRedeemed",
     "Withdrawn",
     "decode_app_log",
     "decode_log",
@@ -188,7 +197,131 @@ class FeesShared(_FromLog):
     CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
 
     payee: Address
+    to_pool: int
     to_treasury: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDeposited(_FromLog):
+    """Tokens came from outside, of `source`; `deposited` is the channel's sum after it."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    signer: Address
+    salt: int
+    source: Address
+    amount: int
+    deposited: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFunded(_FromLog):
+    """`amount` of the payer went from available into the channel."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    signer: Address
+    salt: int
+    amount: int
+    deposited: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceUsed(_FromLog):
+    """Beside the `ChannelFunded` that it allowed; `spent` in all."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    allowance: Digest
+    payer: Address
+    purpose: Digest
+    channel_id: Digest
+    amount: int
+    spent: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceRevoked(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    allowance: Digest
+    payer: Address
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherRedeemed(_FromLog):
+    """`amount` is the provider's credit, or went out with it in the `CreditWithdrawn` behind it."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    amount: int
+    claimed: int
+    receipt: Digest
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested(_FromLog):
+    """Anyone may close the channel from `close_at` (unix seconds) on."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    close_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCancelled(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelClosed(_FromLog):
+    """`amount` is available to the payer again; `deposited` equals what was claimed."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    amount: int
+    deposited: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReleased(_FromLog):
+    """The provider gave `amount` back to the payer's available money."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    amount: int
+    deposited: int
     at: EventAt
 
 
@@ -426,6 +559,15 @@ Event = (
     | CreditWithdrawn
     | PayoutAddressSet
     | FeesShared
+    | ChannelDeposited
+    | ChannelFunded
+    | AllowanceUsed
+    | AllowanceRevoked
+    | VoucherRedeemed
+    | CloseRequested
+    | CloseCancelled
+    | ChannelClosed
+    | ChannelReleased
     | TaskCreated
     | TaskProven
     | TaskSettled
@@ -446,6 +588,15 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     CreditWithdrawn,
     PayoutAddressSet,
     FeesShared,
+    ChannelDeposited,
+    ChannelFunded,
+    AllowanceUsed,
+    AllowanceRevoked,
+    VoucherRedeemed,
+    CloseRequested,
+    CloseCancelled,
+    ChannelClosed,
+    ChannelReleased,
     TaskCreated,
     TaskProven,
     TaskSettled,
