@@ -43,9 +43,8 @@ def main(file: str = "") -> None:
     sender = signer()
     require_gas_money(sender)
     sent = market.escrow.redeem(provider, rows, {"from": sender})
-    # Somebody may have redeemed the same vouchers in front of this.
-    redeemed = sent.events["VoucherRedeemed"] if "VoucherRedeemed" in sent.events else ()
-    paid = sum(int(event["amount"]) for event in redeemed)
+    # None, if somebody redeemed the same vouchers in front of this.
+    paid = sum(int(event["amount"]) for event in sent.events if event.name == "VoucherRedeemed")
     print(f"{shown(paid, market.token)} credited to {provider}")
 
 

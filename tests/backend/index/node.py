@@ -269,6 +269,7 @@ class Books:
     available: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     locked: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     credit: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    unclaimed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     stake: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     unbonding: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     gpus: dict[str, int] = field(default_factory=dict)
@@ -319,6 +320,9 @@ class Market:
             self._refund,
             self._withdraw,
             self._withdraw_credit,
+            self._fund_channel,
+            self._redeem,
+            self._close_channel,
             self._stake,
             self._unbond,
             self._withdraw_stake,
@@ -470,6 +474,53 @@ class Market:
         self.books.credit[payee] = 0
         fee = credit // 100
         return emit(events.CreditWithdrawn, payee=payee, to=payee, paid=credit - fee, fee=fee)
+
+    def _fund_channel(self) -> Emitted | None:
+        payer = self.random.choice(CONSUMERS)
+        if not self.books.available[payer]:
+            return None
+        amount = self.random.randint(1, self.books.available[payer])
+        self.books.available[payer] -= amount
+        self.books.unclaimed[payer] += amount
+        return emit(
+            events.ChannelFunded,
+            **self._channel(payer),
+            signer=payer,
+            salt=2**96 - 1,
+            amount=amount,
+            deposited=2**128 - 1,
+        )
+
+    def _redeem(self) -> Emitted | None:
+        payer = self.random.choice(CONSUMERS)
+        if not self.books.unclaimed[payer]:
+            return None
+        amount = self.random.randint(1, self.books.unclaimed[payer])
+        channel = self._channel(payer)
+        self.books.unclaimed[payer] -= amount
+        self.books.credit[channel["provider"]] += amount
+        return emit(
+            events.VoucherRedeemed,
+            **channel,
+            amount=amount,
+            claimed=2**128 - 1,
+            receipt=digest("last receipt"),
+        )
+
+    def _close_channel(self) -> Emitted | None:
+        payer = self.random.choice(CONSUMERS)
+        amount = self.books.unclaimed[payer]
+        if not amount:
+            return None
+        self.books.unclaimed[payer] = 0
+        self.books.available[payer] += amount
+        kind = self.random.choice([events.ChannelClosed, events.ChannelReleased])
+        return emit(kind, **self._channel(payer), amount=amount, deposited=0)
+
+    def _channel(self, payer: str) -> dict[str, Any]:
+        """One for each payer, with the same provider."""
+        provider = PROVIDERS[CONSUMERS.index(payer) % len(PROVIDERS)]
+        return {"channel_id": digest(f"channel of {payer}"), "payer": payer, "provider": provider}
 
     def _stake(self) -> Emitted:
         provider, amount = self.random.choice(PROVIDERS), self.random.randint(1, 10**20)

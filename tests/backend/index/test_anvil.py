@@ -12,9 +12,9 @@ import pytest
 
 from tallystick.protocol import merkle, messages
 from tallystick.protocol.contract_errors import ContractError
-from tallystick.protocol.contracts import Call, Escrow, Market, Staking, TaskStatus
+from tallystick.protocol.contracts import Call, Escrow, Market, SignedVoucher, Staking, TaskStatus
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.messages import TaskTerms
+from tallystick.protocol.messages import Channel, TaskTerms
 from tallystick.protocol.types import TaskId
 from tallystick_backend.chain import Chain, HttpRpc
 from tallystick_backend.clock import ManualClock
@@ -37,6 +37,7 @@ from tests.support.anvil import (
     Person,
     bind_key,
     deposit,
+    digest_of_word,
     fund,
     send,
     stake,
@@ -69,6 +70,9 @@ class Story:
             self._cancel,
             self._withdraw,
             self._withdraw_credit,
+            self._fund_channel,
+            self._redeem,
+            self._release,
             self._unbond,
             self._register,
             self._quiet,
@@ -120,6 +124,24 @@ class Story:
     def _withdraw_credit(self) -> None:
         payee = self.random.choice([PROVIDER, DISPATCHER, APP_OWNER])
         self._send(STRANGER, self.escrow.withdraw_credit(payee.address))
+
+    def _fund_channel(self) -> None:
+        self._send(CONSUMER, self.escrow.fund(self._channel(), self.random.randint(1, TOKEN)))
+
+    def _redeem(self) -> None:
+        """Into credit, or with the credit into the wallet."""
+        voucher = self._channel().voucher(self.random.randint(0, 5 * TOKEN), digest_of_word(1))
+        signature = messages.sign(self.deployment.domain, voucher, CONSUMER.key)
+        act = self.random.choice([self.escrow.redeem, self.escrow.withdraw_credit])
+        self._send(STRANGER, act(PROVIDER.address, [SignedVoucher(voucher, signature)]))
+
+    def _release(self) -> None:
+        self._send(OPERATOR, self.escrow.release(self._channel(), self.random.randint(1, TOKEN)))
+
+    def _channel(self) -> Channel:
+        return Channel(
+            CONSUMER.address, CONSUMER.address, PROVIDER.address, self.random.randint(0, 1)
+        )
 
     def _unbond(self) -> None:
         self._send(PROVIDER, self.staking.request_unbond(self.random.randint(1, STAKE_UNIT // 4)))
