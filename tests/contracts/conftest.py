@@ -24,12 +24,15 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests.contracts.channels import Till  # noqa: E402
+from tests.contracts.pools import Pools  # noqa: E402
 from tests.contracts.stage import (  # noqa: E402
+    CLOCKS,
     CLOSE_S,
     DAY_S,
     POOL_SHARE_BPS,
     TALLY,
     UNIT,
+    ZERO,
     Stage,
 )
 
@@ -62,7 +65,7 @@ def isolation() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def people() -> list[Any]:
     """Accounts whose keys are known, so that they can sign."""
-    return list(accounts.from_mnemonic(MNEMONIC, count=10))
+    return list(accounts.from_mnemonic(MNEMONIC, count=12))
 
 
 @pytest.fixture(scope="session")
@@ -118,22 +121,35 @@ def other_provider(people: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any) -> Any:
+def delegator(people: list[Any]) -> Any:
+    return people[10]
+
+
+@pytest.fixture(scope="session")
+def court(people: list[Any]) -> Any:
+    """To the staking contract of these tests the court is a person."""
+    return people[11]
+
+
+@pytest.fixture(scope="session")
+def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any, delegator: Any) -> Any:
     from brownie import TallyToken
 
     token = deployer.deploy(TallyToken, deployer, 10**9 * TALLY)
-    for person in (consumer, provider, other_provider):
+    for person in (consumer, provider, other_provider, delegator):
         token.transfer(person, 100_000 * TALLY, {"from": deployer})
     return token
 
 
 @pytest.fixture(scope="session")
-def neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+def neighbours(deployer: Any, token: Any, treasury: Any, court: Any) -> tuple[Any, Any, Any]:
     """Escrow, staking and market, each told the others' addresses before they existed."""
-    return deploy_neighbours(deployer, token, treasury)
+    return deploy_neighbours(deployer, token, treasury, court)
 
 
-def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+def deploy_neighbours(
+    deployer: Any, token: Any, treasury: Any, court: Any = ZERO
+) -> tuple[Any, Any, Any]:
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
     staking = deployer.get_deployment_address(deployer.nonce + 1)
@@ -141,7 +157,7 @@ def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, An
     escrow = deployer.deploy(
         ComputeEscrow, token, market, staking, treasury, 100, POOL_SHARE_BPS, CLOSE_S
     )
-    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
+    staking = deployer.deploy(ProviderStaking, token, escrow, court, UNIT, CLOCKS)
     windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
     zero = "0x" + "00" * 20
     return escrow, staking, deployer.deploy(TaskMarket, escrow, staking, zero, windows)
@@ -193,6 +209,11 @@ def stage(
 def till(stage: Stage, session_key: Any) -> Till:
     """The consumer's channels with the provider, signed for by the session key."""
     return Till(stage, session_key)
+
+
+@pytest.fixture
+def pools(stage: Stage, delegator: Any, court: Any) -> Pools:
+    return Pools(stage, delegator, court)
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ DAY_S = 86_400
 CLOSE_S = 3 * DAY_S
 POOL_SHARE_BPS = 5_000
 ZERO = Address("0x" + "00" * 20)
+CLOCKS = (21 * DAY_S, 7 * DAY_S, 7 * DAY_S, 7 * DAY_S, 7 * DAY_S)
+"""Unbonding, retired key, commission notice, jail, stream."""
 NO_DIGEST = Digest("0x" + "00" * 32)
 
 

@@ -318,6 +318,10 @@ def deploy_market(
     supply: int = 10**9 * TOKEN,
     unbonding_seconds: int = 21 * DAY_S,
     retired_key_seconds: int = 7 * DAY_S,
+    commission_notice_seconds: int = 7 * DAY_S,
+    jail_seconds: int = 7 * DAY_S,
+    stream_seconds: int = 7 * DAY_S,
+    court: Address = ZERO_ADDRESS,
     cancel_seconds: int = 3_600,
     min_challenge_seconds: int = DAY_S,
     max_challenge_seconds: int = 7 * DAY_S,
@@ -342,9 +346,14 @@ def deploy_market(
         close_seconds,
     )
     block = chain.head()
-    staking = _deploy(
-        chain, "ProviderStaking", token, escrow, stake_unit, unbonding_seconds, retired_key_seconds
+    clocks = (
+        unbonding_seconds,
+        retired_key_seconds,
+        commission_notice_seconds,
+        jail_seconds,
+        stream_seconds,
     )
+    staking = _deploy(chain, "ProviderStaking", token, escrow, court, stake_unit, clocks)
     windows = (cancel_seconds, min_challenge_seconds, max_challenge_seconds, court_seconds)
     market = _deploy(chain, "TaskMarket", escrow, staking, ZERO_ADDRESS, windows)
     registry = _deploy(chain, "AppRegistry", notice_seconds)

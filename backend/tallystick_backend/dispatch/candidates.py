@@ -14,7 +14,7 @@ from tallystick_backend.dispatch import rules
 from tallystick_backend.dispatch.match import Candidate, GpuClass, Request
 from tallystick_backend.dispatch.settings import DispatchSettings
 from tallystick_backend.store.repositories import chain, work
-from tallystick_backend.store.tables import AnnouncementRow, TaskOrderRow, TaskWorkRow
+from tallystick_backend.store.tables import AnnouncementRow, ProviderRow, TaskOrderRow, TaskWorkRow
 
 LOSSES_COUNT_FOR_MS = 3_600_000
 """How long a provider's lost and declined leases rank it behind others."""
@@ -45,7 +45,8 @@ async def load(
         found.append(
             _candidate(
                 row,
-                stake=0 if stake is None else stake.stake,
+                stake=0 if stake is None else at_work(stake, settings.stake_unit),
+                jailed=stake is not None and stake.jailed_until_s is not None,
                 gpus_registered=0 if stake is None else stake.gpus_registered,
                 key_bound=row.provider in bound,
                 in_use=in_use.get(row.provider, _InUse({}, 0, 0, 0)),
@@ -61,6 +62,7 @@ def _candidate(
     row: AnnouncementRow,
     *,
     stake: int,
+    jailed: bool,
     gpus_registered: int,
     key_bound: bool,
     in_use: _InUse,
@@ -77,6 +79,7 @@ def _candidate(
         silent_ms=silent_ms,
         online_ms=settings.online_ms,
         stake=stake,
+        jailed=jailed,
         draining=row.draining,
         key_bound=key_bound,
         gpus=_gpu_classes(body["gpus"], in_use.gpus),
@@ -88,6 +91,11 @@ def _candidate(
         images=frozenset(body["images"]),
         recent_losses=recent_losses,
     )
+
+
+def at_work(row: ProviderRow, unit: int) -> int:
+    """What of a provider's stake stands behind GPUs: seats are set aside."""
+    return max(0, row.stake - row.seats * unit)
 
 
 def _gpu_classes(

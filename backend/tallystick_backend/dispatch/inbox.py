@@ -35,7 +35,7 @@ from tallystick.protocol.wire import (
     WireModel,
 )
 from tallystick_backend.clock import Clock
-from tallystick_backend.dispatch import assign, lease, receipts, rules
+from tallystick_backend.dispatch import assign, candidates, lease, receipts, rules
 from tallystick_backend.dispatch.assign import Signer
 from tallystick_backend.dispatch.errors import MessageRefused, ReceiptRefused
 from tallystick_backend.dispatch.rate import Allowance, Limiter
@@ -169,8 +169,14 @@ class Inbox:
         self, session: AsyncSession, provider: str, said: Announcement
     ) -> str | None:
         row = await chain.provider(session, provider)
-        stake, registered = (0, 0) if row is None else (row.stake, row.gpus_registered)
         unit = self._settings.stake_unit
+        stake = 0 if row is None else candidates.at_work(row, unit)
+        registered = 0 if row is None else row.gpus_registered
+        if row is not None and row.jailed_until_s is not None:
+            return (
+                "a verdict jailed this provider: it gets no new work until it sends `unjail`, from "
+                f"unix time {row.jailed_until_s} on"
+            )
         if stake < unit:
             return f"the stake is {stake}, one unit of {unit} is needed: stake {unit - stake} more"
         if registered < len(said.gpus):

@@ -16,6 +16,7 @@ Reason: TypeAlias = Literal[
     "offline",
     "draining",
     "key_unbound",
+    "jailed",
     "class_missing",
     "gpus_too_few",
     "gpus_busy",
@@ -83,6 +84,8 @@ class Candidate:
     online_ms: int
     """How long it may be silent."""
     stake: int
+    """Bonded, without what is set aside for seats."""
+    jailed: bool = False
     draining: bool = False
     key_bound: bool = True
     gpus: Mapping[str, GpuClass] = field(default_factory=dict)
@@ -228,6 +231,17 @@ def _key_is_bound(_request: Request, candidate: Candidate) -> Fault | None:
         "its operator key is not bound to it on chain, or was retired: the provider binds it with "
         "bindOperatorKey",
         Change("provider", "key_bound", True),
+    )
+
+
+def _is_not_jailed(_request: Request, candidate: Candidate) -> Fault | None:
+    if not candidate.jailed:
+        return None
+    return Fault(
+        "jailed",
+        "it lost stake to a verdict and is jailed: the provider lifts that once its time is over, "
+        "with `unjail` on the staking contract",
+        Change("provider", "jailed", False),
     )
 
 
@@ -399,6 +413,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     _is_online,
     _is_not_draining,
     _key_is_bound,
+    _is_not_jailed,
     _has_the_class,
     _has_enough_gpus,
     _has_free_gpus,

@@ -56,7 +56,11 @@ class Account:
 class Provider:
     address: str
     stake: int = 0
+    """Bonded; `seats` units of it are set aside."""
     unbonding: int = 0
+    seats: int = 0
+    jailed_until_s: int | None = None
+    """From when on the provider can lift its jail; None if it is not jailed."""
     gpus_registered: int = 0
     gpu_set: str | None = None
     tasks_settled: int = 0
@@ -112,6 +116,8 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
                 keys.append(_account(event.royalty_to))
         case events.Staked() | events.UnbondRequested() | events.StakeWithdrawn():
             keys = [_provider(event.provider)]
+        case events.Slashed() | events.SeatsSet() | events.Jailed() | events.Unjailed():
+            keys = [_provider(event.provider)]
         case events.GpusRegistered():
             keys = [_provider(event.provider)]
         case events.OperatorKeyBound() | events.OperatorKeyRetired():
@@ -131,6 +137,21 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             | events.CloseCancelled()
         ):
             keys = []
+        case (
+            events.Delegated()
+            | events.UndelegateRequested()
+            | events.DelegationWithdrawn()
+            | events.CommissionSet()
+            | events.FeesAdded()
+            | events.PoolDrained()
+            | events.RewardsClaimed()
+            | events.FeesWithdrawn()
+            | events.PotVoided()
+            | events.BountyCredited()
+            | events.BountyWithdrawn()
+            | events.SlashedBurned()
+        ):
+            keys = []  # between delegators and the contract: nothing is dispatched by it
         case _:
             assert_never(event)
     return tuple(dict.fromkeys(keys))
@@ -208,6 +229,21 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
                 _provider(event.provider),
                 replace(provider, unbonding=provider.unbonding - event.amount),
             )
+        case events.Slashed():
+            provider = book.provider(event.provider)
+            book.put(
+                _provider(event.provider),
+                replace(provider, stake=event.bonded, unbonding=event.unbonding),
+            )
+        case events.SeatsSet():
+            provider = book.provider(event.provider)
+            book.put(_provider(event.provider), replace(provider, seats=event.seats))
+        case events.Jailed():
+            provider = book.provider(event.provider)
+            book.put(_provider(event.provider), replace(provider, jailed_until_s=event.until))
+        case events.Unjailed():
+            provider = book.provider(event.provider)
+            book.put(_provider(event.provider), replace(provider, jailed_until_s=None))
         case events.GpusRegistered():
             provider = book.provider(event.provider)
             gpu_set = None if event.gpu_set == ZERO_DIGEST else event.gpu_set
@@ -244,6 +280,21 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             | events.AllowanceRevoked()
             | events.CloseRequested()
             | events.CloseCancelled()
+        ):
+            pass
+        case (
+            events.Delegated()
+            | events.UndelegateRequested()
+            | events.DelegationWithdrawn()
+            | events.CommissionSet()
+            | events.FeesAdded()
+            | events.PoolDrained()
+            | events.RewardsClaimed()
+            | events.FeesWithdrawn()
+            | events.PotVoided()
+            | events.BountyCredited()
+            | events.BountyWithdrawn()
+            | events.SlashedBurned()
         ):
             pass
         case _:

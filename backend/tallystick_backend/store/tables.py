@@ -190,6 +190,8 @@ class ProviderRow(Table, table=True):
     address: str = Field(primary_key=True)
     stake: int = _wei()
     unbonding: int = _wei()
+    seats: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    jailed_until_s: int | None = _big_or_none()
     gpus_registered: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     gpu_set: str | None = None
     tasks_settled: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))

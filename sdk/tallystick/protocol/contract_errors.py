@@ -47,7 +47,6 @@ SENTENCES: Final[Mapping[str, str]] = {
     "AllowanceExpired": "the allowance was good until {0}, and it is {1}: ask for another",
     "AllowanceExceeded": "the allowance is for {0} in all, and this makes it {1}: ask for another",
     "AllowanceWasRevoked": "the payer revoked the allowance {0}: ask for another",
-    "NoPool": "{0} has no staking pool",
     "ProtocolFeeTooHigh": "the protocol fee may be {0} basis points at most, and is {1}",
     "ReentrancyGuardReentrantCall": "the contract was called again from inside its own call",
     "SafeERC20FailedOperation": "the token {0} refused the transfer: check balance and allowance",
@@ -95,8 +94,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "WindowsOutOfOrder": "the shortest challenge window {0} is longer than the longest {1}",
     # ProviderStaking
     "InsufficientBonded": "{0} should be bonded and {1} is: ask for less",
-    "StakeBacksGpus": "the registered GPUs need {0} of stake and {1} would be left: register fewer "
-    "GPUs first",
+    "StakeBacksGpus": "the registered GPUs and the seats need {0} of stake and {1} would be left: "
+    "register fewer GPUs first, or leave seats",
     "UnknownRequest": "{0} has no unbonding request {1}, or it was withdrawn",
     "UnbondingNotOver": "the stake can be withdrawn from {0} on, and it is {1}",
     "KeyAlreadyBound": "the key {0} is bound to {1} for ever: make another key",
@@ -125,6 +124,22 @@ SENTENCES: Final[Mapping[str, str]] = {
     "URILengthOutOfRange": "the manifest's URI must have {0} to {1} bytes, and has {2}",
     "NoticeOutOfRange": "the notice must be {0} to {1} seconds, and is {2}",
     "ZeroDigest": "a digest is zero: name image and manifest by their digests",
+    "DelegationTooSmall": "a delegation is {0} at least, and this leaves {1}: delegate more, or "
+    "take all of it out",
+    "InsufficientShares": "{0} shares are asked for and {1} are there: ask for fewer",
+    "SharesBelowMinimum": "at least {0} shares were asked for and {1} come of it: the pool was "
+    "slashed meanwhile, look at it again",
+    "AmountBelowMinimum": "at least {0} was asked for and {1} comes of it: the pool was slashed "
+    "meanwhile, look at it again",
+    "CommissionTooHigh": "the commission may be {0} basis points at most, and is {1}",
+    "NoPool": "nobody has delegated to {0}",
+    "NothingToWithdraw": "there is nothing for {0} to withdraw",
+    "AlreadyPunished": "the offence {0} was punished already",
+    "ProviderJailed": "{0} is jailed and can lift that from {1} on",
+    "NotJailed": "{0} is not jailed",
+    "JailNotOver": "the jail can be lifted from {0} on, and it is {1}",
+    "OnlyCourt": "only the court {0} may do this, and {1} tried",
+    "OnlyEscrow": "only the escrow {0} may do this, and {1} tried",
     # TallyToken
     "ERC20InsufficientAllowance": "{0} may spend {1} of the tokens and needs {2}: approve it first",
     "ERC20InsufficientBalance": "{0} has {1} tokens and needs {2}: get the rest first",

@@ -239,6 +239,8 @@ class Market:
         number: int = 1,
         *,
         stake: int = 8 * UNIT,
+        seats: int = 0,
+        jailed_until_s: int | None = None,
         registered: int = 4,
         online: bool = True,
         bound: bool = True,
@@ -246,7 +248,15 @@ class Market:
     ) -> TestProvider:
         one = self.providers[number] = TestProvider(number, self.clock)
         async with self.database.transaction() as session:
-            session.add(ProviderRow(address=one.id, stake=stake, gpus_registered=registered))
+            session.add(
+                ProviderRow(
+                    address=one.id,
+                    stake=stake,
+                    seats=seats,
+                    jailed_until_s=jailed_until_s,
+                    gpus_registered=registered,
+                )
+            )
             if bound:
                 session.add(OperatorKeyRow(key=one.operator.lower(), provider=one.id))
         if online:

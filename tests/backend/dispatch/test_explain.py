@@ -48,6 +48,20 @@ async def test_a_listing_needs_no_gpu_and_no_price(market: Market) -> None:
     assert (one.provider, one.eligible, one.gpus_total) == (provider.id, True, 0)
 
 
+async def test_stake_set_aside_for_seats_stands_behind_no_gpu(market: Market) -> None:
+    await market.provider(1, stake=3 * UNIT, seats=1)
+    await market.provider(2, stake=2 * UNIT, seats=1)
+    await market.provider(3, stake=UNIT, seats=3)
+    listed = await offers(market, Request(gpu_class="gpu1", gpus=2))
+    assert [one.reason for one in listed] == ["", "stake_too_low", "stake_too_low"]
+
+
+async def test_a_jailed_provider_gets_no_new_lease(market: Market) -> None:
+    await market.provider(jailed_until_s=1)
+    (one,) = await offers(market, Request(gpu_class="gpu1", gpus=1))
+    assert one.reason == "jailed"
+
+
 async def test_the_stake_that_counts_is_what_the_settings_say(market: Market) -> None:
     await market.provider(stake=UNIT)
     asked = Request(gpu_class="gpu1", gpus=2, stake_unit=0)

@@ -138,6 +138,11 @@ async def test_says_why_there_will_be_no_work(market: Market) -> None:
     )
     assert reply.problem is not None
     assert "1 registered" in reply.problem
+    jailed = await market.provider(4, jailed_until_s=77)
+    reply = await market.say(jailed, "announce", jailed.announcement(), AnnouncementReply)
+    assert reply.problem is not None
+    assert "unjail" in reply.problem
+    assert "77" in reply.problem
     fine = await market.provider(3)
     reply = await market.say(fine, "announce", fine.announcement(), AnnouncementReply)
     assert reply == AnnouncementReply(lease_seconds=30, heartbeat_seconds=10.0, problem=None)

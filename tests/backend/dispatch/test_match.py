@@ -64,6 +64,7 @@ def task(**changes: Any) -> Request:
         pytest.param({}, {"silent_ms": 30_001}, "offline", "30 s", id="silent for three beats"),
         pytest.param({}, {"draining": True}, "draining", "takes nothing new", id="it drains"),
         pytest.param({}, {"key_bound": False}, "key_unbound", "bindOperatorKey", id="key retired"),
+        pytest.param({}, {"jailed": True}, "jailed", "`unjail`", id="a verdict jailed it"),
         pytest.param(
             {"gpu_class": "gpu9"}, {}, "class_missing", "4 x gpu1", id="it has another class"
         ),
@@ -223,6 +224,7 @@ candidates = st.builds(
     stake=small,
     draining=st.booleans(),
     key_bound=st.booleans(),
+    jailed=st.booleans(),
     gpus=gpu_classes,
     gpus_registered=small,
     cpu_milli=st.integers(-1, 3),

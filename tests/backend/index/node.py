@@ -272,6 +272,8 @@ class Books:
     unclaimed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     stake: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     unbonding: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    seats: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    jailed: dict[str, int] = field(default_factory=dict)
     gpus: dict[str, int] = field(default_factory=dict)
     settled: Counter[str] = field(default_factory=Counter)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -325,6 +327,9 @@ class Market:
             self._close_channel,
             self._stake,
             self._unbond,
+            self._slash,
+            self._seats,
+            self._unjail,
             self._withdraw_stake,
             self._register,
             self._bind,
@@ -554,6 +559,39 @@ class Market:
         return emit(
             events.StakeWithdrawn, provider=provider, request_id=0, to=provider, amount=amount
         )
+
+    def _slash(self) -> Emitted:
+        """Own bonded stake first, then what is unbonding."""
+        provider = self.random.choice(PROVIDERS)
+        there = self.books.stake[provider] + self.books.unbonding[provider]
+        amount = self.random.randint(0, there)
+        bonded = min(amount, self.books.stake[provider])
+        self.books.stake[provider] -= bonded
+        self.books.unbonding[provider] -= amount - bonded
+        return emit(
+            events.Slashed,
+            provider=provider,
+            offence_id=digest(f"offence {self.random.random()}"),
+            amount=amount,
+            bounty=amount // 5,
+            bonded=self.books.stake[provider],
+            unbonding=self.books.unbonding[provider],
+            delegated=0,
+            undelegating=0,
+        )
+
+    def _seats(self) -> Emitted:
+        provider, seats = self.random.choice(PROVIDERS), self.random.choice([0, 1, 2**16 - 1])
+        self.books.seats[provider] = seats
+        return emit(events.SeatsSet, provider=provider, seats=seats)
+
+    def _unjail(self) -> Emitted:
+        """Jailed by one event, free by another."""
+        provider = self.random.choice(PROVIDERS)
+        if self.books.jailed.pop(provider, 0):
+            return emit(events.Unjailed, provider=provider)
+        self.books.jailed[provider] = 1_800_000_000
+        return emit(events.Jailed, provider=provider, until=1_800_000_000)
 
     def _register(self) -> Emitted:
         provider, gpus = self.random.choice(PROVIDERS), self.random.choice([0, 1, 8, 2**32 - 1])

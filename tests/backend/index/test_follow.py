@@ -75,6 +75,11 @@ async def check_books(database: Database, market: Market) -> None:
             row = await rows.provider(session, provider)
             assert (row.stake if row else 0) == stake
             assert (row.unbonding if row else 0) == books.unbonding[provider]
+        for provider in {*books.seats, *books.jailed}:
+            row = await rows.provider(session, provider)
+            assert row is not None
+            assert row.seats == books.seats.get(provider, 0)
+            assert row.jailed_until_s == books.jailed.get(provider)
         for provider, gpus in books.gpus.items():
             row = await rows.provider(session, provider)
             assert row is not None

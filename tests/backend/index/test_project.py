@@ -107,6 +107,26 @@ def test_withdrawing_every_gpu_leaves_no_set() -> None:
     assert after[PROVIDER_KEY] == Provider(PROVIDER.lower())
 
 
+def test_a_verdict_says_what_it_left_and_jails() -> None:
+    provider = PROVIDER.lower()
+    history: list[events.Event] = [
+        events.Staked(PROVIDER, 70, 70, AT),
+        events.UnbondRequested(PROVIDER, 0, 30, 9999, 40, AT),
+        events.SeatsSet(PROVIDER, 1, AT),
+        events.Slashed(PROVIDER, digest("offence"), 50, 10, 0, 20, 0, 0, AT),
+        events.Jailed(PROVIDER, 777, AT),
+    ]
+    after = project.fold(history, {})
+    jailed = Provider(provider, stake=0, unbonding=20, seats=1, jailed_until_s=777)
+    assert after[PROVIDER_KEY] == jailed
+    later: list[events.Event] = [
+        events.StakeWithdrawn(PROVIDER, 0, PROVIDER, 20, AT),
+        events.SeatsSet(PROVIDER, 0, AT),
+        events.Unjailed(PROVIDER, AT),
+    ]
+    assert project.fold(later, after)[PROVIDER_KEY] == Provider(provider)
+
+
 @pytest.mark.parametrize(
     "event",
     [
