@@ -73,7 +73,8 @@ def withdraw() -> None:
 
 def require_stake(market: Deployment, provider: Any, gpus: int) -> None:
     bonded, _ = market.staking.stakeOf(provider)
-    required = gpus * market.staking.unit()
+    seats, _ = market.staking.seatsOf(provider)
+    required = (gpus + seats) * market.staking.unit()
     if bonded < required:
         token = market.staking_token
         raise ScriptError(

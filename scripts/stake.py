@@ -55,4 +55,5 @@ def requested(market: Deployment, provider: Any, text: str) -> int:
     if not count.isdecimal():
         raise ScriptError(f"{text!r} is not a number of GPUs: write 4gpus")
     bonded, _ = market.staking.stakeOf(provider)
-    return int(max(0, int(count) * market.staking.unit() - bonded))
+    seats, _ = market.staking.seatsOf(provider)
+    return int(max(0, (int(count) + seats) * market.staking.unit() - bonded))

@@ -3,8 +3,9 @@
     brownie run unstake main 100 --network tallystick       stop bonding 100 whole tokens
     brownie run unstake withdraw --network tallystick       pay out every request whose time is over
 
-Each request has its own clock. What stays bonded must back the registered GPUs: register fewer
-first (`brownie run register_gpus`). `withdraw` pays to the provider, or to the address given to it.
+Each request has its own clock; until it is withdrawn a verdict reaches it. What stays bonded must
+back the registered GPUs: register fewer first (`brownie run register_gpus`). `withdraw` pays to the
+provider, or to the address given to it.
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ def main(amount: str = "") -> None:
             f"{provider} has bonded {shown(bonded, token)}, not {shown(units, token)}"
         )
     gpus = market.staking.gpusOf(provider)
-    if bonded - units < gpus * market.staking.unit():
+    seats, _ = market.staking.seatsOf(provider)
+    needed = (gpus + seats) * market.staking.unit()
+    if bonded - units < needed:
         raise ScriptError(
-            f"{provider} has {gpus} GPUs registered and they need"
-            f" {shown(gpus * market.staking.unit(), token)}; {shown(bonded - units, token)} would"
-            " stay: register fewer first (`brownie run register_gpus`)"
+            f"{provider} has {gpus} GPUs registered and {seats} seats, and they need"
+            f" {shown(needed, token)}; {shown(bonded - units, token)} would stay: register fewer"
+            " first (`brownie run register_gpus`), or leave seats"
         )
     require_gas_money(provider)
     asked = market.staking.requestUnbond(units, {"from": provider})
