@@ -134,7 +134,7 @@ def chapter(contract: codec.ContractName) -> str:
     ]
     shown = structs_table(contract)
     if shown:
-        parts += [f"### Structs of {contract}", shown]
+        parts += [f"### Types of {contract}", shown]
     parts += [
         f"### Events of {contract}",
         events_table(contract),
@@ -186,21 +186,27 @@ def reads_table(contract: codec.ContractName) -> str:
 
 
 def structs_table(contract: codec.ContractName) -> str:
-    """Those that verbs, reads or events of the ABI carry."""
+    """Structs and enumerations that verbs, reads or events of the ABI carry."""
     carried: dict[str, Node] = {}
     for entry in codec.abi(contract):
         for value in (*entry.get("inputs", ()), *entry.get("outputs", ())):
             carry(value, carried)
-    rows = ["| struct | is | fields |", "|---|---|---|"]
+    rows = ["| name | is | holds |", "|---|---|---|"]
     for name in sorted(carried):
-        said = doc_of(struct(name) or {})
-        meanings = dict(said.parameters)
-        fields = []
-        for part in carried[name]["components"]:
-            meaning = meanings.get(part["name"])
-            fields.append(f"`{typed(part)}`" + (f": {meaning}" if meaning else ""))
-        rows.append(row(f"`{name}`", said.notice, "<br>".join(fields)))
+        said = doc_of(type_named(name) or {})
+        rows.append(row(f"`{name}`", said.notice, "<br>".join(parts_of(name, carried[name], said))))
     return "\n".join(rows) if carried else ""
+
+
+def parts_of(name: str, value: Node, said: Doc) -> list[str]:
+    """A struct's fields; an enumeration's members with their numbers."""
+    if "components" in value:
+        told = {part["name"]: f"`{typed(part)}`" for part in value["components"]}
+    else:
+        members = (type_named(name) or {}).get("members", ())
+        told = {member["name"]: f"{n} `{member['name']}`" for n, member in enumerate(members)}
+    meanings = dict(said.parameters)
+    return [f"{text}: {meanings[n]}" if n in meanings else text for n, text in told.items()]
 
 
 def events_table(contract: codec.ContractName) -> str:
@@ -261,10 +267,10 @@ def short_type(value: Node) -> str:
 
 
 def carry(value: Node, into: dict[str, Node]) -> None:
-    if "components" in value:
+    if "components" in value or str(value.get("internalType")).startswith("enum "):
         into[short_type(value).partition("[")[0]] = value
-        for part in value["components"]:
-            carry(part, into)
+    for part in value.get("components", ()):
+        carry(part, into)
 
 
 # --- the words --------------------------------------------------------------------------------
@@ -501,11 +507,11 @@ def methods(kind: Node) -> list[Node]:
     return [node for node in kind.get("nodes", ()) if node["nodeType"] == "FunctionDefinition"]
 
 
-def struct(name: str) -> Node | None:
-    for node in tree().by_id.values():
-        if node["nodeType"] == "StructDefinition" and node["name"] == name and doc_of(node).notice:
-            return node
-    return None
+def type_named(name: str) -> Node | None:
+    """The struct or enumeration, one with words before one without."""
+    kinds = ("StructDefinition", "EnumDefinition")
+    found = [n for n in tree().by_id.values() if n["nodeType"] in kinds and n["name"] == name]
+    return max(found, key=lambda node: bool(doc_of(node).blocks), default=None)
 
 
 # --- in Python --------------------------------------------------------------------------------

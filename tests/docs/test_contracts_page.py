@@ -103,6 +103,19 @@ def test_what_the_code_reaches(
     assert "OnlyMarket" not in names(found[2])
 
 
+def test_who_is_named_by_hand_is_there() -> None:
+    known = {c: {e["name"] for e in entries(c, "function")} for c in codec.CONTRACTS}
+    for contract, function in (*contract_docs.BY_HAND, *contract_docs.FOR_PEOPLE):
+        assert function in known.get(contract, {function}), f"{contract} has no {function}"
+
+
+def test_a_struct_shows_its_fields_and_an_enumeration_its_numbers() -> None:
+    told = {row[0]: row[2] for row in rows(section("TaskMarket", "Types"))}
+    assert "`uint32 gpus`" in told["`TaskTerms`"]
+    assert told["`Status`"].startswith("0 `None`")
+    assert "1 `Open`" in told["`Status`"]
+
+
 # --- in Python --------------------------------------------------------------------------------
 
 
