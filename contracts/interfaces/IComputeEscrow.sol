@@ -284,6 +284,7 @@ interface IComputeEscrow {
     /// @notice Anyone: turn vouchers into the provider's credit. Each row pays min(deposited, total) - claimed of its
     /// channel. A row that pays nothing now (wrong signature, empty channel, older than another, malformed) is skipped and
     /// left as it was; it may pay later, after a top-up.
+    /// @dev Reverts with `AmountTooLarge` only where the token has more than 2^128 units: withdraw the credit first.
     /// @return paid Sum over the rows.
     function redeem(address provider, Row[] calldata rows) external returns (uint128 paid);
 

@@ -54,6 +54,22 @@ class TestAmounts:
         assert json.loads(body.model_dump_json())["total"] == str(UINT128_MAX)
 
 
+PARTIES = {"payer": ADDRESS, "signer": ADDRESS, "provider": ADDRESS}
+
+
+class TestSalts:
+    """96 bits, beyond what JSON readers keep exact: decimal strings, as amounts."""
+
+    def test_travel_as_decimal_strings(self) -> None:
+        body = wire.ChannelBody.model_validate({**PARTIES, "salt": str(2**96 - 1)})
+        assert json.loads(body.model_dump_json())["salt"] == str(2**96 - 1)
+
+    @pytest.mark.parametrize("salt", [-1, 1.0, "0x1", "", True, str(2**96), 2**96, None])
+    def test_anything_else_is_refused(self, salt: Any) -> None:
+        with pytest.raises(ValidationError):
+            wire.ChannelBody.model_validate({**PARTIES, "salt": salt})
+
+
 BEAT = {"task_id": DIGEST, "fence": 1, "stage": "running"}
 
 

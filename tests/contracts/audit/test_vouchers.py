@@ -154,7 +154,9 @@ def send(stage: Stage, sender: Any, data: str) -> None:
     web3.provider.make_request("anvil_impersonateAccount", [sender.address])
     transaction = {"from": sender.address, "to": stage.escrow.address, "data": data}
     answer = web3.provider.make_request("eth_sendTransaction", [transaction])
-    assert "result" in answer, answer
+    # Mined before the fork is over, and before anybody looks.
+    receipt = web3.eth.wait_for_transaction_receipt(answer["result"], timeout=30)
+    assert receipt["status"] == 1
 
 
 # ---------------------------------------------------------------------- thieves

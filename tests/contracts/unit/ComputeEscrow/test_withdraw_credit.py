@@ -7,7 +7,8 @@ withdrawCredit
 ├── equals redeem followed by withdrawCredit, to the unit (case 7)
 ├── goes to the payout address, whoever sends it
 ├── a frozen payee keeps its credit, and the payout address leads out (case 5)
-└── tokens of six decimals (case 6)
+├── tokens of six decimals (case 6)
+└── given a token without measure, credit does not run over into the fees (case 6)
 """
 
 from __future__ import annotations
@@ -105,3 +106,36 @@ def test_in_six_decimals_with_a_frozen_payee(
     escrow.setPayoutAddress(provider, stranger, {"from": provider})
     escrow.withdrawCredit(provider, [], {"from": consumer})
     assert int(token.balanceOf(stranger)) == 1_999_999 - 19_999
+
+
+def test_credit_does_not_run_over(
+    deployer: Any, treasury: Any, consumer: Any, provider: Any, stranger: Any
+) -> None:
+    """Case 6: two full channels are more than one credit holds; one after the other they leave."""
+    from brownie import MockUSDC, chain
+
+    most = 2**128 - 1
+    token = deployer.deploy(MockUSDC, consumer, 2 * most)
+    escrow, _, _ = deploy_neighbours(deployer, token, treasury)
+    token.approve(escrow, 2 * most, {"from": consumer})
+    domain = Domain(chain.id, Address(escrow.address))
+    payer, payee = Address(consumer.address), Address(provider.address)
+    rows = []
+    for salt in (0, 1):
+        channel = Channel(payer, payer, payee, salt)
+        escrow.depositToChannel((payer, payer, payee, salt), most, {"from": consumer})
+        voucher = channel.voucher(most, NO_DIGEST)
+        rows.append(row_of(voucher, sign(domain, voucher, consumer.private_key)))
+    sender = {"from": stranger}
+    with reverts_with("AmountTooLarge"):
+        escrow.redeem(provider, rows, sender)
+    with reverts_with("AmountTooLarge"):
+        escrow.withdrawCredit(provider, rows, sender)
+    escrow.redeem(provider, rows[:1], sender)
+    with reverts_with("AmountTooLarge"):
+        escrow.withdrawCredit(provider, rows[1:], sender)
+    escrow.withdrawCredit(provider, [], sender)
+    escrow.withdrawCredit(provider, rows[1:], sender)
+    fee = most * 100 // 10_000
+    assert [int(part) for part in escrow.payeeOf(provider)] == [0, 2 * fee]
+    assert int(token.balanceOf(provider)) == 2 * (most - fee)
