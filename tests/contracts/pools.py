@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tallystick.protocol.shares import Pot
 from tests.contracts.stage import Stage, digest_of
 
 EVERYTHING = 2**128 - 1
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What happens inside did not happen. (Brownie's `chain.snapshot` is the isolation's.)"""
+    from brownie import web3
+
+    before = web3.provider.make_request("evm_snapshot", [])["result"]
+    try:
+        yield
+    finally:
+        web3.provider.make_request("evm_revert", [before])
 
 
 class Pools:

@@ -97,6 +97,7 @@ class TestVerify:
             ("protocol_fee_bps", 0, "protocol fee"),
             ("pool_share_bps", 0, "pool share"),
             ("close_seconds", 3_600, "close period"),
+            ("unbonding_seconds", 0, "the staking's unbonding time should be 0"),
             ("court", STRANGER.address, "court"),
             ("registry", STRANGER.address, "does not hold this deployment"),
             ("notice_seconds", 1, "the registry's notice should be 1"),

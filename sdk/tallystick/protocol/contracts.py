@@ -983,6 +983,13 @@ async def verify_deployment(web3: AsyncWeb3[Any], deployment: Deployment) -> Non
             ("the market's court", deployment.court, await market.court()),
             ("the market's signing domain", separator, await market.domain_separator()),
             ("the staking's token", deployment.staking_token, await staking.token()),
+            ("the staking's escrow", deployment.escrow, await staking.escrow()),
+            ("the staking's court", deployment.court, await staking.court()),
+            (
+                "the staking's unbonding time",
+                deployment.unbonding_seconds,
+                await staking.unbonding_seconds(),
+            ),
             ("the staking's unit", deployment.stake_unit, await staking.unit()),
             ("the staking's signing domain", separator, await staking.domain_separator()),
         ]

@@ -43,6 +43,10 @@ class Deployment:
     """Own stake per GPU, smallest unit of the staking token."""
     unbonding_seconds: int
     retired_key_seconds: int
+    commission_notice_seconds: int
+    jail_seconds: int
+    stream_seconds: int
+    """Over how long fees reach a provider's delegators."""
     cancel_seconds: int
     min_challenge_seconds: int
     max_challenge_seconds: int
@@ -122,6 +126,9 @@ _JSON_NAMES: Final = (
     ("stake_unit", "unit"),
     ("unbonding_seconds", "unbondingSeconds"),
     ("retired_key_seconds", "retiredKeySeconds"),
+    ("commission_notice_seconds", "commissionNoticeSeconds"),
+    ("jail_seconds", "jailSeconds"),
+    ("stream_seconds", "streamSeconds"),
     ("cancel_seconds", "cancelSeconds"),
     ("min_challenge_seconds", "minChallengeSeconds"),
     ("max_challenge_seconds", "maxChallengeSeconds"),
