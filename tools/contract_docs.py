@@ -73,7 +73,10 @@ BY_HAND: dict[tuple[str, str], tuple[str, str]] = {
     ("ProviderStaking", "claimRewards"): ("delegator", ""),
     ("DisputeCourt", "takeSeat"): ("provider with a unit of stake to spare", ""),
     ("DisputeCourt", "leaveSeat"): ("provider with a seat", ""),
-    ("DisputeCourt", "reveal"): ("anyone who knows the salt", ""),
+    ("DisputeCourt", "reveal"): (
+        "anyone who knows the salt",
+        "Open a vote, after the commit and until the reveal is over.",
+    ),
     ("AppRegistry", "publish"): ("anyone, under its own name", ""),
     ("TallyToken", "transfer"): ("holder", "Move tokens."),
     ("TallyToken", "approve"): ("holder", "Allow `spender` to move exactly so many."),
@@ -363,13 +366,12 @@ def said_of(contract: str, name: str) -> Doc:
 
 
 def outcome_row(contract: str, first: str, code: Node | None) -> str:
-    own = {entry["name"] for entry in codec.abi(contract) if entry["type"] in ("event", "error")}
+    own = {node["id"] for kind in lineage(contract) for node in kind["nodes"]}
     events, errors = [], []
     for node in reached(code) if code else ():
-        neighbour = node["name"] not in own
         if node["nodeType"] == "EventDefinition":
             events.append(node["name"])
-        elif not (neighbour and node["name"] in BETWEEN_NEIGHBOURS):
+        elif node["id"] in own or node["name"] not in BETWEEN_NEIGHBOURS:
             errors.append(node["name"])
     return row(first, names(events) or "-", names(errors) or "-")
 
@@ -387,7 +389,7 @@ def errors_of_reads(contract: codec.ContractName) -> list[str]:
 def reached(code: Node) -> list[Node]:
     """Events and errors that the code can come to."""
     seen: set[int] = set()
-    found: dict[str, Node] = {}
+    found: dict[int, Node] = {}
     waiting = [code]
     while waiting:
         node = waiting.pop()
@@ -397,7 +399,7 @@ def reached(code: Node) -> list[Node]:
         for reference in references(node):
             kind = reference["nodeType"]
             if kind in ("EventDefinition", "ErrorDefinition"):
-                found.setdefault(reference["name"], reference)
+                found[reference["id"]] = reference
             elif kind in ("FunctionDefinition", "ModifierDefinition"):
                 waiting.append(implementation(reference))
     return sorted(found.values(), key=lambda node: str(node["name"]))
