@@ -153,7 +153,32 @@ def measure(bench: Bench) -> list[Row]:
         Row("deposit, approved before", deposit, deposit_bytes),
         Row("withdraw", withdraw, withdraw_bytes),
         Row("withdrawCredit", pay_out, pay_out_bytes),
+        *measure_apps(bench),
     ]
+
+
+def measure_apps(bench: Bench) -> list[Row]:
+    """Of a publisher that has published before."""
+    registry = bench.create_contract("AppRegistry", 86_400)
+    image, manifest, price = b"\1" * 32, b"\2" * 32, (0, TALLY // 1_000, TALLY // 7_200)
+    content = (image, manifest, "ipfs://" + "b" * 52, price)
+
+    def publish(salt: int) -> tuple[int, int]:
+        call = registry.functions.publish(
+            salt.to_bytes(32, "big"), *content, bench.provider.address, 250
+        )
+        return bench.send(bench.provider, call)
+
+    publish(1)
+    app_id = registry.functions.appIdOf(bench.provider.address, (1).to_bytes(32, "big")).call()
+    acts = {
+        "publish an app": publish(2),
+        "  a second version": bench.send(
+            bench.provider, registry.functions.addVersion(app_id, *content)
+        ),
+        "  setPrice": bench.send(bench.provider, registry.functions.setPrice(app_id, 1, price)),
+    }
+    return [Row(act, gas, calldata) for act, (gas, calldata) in acts.items()]
 
 
 def measure_channels(bench: Bench) -> list[Row]:

@@ -27,6 +27,7 @@ and neither can these, each read from the environment:
     TALLYSTICK_COMMIT_SECONDS         for checkers to repeat the work              (86400)
     TALLYSTICK_REVEAL_SECONDS         for checkers to show their votes             (86400)
     TALLYSTICK_SEAT_SECONDS           to take a checker's seat, or leave it        (86400)
+    TALLYSTICK_NOTICE_SECONDS         before an app's price changes                (86400)
     TALLYSTICK_REDEPLOY=1             deploy although this chain has a deployment
 
 Neighbours are told each other's address before they exist, computed from the deployer's nonce:
@@ -79,6 +80,7 @@ def main() -> None:
         "revealSeconds": seconds("TALLYSTICK_REVEAL_SECONDS", 86_400),
         "seatSeconds": seconds("TALLYSTICK_SEAT_SECONDS", 86_400),
     }
+    notice_s = whole("TALLYSTICK_NOTICE_SECONDS", 86_400, 2_592_000)
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
     pool_share_bps = whole("TALLYSTICK_POOL_SHARE_BPS", 5_000, 10_000)
     close_s = whole("TALLYSTICK_CLOSE_SECONDS", 259_200, 2_592_000, least=3_600)
@@ -114,6 +116,7 @@ def main() -> None:
         *(escrow, staking, court_address, tuple(windows.values()), bond_floor),
     )
     court, _ = deploy(deployer, "DisputeCourt", market, staking, escrow, tuple(hearings.values()))
+    registry, _ = deploy(deployer, "AppRegistry", notice_s)
 
     write(
         {
@@ -124,6 +127,7 @@ def main() -> None:
             "staking": staking.address,
             "market": market.address,
             "court": court.address,
+            "registry": registry.address,
             "treasury": treasury,
             "deployer": deployer.address,
             "block": block,
@@ -136,6 +140,7 @@ def main() -> None:
                 **windows,
                 "bondFloor": str(bond_floor),
                 **hearings,
+                "noticeSeconds": notice_s,
             },
         }
     )
@@ -160,8 +165,12 @@ def existing_token(variable: str) -> Any:
 
 
 def deploy(deployer: Any, name: str, *arguments: Any) -> tuple[Any, int]:
-    """The contract and the block it came in."""
-    creation = deployer.transfer(data=container(name).deploy.encode_input(*arguments))
+    """The contract and the block it came in. Its constructor arguments are told: a block explorer
+    asks for them."""
+    creation_code = container(name).deploy.encode_input(*arguments)
+    creation = deployer.transfer(data=creation_code)
+    told = creation_code.removeprefix("0x").removeprefix(container(name).bytecode)
+    print(f"{name} at {creation.contract_address}, constructor arguments {told}")
     return contract_at(name, creation.contract_address), int(creation.block_number)
 
 
@@ -193,6 +202,6 @@ def write(deployment: dict[str, Any]) -> None:
     path = deployment_path(deployment["chainId"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(deployment, indent=2) + "\n")
-    for name in ("token", "stakingToken", "escrow", "staking", "market", "court"):
+    for name in ("token", "stakingToken", "escrow", "staking", "market", "court", "registry"):
         print(f"{name:13} {deployment[name]}")
     print(f"written to {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")

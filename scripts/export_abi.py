@@ -18,7 +18,14 @@ from brownie import project
 ROOT = Path(__file__).resolve().parent.parent
 DESTINATION = ROOT / "sdk" / "tallystick" / "protocol" / "abi"
 
-PRODUCT = ("TallyToken", "ComputeEscrow", "ProviderStaking", "TaskMarket", "DisputeCourt")
+PRODUCT = (
+    "TallyToken",
+    "ComputeEscrow",
+    "ProviderStaking",
+    "TaskMarket",
+    "DisputeCourt",
+    "AppRegistry",
+)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,6 +56,8 @@ class Deployment:
     staking: Any
     market: Any
     court: Any
+    registry: Any
+    """None in a deployment from before there was one."""
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -87,6 +90,9 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, VirtualMachineError):
         return f"the contract refused: {error.revert_msg or error}"
     text = str(error)
+    foreseen = re.match(r"Gas estimation failed: '(.+?)'\. ", text, re.S)
+    if foreseen is not None:
+        return f"the contract would refuse: {foreseen[1]}"
     if "execution reverted" in text or "insufficient funds" in text:
         return f"the chain refused: {text}"
     return None
@@ -161,6 +167,9 @@ def deployment() -> Deployment:
         )
     for name in ("token", "stakingToken", "escrow", "staking", "market", "court"):
         require_code(stored[name], name)
+    registry = stored.get("registry", ZERO_ADDRESS)
+    if registry != ZERO_ADDRESS:
+        require_code(registry, "registry")
     return Deployment(
         chain_id=chain_id(),
         token=contract_at("TallyToken", stored["token"]),
@@ -169,6 +178,7 @@ def deployment() -> Deployment:
         staking=contract_at("ProviderStaking", stored["staking"]),
         market=contract_at("TaskMarket", stored["market"]),
         court=contract_at("DisputeCourt", stored["court"]),
+        registry=None if registry == ZERO_ADDRESS else contract_at("AppRegistry", registry),
     )
 
 

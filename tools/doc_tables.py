@@ -4,21 +4,18 @@
     python tools/doc_tables.py --check    only says which are; exit status 1 if any
 
 A page holds `<!-- table: NAME -->` ... `<!-- end -->`; what stands between is replaced. Tests
-compare in the same way, so a contract error, a problem code, a state or the test of a security case
+compare in the same way, so a contract's verb, a problem code, a state or the test of a case
 cannot change without its page.
 """
 
 from __future__ import annotations
 
-import json
+import ast
 import re
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from tallystick.protocol.contract_errors import SENTENCES
 from tallystick_backend import app as wiring
 from tallystick_backend.api import errors
 from tallystick_backend.settings import Settings
@@ -28,9 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import security_cases  # noqa: E402
+from tools import contract_docs, security_cases  # noqa: E402
 
-ABI = "sdk/tallystick/protocol/abi"
 BLOCK = re.compile(
     r"(?P<open><!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(?P<close><!-- end -->)", re.S
 )
@@ -71,38 +67,56 @@ def _followers(state: TaskState) -> str:
     return ", ".join(after)
 
 
-# --- contracts --------------------------------------------------------------------------------
-
-CONTRACTS = ("ComputeEscrow", "TaskMarket", "ProviderStaking", "TallyToken")
+# --- deployment -------------------------------------------------------------------------------
 
 
-def events_table(contract: str) -> str:
-    rows = ["| event | fields (*indexed*) |", "|---|---|"]
-    for entry in entries(contract, "event"):
-        fields = [f"*{i['name']}*" if i["indexed"] else i["name"] for i in entry["inputs"]]
-        rows.append(f"| `{entry['name']}` | {', '.join(fields)} |")
+def deployment_table() -> str:
+    """What the docstring of scripts/deploy.py lists, a default in brackets behind each; limits from
+    its code."""
+    script = ast.parse((ROOT / "scripts/deploy.py").read_text(encoding="utf-8"))
+    listed = re.findall(
+        r"^ +(TALLYSTICK_\w+)(=1)? +(.+(?:\n +(?!TALLYSTICK_)\S.*)*)",
+        (ast.get_docstring(script) or "").partition("from the environment:")[2],
+        re.M,
+    )
+    limits = dict(limits_of(script))
+    rows = ["| variable | what | default | limits |", "|---|---|---|---|"]
+    for variable, flag, said in listed:
+        what, _, default = " ".join(said.split()).partition("(")
+        what = DEPLOYMENT_VALUES.get(variable) or what.strip()
+        shown = (f"`{variable}{flag}`", what, default.rstrip(")") or "-", limits.get(variable, "-"))
+        rows.append(f"| {' | '.join(map(_cell, shown))} |")
     return "\n".join(rows)
 
 
-def errors_table(contract: str) -> str:
-    """What `ContractError` says, with the names of the values in place of the values."""
-    rows = ["| error | says |", "|---|---|"]
-    for entry in entries(contract, "error"):
-        values = [f"*{value['name']}*" for value in entry["inputs"]]
-        sentence = SENTENCES.get(entry["name"])
-        said = sentence.format(*values) if sentence else ", ".join(values) or "-"
-        rows.append(f"| `{entry['name']}` | {_cell(said)} |")
-    return "\n".join(rows)
+def limits_of(script: ast.Module) -> Iterator[tuple[str, str]]:
+    """`whole("TALLYSTICK_X", default, most, least=...)` and its kin."""
+    for node in ast.walk(script):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        if node.func.id == "whole" and len(node.args) == 3:
+            name, _, most = (getattr(value, "value", None) for value in node.args)
+            least = next((getattr(k.value, "value", 0) for k in node.keywords), 0)
+            if isinstance(name, str) and isinstance(most, int):
+                yield name, f"{least} to {most}"
 
 
-def entries(contract: str, kind: str) -> list[dict[str, Any]]:
-    """The functions, events or errors of the exported ABI, by name."""
-    abi = json.loads((ROOT / ABI / f"{contract}.json").read_text(encoding="utf-8"))["abi"]
-    return sorted((e for e in abi if e["type"] == kind), key=lambda e: str(e["name"]))
-
-
-def slug(contract: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", contract).lower()
+DEPLOYMENT_VALUES = {
+    "TALLYSTICK_TREASURY": "receives the protocol fees; cannot be changed",
+    "TALLYSTICK_STAKE_UNIT": "own stake per GPU, for a seat, and per verdict, in whole tokens",
+    "TALLYSTICK_UNBONDING_SECONDS": "until stake and delegation asked back can be had; above the "
+    "longest challenge window and the court's time together",
+    "TALLYSTICK_RETIRED_KEY_SECONDS": "how long a provider answers for a retired operator key",
+    "TALLYSTICK_COMMISSION_NOTICE_SECONDS": "before a provider's new commission holds",
+    "TALLYSTICK_JAIL_SECONDS": "before a slashed provider may take new work",
+    "TALLYSTICK_STREAM_SECONDS": "over which a pool's fees reach its delegators",
+    "TALLYSTICK_CANCEL_SECONDS": "in which work done before a cancel can still be proven",
+    "TALLYSTICK_MIN_CHALLENGE_SECONDS": "shortest challenge window that terms may choose",
+    "TALLYSTICK_MAX_CHALLENGE_SECONDS": "longest",
+    "TALLYSTICK_COURT_SECONDS": "from a dispute until anyone may end it without the court",
+    "TALLYSTICK_NOTICE_SECONDS": "before an app's new price or retirement holds; not 0",
+}
+"""What each is for, where the script's own list says less."""
 
 
 # --- pages ------------------------------------------------------------------------------------
@@ -111,11 +125,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "problem-codes": problem_table,
     "task-states": state_table,
     "security-cases": lambda: security_cases.table(ROOT),
-    **{f"events-{slug(c)}": partial(events_table, c) for c in CONTRACTS},
-    **{f"errors-{slug(c)}": partial(errors_table, c) for c in CONTRACTS},
+    "contracts": contract_docs.chapters,
+    "deployment-values": deployment_table,
 }
 
 PAGES = (
+    "docs/how-to/deploy-the-contracts.md",
     "docs/reference/contracts.md",
     "docs/reference/http-api.md",
     "docs/reference/security-cases.md",

@@ -49,4 +49,13 @@ library CallPricing {
             return amount * bps / BPS;
         }
     }
+
+    /// @notice What is left of an amount of 128 bits after a discount: a started unit counts, as in the charge. Applied to
+    /// each part of a price, before the charge is computed.
+    function discountedUp(uint256 amount, uint256 bps) internal pure returns (uint256) {
+        // Callers keep bps <= 10,000: the product is below 2^142 and the result not above the amount.
+        unchecked {
+            return (amount * (BPS - bps) + (BPS - 1)) / BPS;
+        }
+    }
 }

@@ -76,4 +76,11 @@ contract Harness is TallystickDomain {
             shares[i] = CallPricing.shareDown(rows[i][0], rows[i][1]);
         }
     }
+
+    function discountedUp(uint256[2][] calldata rows) external pure returns (uint256[] memory amounts) {
+        amounts = new uint256[](rows.length);
+        for (uint256 i; i < rows.length; ++i) {
+            amounts[i] = CallPricing.discountedUp(rows[i][0], rows[i][1]);
+        }
+    }
 }

@@ -13,6 +13,7 @@ from tallystick.protocol import deployments
 from tallystick.protocol.contracts import verify_deployment
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import DeploymentError
+from tallystick.protocol.types import ZERO_ADDRESS
 from tests.support.anvil import STRANGER
 
 
@@ -51,6 +52,7 @@ def test_an_unknown_chain_and_a_missing_file_say_what_to_do(tmp_path: Path) -> N
         ({"block": "1"}, "block"),
         ({"more": 1}, "more"),
         ({"constructor": {}}, "unit"),
+        ({"registry": "0x12"}, "registry"),
     ],
     ids=str,
 )
@@ -59,6 +61,17 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(DeploymentError, match=reason):
         deployments.from_json({**deployments.to_json(deployment), **change})
+
+
+def test_one_from_before_the_registry_is_read(deployment: Deployment) -> None:
+    content = deployments.to_json(deployment)
+    del content["registry"]
+    with pytest.raises(DeploymentError, match="missing or unknown entries: registry"):
+        deployments.from_json(content)
+    del content["constructor"]["noticeSeconds"]
+    assert deployments.from_json(content) == replace(
+        deployment, registry=ZERO_ADDRESS, notice_seconds=0
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "nothing"])
@@ -86,6 +99,8 @@ class TestVerify:
             ("close_seconds", 3_600, "close period"),
             ("unbonding_seconds", 0, "the staking's unbonding time should be 0"),
             ("court", STRANGER.address, "court"),
+            ("registry", STRANGER.address, "does not hold this deployment"),
+            ("notice_seconds", 1, "the registry's notice should be 1"),
         ],
     )
     async def test_another_one_is_refused(
@@ -94,6 +109,9 @@ class TestVerify:
         changes: dict[str, Any] = {field: value}
         with pytest.raises(DeploymentError, match=reason):
             await verify_deployment(web3, replace(deployment, **changes))
+
+    async def test_one_without_a_registry_passes(self, web3: Any, deployment: Deployment) -> None:
+        await verify_deployment(web3, replace(deployment, registry=ZERO_ADDRESS))
 
     async def test_contracts_in_each_others_place_are_refused(
         self, web3: Any, deployment: Deployment

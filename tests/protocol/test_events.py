@@ -14,12 +14,15 @@ from tallystick.protocol import codec
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import MessageError
 from tallystick.protocol.events import (
+    APP_EVENTS,
     EVENTS,
+    AppEvent,
     Deposited,
     Event,
     EventAt,
     RawLog,
     Withdrawn,
+    decode_app_log,
     decode_log,
 )
 from tallystick.protocol.types import Address, Digest
@@ -52,15 +55,15 @@ def test_every_event_of_the_contracts_is_known_and_no_other() -> None:
         if contract != "TallyToken"
         for event in codec.events(contract).values()
     }
-    assert {(kind.CONTRACT, kind.__name__) for kind in EVENTS} == declared
+    assert {(kind.CONTRACT, kind.__name__) for kind in (*EVENTS, *APP_EVENTS)} == declared
 
 
-@pytest.mark.parametrize("kind", EVENTS)
-def test_fields_are_the_contracts_in_their_order(kind: type[Event]) -> None:
+@pytest.mark.parametrize("kind", [*EVENTS, *APP_EVENTS])
+def test_fields_are_the_contracts_in_their_order(kind: type[Event | AppEvent]) -> None:
     (declared,) = [
         event for event in codec.events(kind.CONTRACT).values() if event.name == kind.__name__
     ]
-    snake = [re.sub(r"(?=[A-Z])", "_", field.name).lower() for field in declared.fields]
+    snake = [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", field.name).lower() for field in declared.fields]
     assert [field.name for field in fields(kind)] == [*snake, "at"]
 
 
@@ -78,7 +81,16 @@ def test_the_same_from_another_contract_is_nothing(deployment: Deployment) -> No
 
 @pytest.mark.parametrize("topics", [(), (digest_of_word(1),)])
 def test_an_unknown_topic_is_nothing(deployment: Deployment, topics: tuple[Digest, ...]) -> None:
-    assert decode_log(replace(deposited_log(deployment), topics=topics), deployment) is None
+    log = replace(deposited_log(deployment), topics=topics)
+    assert decode_log(log, deployment) is None
+    assert decode_app_log(replace(log, address=deployment.registry), deployment) is None
+
+
+def test_apps_are_told_apart_from_money(deployment: Deployment) -> None:
+    log = deposited_log(deployment)
+    assert decode_app_log(log, deployment) is None
+    assert decode_app_log(replace(log, address=deployment.registry), deployment) is None
+    assert decode_log(replace(log, address=deployment.registry), deployment) is None
 
 
 def test_a_log_that_does_not_fit_its_event_is_refused(deployment: Deployment) -> None:

@@ -81,6 +81,24 @@ class TestSplit:
         assert pricing.split_charge_down(terms, 1) == Shares(1, 0, 0)
 
 
+class TestDiscount:
+    @settings(max_examples=300, deadline=None)
+    @given(amount=st.integers(0, UINT128_MAX), bps=st.integers(0, 10_000))
+    def test_leaves_a_started_unit(self, amount: int, bps: int) -> None:
+        left = pricing.discounted_up(amount, bps)
+        assert 0 <= left <= amount
+        assert left * 10_000 >= amount * (10_000 - bps) > (left - 1) * 10_000
+
+    def test_is_taken_off_each_part(self) -> None:
+        assert pricing.discounted_price_up(Price(10, 11, 0), 5_000) == Price(5, 6, 0)
+        assert pricing.discounted_price_up(Price(1, 2, 3), 10_000) == Price()
+
+    @pytest.mark.parametrize(("amount", "bps"), [(-1, 0), (1, -1), (1, 10_001), (1.0, 1)])
+    def test_refuses_what_is_no_discount(self, amount: Any, bps: Any) -> None:
+        with pytest.raises(AmountError):
+            pricing.discounted_up(amount, bps)
+
+
 class TestEstimate:
     def test_the_example_of_the_readme(self) -> None:
         assert pricing.estimate(8, Decimal("0.5"), 4 * 3600) == 16

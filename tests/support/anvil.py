@@ -32,7 +32,14 @@ from tallystick.protocol import codec, merkle, messages
 from tallystick.protocol.contract_errors import decode_error
 from tallystick.protocol.contracts import Call, Escrow, Market, Staking, Token
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.events import Event, decode_log, raw_log
+from tallystick.protocol.events import (
+    AppEvent,
+    Event,
+    RawLog,
+    decode_app_log,
+    decode_log,
+    raw_log,
+)
 from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.messages import OperatorKey
 from tallystick.protocol.signatures import address_of
@@ -216,10 +223,28 @@ def send(chain: LocalChain, sender: Person, call: Call) -> dict[str, Any]:
 
 def emitted(chain: LocalChain, deployment: Deployment, receipt: dict[str, Any]) -> list[Event]:
     """The events of our contracts in a mined transaction, in order."""
+    time_s = time_of(chain, receipt)
+    found = (decode_log(log, deployment, time_s) for log in logs_of(receipt))
+    return [event for event in found if event is not None]
+
+
+def emitted_apps(
+    chain: LocalChain, deployment: Deployment, receipt: dict[str, Any]
+) -> list[AppEvent]:
+    """The same for what the registry tells."""
+    time_s = time_of(chain, receipt)
+    found = (decode_app_log(log, deployment, time_s) for log in logs_of(receipt))
+    return [event for event in found if event is not None]
+
+
+def time_of(chain: LocalChain, receipt: dict[str, Any]) -> int:
     block = chain.rpc("eth_getBlockByNumber", receipt["blockNumber"], False)
-    found = []
-    for log in receipt["logs"]:
-        raw = raw_log(
+    return int(block["timestamp"], 16)
+
+
+def logs_of(receipt: dict[str, Any]) -> list[RawLog]:
+    return [
+        raw_log(
             {
                 "address": log["address"],
                 "topics": [bytes.fromhex(topic[2:]) for topic in log["topics"]],
@@ -230,10 +255,8 @@ def emitted(chain: LocalChain, deployment: Deployment, receipt: dict[str, Any]) 
                 "logIndex": int(log["logIndex"], 16),
             }
         )
-        event = decode_log(raw, deployment, int(block["timestamp"], 16))
-        if event is not None:
-            found.append(event)
-    return found
+        for log in receipt["logs"]
+    ]
 
 
 def read(chain: LocalChain, call: Call, sender: Address = ZERO_ADDRESS) -> bytes:
@@ -312,6 +335,7 @@ def deploy_market(
     reveal_seconds: int = DAY_S,
     seat_seconds: int = DAY_S,
     with_court: bool = True,
+    notice_seconds: int = DAY_S,
 ) -> Deployment:
     """As `scripts/deploy.py` does, without a compiler. The deployer holds all tokens at first."""
     token = _deploy(chain, "TallyToken", DEPLOYER.address, supply)
@@ -347,6 +371,7 @@ def deploy_market(
     if with_court:
         hearings = (commit_seconds, reveal_seconds, seat_seconds)
         _deploy(chain, "DisputeCourt", market, staking, escrow, hearings)
+    registry = _deploy(chain, "AppRegistry", notice_seconds)
     return Deployment(
         chain_id=chain.chain_id,
         token=token,
@@ -375,6 +400,8 @@ def deploy_market(
         commit_seconds=commit_seconds,
         reveal_seconds=reveal_seconds,
         seat_seconds=seat_seconds,
+        registry=registry,
+        notice_seconds=notice_seconds,
     )
 
 

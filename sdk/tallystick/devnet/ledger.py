@@ -30,6 +30,7 @@ _PLACES: dict[codec.ContractName, str] = {
     "ComputeEscrow": "escrow",
     "TaskMarket": "market",
     "ProviderStaking": "staking",
+    "AppRegistry": "registry",
 }
 """Contracts and what the deployment file calls them."""
 

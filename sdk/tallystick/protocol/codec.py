@@ -36,13 +36,14 @@ __all__ = [
 ]
 
 ContractName = Literal[
-    "ComputeEscrow", "TaskMarket", "ProviderStaking", "DisputeCourt", "TallyToken"
+    "ComputeEscrow", "TaskMarket", "ProviderStaking", "DisputeCourt", "AppRegistry", "TallyToken"
 ]
 CONTRACTS: Final[tuple[ContractName, ...]] = (
     "ComputeEscrow",
     "TaskMarket",
     "ProviderStaking",
     "DisputeCourt",
+    "AppRegistry",
     "TallyToken",
 )
 

@@ -114,6 +114,26 @@ SENTENCES: Final[Mapping[str, str]] = {
     "KeyIsProvider": "{0} is a provider itself: bind a key that is nothing else",
     "OnlyProvider": "only the provider {0} may do this, and {1} tried",
     "InvalidKeySignature": "the key {0} must agree with its own signature, and this one is of {1}",
+    # AppRegistry
+    "UnknownApp": "nothing is published under {0}: check the app id, the chain and the deployment",
+    "UnknownVersion": "the app has the versions 1 to {0}, not {1}",
+    "AppExists": "{0} is published already: add a version to it, or take another salt",
+    "OnlyPublisher": "only the publisher {0} may do this, and {1} tried",
+    "AppIsPermanent": "the app {0} was renounced: nobody can change it any more",
+    "AppIsRetired": "the app retires at {0}: no price from then on, and no change since that was "
+    "announced (asked for {1})",
+    "NotPublishedYet": "this version has a price from {0} on, not at {1}",
+    "PriceChangePending": "an announced price takes effect at {0}, and it is {1}: renounce after "
+    "it",
+    "DiscountOutOfRange": "a discount takes 1 to {0} basis points, not {1}",
+    "DiscountTooSoon": "the discount can begin at {0} and not at {1}: choose a time to come",
+    "DiscountEndsBeforeStart": "the discount begins at {0} and would end before that, at {1}",
+    "DiscountTooLate": "the discount must end by {0} and would end at {1}: give unix seconds",
+    "DiscountReduced": "{0} basis points off from {1} to {2} are announced: offer no less, no "
+    "later and no shorter, or wait for its end",
+    "URILengthOutOfRange": "the manifest's URI must have {0} to {1} bytes, and has {2}",
+    "NoticeOutOfRange": "the notice must be {0} to {1} seconds, and is {2}",
+    "ZeroDigest": "a digest is zero: name image and manifest by their digests",
     "DelegationTooSmall": "a delegation is {0} at least, and this leaves {1}: delegate more, or "
     "take all of it out",
     "InsufficientShares": "{0} shares are asked for and {1} are there: ask for fewer",

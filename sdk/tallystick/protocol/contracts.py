@@ -34,13 +34,24 @@ from tallystick.protocol.messages import (
     channel_id,
     domain_separator,
 )
+from tallystick.protocol.pricing import Price
 from tallystick.protocol.signatures import canonical
-from tallystick.protocol.types import Address, Digest, Fence, Signature, TaskId
+from tallystick.protocol.types import (
+    ZERO_ADDRESS,
+    Address,
+    AppId,
+    Digest,
+    Fence,
+    Signature,
+    TaskId,
+)
 
 __all__ = [
     "AcceptedProof",
     "Account",
     "AllowanceState",
+    "App",
+    "AppVersion",
     "Block",
     "Call",
     "ChannelState",
@@ -48,6 +59,7 @@ __all__ = [
     "Commission",
     "Court",
     "Delegation",
+    "Discount",
     "Dispute",
     "DisputeState",
     "Escrow",
@@ -59,6 +71,7 @@ __all__ = [
     "Pool",
     "PotKind",
     "ProvenWork",
+    "Registry",
     "Seat",
     "Seats",
     "SignedReceipt",
@@ -315,6 +328,37 @@ class KeyState:
 
     provider: Address
     retired_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """`publisher` is the zero address if nothing is published under the id."""
+
+    publisher: Address
+    versions: int
+    retired_at: int
+    """First second without a price; 0 if none is announced."""
+    royalty_to: Address
+    royalty_bps: int
+    prices_settle_at: int
+    """No price changes from then on unless another change is announced."""
+    permanent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppVersion:
+    image_digest: Digest
+    manifest_digest: Digest
+    published_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """From `start` to `end`, both included; zeros if there never was one."""
+
+    bps: int
+    start: int
+    end: int
 
 
 # --- contracts --------------------------------------------------------------------------------
@@ -964,6 +1008,83 @@ class Court(_Contract):
         return self._call("conclude", as_tuple(terms), _proven_tuple(proven))
 
 
+class Registry(_Contract):
+    """What can be called, at what price."""
+
+    NAME = "AppRegistry"
+
+    async def app(self, app_id: AppId, *, block: Block = "latest") -> App:
+        (app,) = await self._read("appOf", app_id, block=block)
+        return App(*app)
+
+    async def version(self, app_id: AppId, version: int, *, block: Block = "latest") -> AppVersion:
+        return AppVersion(*await self._read("versionOf", app_id, version, block=block))
+
+    async def price_at(
+        self, app_id: AppId, version: int, time_s: int, *, block: Block = "latest"
+    ) -> Price:
+        """Any time since the version was published. `apps.AppHistory` answers without a chain."""
+        return Price(*await self._one("priceAt", app_id, version, time_s, block=block))
+
+    async def discount_at(self, app_id: AppId, time_s: int, *, block: Block = "latest") -> int:
+        return int(await self._one("discountAt", app_id, time_s, block=block))
+
+    async def discount(self, app_id: AppId, *, block: Block = "latest") -> Discount:
+        """The one announced last."""
+        return Discount(*await self._read("discountOf", app_id, block=block))
+
+    async def app_id_of(self, publisher: Address, salt: Digest) -> AppId:
+        return AppId(await self._one("appIdOf", publisher, salt))
+
+    async def notice_seconds(self) -> int:
+        return int(await self._one("noticeSeconds"))
+
+    def publish(
+        self,
+        salt: Digest,
+        image_digest: Digest,
+        manifest_digest: Digest,
+        manifest_uri: str,
+        price: Price,
+        royalty_to: Address = ZERO_ADDRESS,
+        royalty_bps: int = 0,
+    ) -> Call:
+        return self._call(
+            "publish",
+            *(salt, image_digest, manifest_digest, manifest_uri),
+            _price_tuple(price),
+            *(royalty_to, royalty_bps),
+        )
+
+    def add_version(
+        self,
+        app_id: AppId,
+        image_digest: Digest,
+        manifest_digest: Digest,
+        manifest_uri: str,
+        price: Price,
+    ) -> Call:
+        return self._call(
+            "addVersion", app_id, image_digest, manifest_digest, manifest_uri, _price_tuple(price)
+        )
+
+    def set_price(self, app_id: AppId, version: int, price: Price) -> Call:
+        """Takes effect after the registry's notice."""
+        return self._call("setPrice", app_id, version, _price_tuple(price))
+
+    def set_discount(self, app_id: AppId, bps: int, start_s: int, end_s: int) -> Call:
+        """Both seconds included. While one is announced or runs, another may only better it."""
+        return self._call("setDiscount", app_id, bps, start_s, end_s)
+
+    def retire(self, app_id: AppId) -> Call:
+        """There is no way back."""
+        return self._call("retire", app_id)
+
+    def renounce(self, app_id: AppId) -> Call:
+        """There is no way back."""
+        return self._call("renounce", app_id)
+
+
 class Token(_Contract):
     """An ERC-20 token; the permit parts need EIP-2612."""
 
@@ -1063,6 +1184,9 @@ async def verify_deployment(web3: AsyncWeb3[Any], deployment: Deployment) -> Non
             ("the staking's unit", deployment.stake_unit, await staking.unit()),
             ("the staking's signing domain", separator, await staking.domain_separator()),
         ]
+        if deployment.registry != ZERO_ADDRESS:
+            notice_s = await Registry(web3, deployment.registry).notice_seconds()
+            facts.append(("the registry's notice", deployment.notice_seconds, notice_s))
     except (MessageError, ContractError) as failure:
         raise DeploymentError(
             f"chain {deployment.chain_id} does not hold this deployment ({failure}): "
@@ -1084,6 +1208,10 @@ def _accepted_tuple(proof: AcceptedProof) -> tuple[Any, ...]:
         *_r_vs(proof.receipt_signature),
         proof.acceptance,
     )
+
+
+def _price_tuple(price: Price) -> tuple[int, int, int]:
+    return price.flat, price.fee_per_call, price.rate_per_gpu_second
 
 
 def _channel_tuple(channel: Channel) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tallystick.protocol.errors import DeploymentError, ProtocolError
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.money import UINT128_MAX
-from tallystick.protocol.types import Address, to_address
+from tallystick.protocol.types import ZERO_ADDRESS, Address, to_address
 
 __all__ = ["DIRECTORY_VARIABLE", "Deployment", "from_json", "load", "to_json"]
 
@@ -57,6 +57,10 @@ class Deployment:
     reveal_seconds: int
     seat_seconds: int
     """How long it takes to take a seat, or to leave it."""
+    registry: Address = ZERO_ADDRESS
+    """Zero in a deployment from before there was one."""
+    notice_seconds: int = 0
+    """How long before it takes effect the registry has a price change announced."""
 
     @property
     def domain(self) -> Domain:
@@ -83,12 +87,18 @@ def from_json(content: dict[str, Any]) -> Deployment:
     flat = {name: value for name, value in content.items() if name != "constructor"}
     flat |= frozen if isinstance(frozen, dict) else {}
     names = dict(_JSON_NAMES)
-    if set(flat) != set(names.values()):
-        wrong = ", ".join(sorted(set(flat) ^ set(names.values())))
-        raise DeploymentError(f"the deployment has missing or unknown entries: {wrong}")
+    missing = set(names.values()) - set(flat)
+    # A deployment has the registry with its notice, or neither.
+    if missing == _LATER:
+        missing = set()
+    wrong = missing | set(flat) - set(names.values())
+    if wrong:
+        listed = ", ".join(sorted(wrong))
+        raise DeploymentError(f"the deployment has missing or unknown entries: {listed}")
     values = {}
     for name, json_name in names.items():
-        values[name] = _entry(name, json_name, flat[json_name])
+        if json_name in flat:
+            values[name] = _entry(name, json_name, flat[json_name])
     return Deployment(**values)
 
 
@@ -112,6 +122,7 @@ _JSON_NAMES: Final = (
     ("staking", "staking"),
     ("market", "market"),
     ("court", "court"),
+    ("registry", "registry"),
     ("treasury", "treasury"),
     ("deployer", "deployer"),
     ("block", "block"),
@@ -132,11 +143,16 @@ _JSON_NAMES: Final = (
     ("commit_seconds", "commitSeconds"),
     ("reveal_seconds", "revealSeconds"),
     ("seat_seconds", "seatSeconds"),
+    ("notice_seconds", "noticeSeconds"),
 )
-_FROZEN: Final = frozenset(json_name for _, json_name in _JSON_NAMES[10:])
+_FROZEN: Final = frozenset(json_name for _, json_name in _JSON_NAMES[11:])
 _AMOUNTS: Final = frozenset({"stake_unit", "bond_floor"})
+_LATER: Final = frozenset({"registry", "noticeSeconds"})
 _ADDRESSES: Final = frozenset(
-    {"token", "staking_token", "escrow", "market", "staking", "court", "treasury", "deployer"}
+    {
+        *("token", "staking_token", "escrow", "market", "staking", "court", "registry"),
+        *("treasury", "deployer"),
+    }
 )
 
 

@@ -11,6 +11,7 @@ ProtocolError
 ├── SealError            sealed bytes that this key, task or fence does not open
 ├── LoginError           a provider's log-in proof that proves nothing
 ├── WireError            bytes that are not one well-formed body
+├── QuoteError           a price asked for where there is none
 ├── DeploymentError      no deployment, or not the one on this chain
 ├── ContractError        a contract refused; carries the error's name and values
 └── TransactionError
@@ -30,6 +31,7 @@ __all__ = [
     "MerkleError",
     "MessageError",
     "ProtocolError",
+    "QuoteError",
     "SealError",
     "SignatureError",
     "TransactionError",
@@ -76,6 +78,10 @@ class LoginError(ProtocolError):
 
 
 class WireError(ProtocolError, ValueError):
+    pass
+
+
+class QuoteError(ProtocolError, ValueError):
     pass
 
 

@@ -15,8 +15,10 @@ from tallystick.protocol.codec import ContractName
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import MessageError
 from tallystick.protocol.messages import TaskTerms
+from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import (
     Address,
+    AppId,
     BlockNumber,
     Digest,
     Fence,
@@ -26,9 +28,14 @@ from tallystick.protocol.types import (
 )
 
 __all__ = [
+    "APP_EVENTS",
     "EVENTS",
     "AllowanceRevoked",
     "AllowanceUsed",
+    "AppEvent",
+    "AppPublished",
+    "AppRenounced",
+    "AppRetired",
     "BountyCredited",
     "BountyWithdrawn",
     "ChannelClosed",
@@ -43,6 +50,7 @@ __all__ = [
     "Delegated",
     "DelegationWithdrawn",
     "Deposited",
+    "DiscountAnnounced",
     "DisputeConcluded",
     "DisputeResolved",
     "DrawCalled",
@@ -60,6 +68,7 @@ __all__ = [
     "PayoutAddressSet",
     "PoolDrained",
     "PotVoided",
+    "PriceAnnounced",
     "ProofSkipped",
     "RawLog",
     "RewardsClaimed",
@@ -83,10 +92,12 @@ __all__ = [
     "UnbondRequested",
     "UndelegateRequested",
     "Unjailed",
+    "VersionAdded",
     "VoteCommitted",
     "VoteRevealed",
     "VoucherRedeemed",
     "Withdrawn",
+    "decode_app_log",
     "decode_log",
     "raw_log",
 ]
@@ -153,6 +164,8 @@ class _FromLog:
         )
         if "terms" in values:
             values["terms"] = TaskTerms(*values["terms"])
+        if "price" in values:
+            values["price"] = Price(*values["price"])
         at = EventAt(
             BlockNumber(log.block_number),
             to_digest(log.block_hash),
@@ -865,6 +878,81 @@ class DisputeConcluded(_FromLog):
     at: EventAt
 
 
+# --- AppRegistry ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AppPublished(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "AppRegistry"
+
+    app_id: AppId
+    publisher: Address
+    salt: Digest
+    royalty_to: Address
+    royalty_bps: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class VersionAdded(_FromLog):
+    """`price` holds from this block's time on."""
+
+    CONTRACT: ClassVar[ContractName] = "AppRegistry"
+
+    app_id: AppId
+    version: int
+    image_digest: Digest
+    manifest_digest: Digest
+    manifest_uri: str
+    price: Price
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAnnounced(_FromLog):
+    """`price` holds from `takes_effect_at` (unix seconds) on."""
+
+    CONTRACT: ClassVar[ContractName] = "AppRegistry"
+
+    app_id: AppId
+    version: int
+    price: Price
+    takes_effect_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class DiscountAnnounced(_FromLog):
+    """From `start` to `end`, both included; from `start` on it replaces earlier announcements."""
+
+    CONTRACT: ClassVar[ContractName] = "AppRegistry"
+
+    app_id: AppId
+    bps: int
+    start: int
+    end: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class AppRetired(_FromLog):
+    """No price from `retired_at` (unix seconds) on."""
+
+    CONTRACT: ClassVar[ContractName] = "AppRegistry"
+
+    app_id: AppId
+    retired_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class AppRenounced(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "AppRegistry"
+
+    app_id: AppId
+    at: EventAt
+
+
 Event = (
     Deposited
     | Withdrawn
@@ -984,6 +1072,21 @@ EVENTS: Final[tuple[type[Event], ...]] = (
 )
 
 
+AppEvent = (
+    AppPublished | VersionAdded | PriceAnnounced | DiscountAnnounced | AppRetired | AppRenounced
+)
+
+APP_EVENTS: Final[tuple[type[AppEvent], ...]] = (
+    AppPublished,
+    VersionAdded,
+    PriceAnnounced,
+    DiscountAnnounced,
+    AppRetired,
+    AppRenounced,
+)
+"""Apart from the others: who follows money need not follow apps."""
+
+
 def decode_log(log: Log, deployment: Deployment, timestamp_s: int = 0) -> Event | None:
     """None for another contract's log, even if it looks like ours, and for an unknown topic."""
     by_address: Mapping[str, ContractName] = {
@@ -997,6 +1100,15 @@ def decode_log(log: Log, deployment: Deployment, timestamp_s: int = 0) -> Event 
         return None
     declared = codec.events(contract).get(Digest(log.topics[0]))
     kind = _BY_NAME.get((contract, declared.name)) if declared else None
+    return kind.from_log(log, timestamp_s) if kind else None
+
+
+def decode_app_log(log: Log, deployment: Deployment, timestamp_s: int = 0) -> AppEvent | None:
+    """The same for what the registry tells."""
+    if not log.topics or to_address(log.address) != deployment.registry:
+        return None
+    declared = codec.events("AppRegistry").get(Digest(log.topics[0]))
+    kind = _APP_BY_NAME.get(declared.name) if declared else None
     return kind.from_log(log, timestamp_s) if kind else None
 
 
@@ -1016,8 +1128,10 @@ def raw_log(answer: Mapping[str, Any]) -> RawLog:
 _BY_NAME: Final[Mapping[tuple[ContractName, str], type[Event]]] = {
     (kind.CONTRACT, kind.__name__): kind for kind in EVENTS
 }
-_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+_APP_BY_NAME: Final[Mapping[str, type[AppEvent]]] = {kind.__name__: kind for kind in APP_EVENTS}
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def _snake(name: str) -> str:
+    """`manifestURI` is `manifest_uri`."""
     return _CAPITAL.sub("_", name).lower()

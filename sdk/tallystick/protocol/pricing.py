@@ -19,6 +19,8 @@ __all__ = [
     "Shares",
     "bond_up",
     "charge_up",
+    "discounted_price_up",
+    "discounted_up",
     "estimate",
     "max_charge_up",
     "price_per_gpu_hour",
@@ -67,6 +69,24 @@ def uncapped_charge_up(price: Price, calls: int, gpu_ms: int) -> int:
         + price.fee_per_call * calls
         + _divide_up(price.rate_per_gpu_second * gpu_ms, 1000)
     )
+
+
+def discounted_price_up(price: Price, bps: int) -> Price:
+    """Each part of a price after a discount, before the charge is computed."""
+    return Price(
+        discounted_up(price.flat, bps),
+        discounted_up(price.fee_per_call, bps),
+        discounted_up(price.rate_per_gpu_second, bps),
+    )
+
+
+def discounted_up(amount: int, bps: int) -> int:
+    """What is left of an amount: a started unit counts, as in the charge."""
+    _require_count("amount", amount)
+    _require_count("bps", bps)
+    if bps > BPS:
+        raise AmountError(f"a discount of {bps} basis points is more than the whole, {BPS}")
+    return _divide_up(amount * (BPS - bps), BPS)
 
 
 def split_charge_down(terms: TaskTerms, charge: int) -> Shares:

@@ -14,6 +14,7 @@ __all__ = [
     "ZERO_ADDRESS",
     "ZERO_DIGEST",
     "Address",
+    "AppId",
     "BlockNumber",
     "Digest",
     "Fence",
@@ -34,6 +35,9 @@ TaskId = NewType("TaskId", Digest)
 
 Signature = NewType("Signature", str)
 """65 bytes (r, s, v) as hex with `0x`, low s."""
+
+AppId = NewType("AppId", Digest)
+"""Hash of chain, registry, publisher and the publisher's salt."""
 
 BlockNumber = NewType("BlockNumber", int)
 
