@@ -586,17 +586,27 @@ def scripts() -> dict[tuple[str, str], list[str]]:
     """By contract and verb: the scripts that send it."""
     found: dict[tuple[str, str], list[str]] = {}
     for path in sorted((ROOT / "scripts").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                continue
-            contract = PLACES.get(called(node.func.value))
-            # What is sent names its sender; what is read does not.
-            sent = bool(node.args) and isinstance(node.args[-1], ast.Dict)
-            if contract and sent:
-                users = found.setdefault((contract, node.func.attr), [])
-                if path.stem not in users:
-                    users.append(path.stem)
+        for part in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in ast.walk(part):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                    continue
+                contract = PLACES.get(called(node.func.value))
+                # What is sent names its sender; what is read does not.
+                sent = bool(node.args) and isinstance(node.args[-1], ast.Dict)
+                if contract and sent:
+                    users = found.setdefault((contract, node.func.attr), [])
+                    line = f"{path.stem}{entry(part)}"
+                    if line not in users:
+                        users.append(line)
     return found
+
+
+def entry(part: ast.stmt) -> str:
+    """What follows the script's name on the command line; `main` needs nothing."""
+    if not isinstance(part, ast.FunctionDef) or part.name == "main":
+        return ""
+    is_command = any(isinstance(d, ast.Name) and d.id == "command" for d in part.decorator_list)
+    return f" {part.name}" if is_command else ""
 
 
 def called(node: ast.expr) -> str:

@@ -137,8 +137,8 @@ def test_every_verb_of_ours_in_python_is_shown() -> None:
     [
         ("ProviderStaking", "stake", "stake"),
         ("AppRegistry", "publish", "publish_app"),
-        ("AppRegistry", "setDiscount", "set_price"),
-        ("AppRegistry", "retire", "publish_app"),
+        ("AppRegistry", "setDiscount", "set_price discount"),
+        ("AppRegistry", "retire", "publish_app retire"),
     ],
 )
 def test_scripts_are_named_beside_what_they_send(contract: str, verb: str, script: str) -> None:

@@ -37,7 +37,7 @@ from tallystick.protocol.events import (
 from tallystick.protocol.messages import Channel
 from tallystick.protocol.permits import sign_permit
 from tallystick.protocol.shares import Pot
-from tallystick.protocol.types import ZERO_ADDRESS, ZERO_DIGEST, Digest
+from tallystick.protocol.types import ZERO_DIGEST, Digest
 from tests.support.anvil import (
     CONSUMER,
     DAY_S,
@@ -89,7 +89,7 @@ async def test_what_is_fixed(deployment: Deployment, staking: Staking) -> None:
     assert await staking.escrow() == deployment.escrow
     assert await staking.payment_token() == deployment.token
     assert await staking.token() == deployment.staking_token
-    assert await staking.court() == ZERO_ADDRESS
+    assert await staking.court() == deployment.court
     assert await staking.treasury() == TREASURY.address
     assert await staking.min_delegation() == STAKE_UNIT // 100
     clocks = (
