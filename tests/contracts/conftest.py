@@ -11,13 +11,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from brownie import Contract, accounts, chain, web3
-from web3.exceptions import TransactionNotFound
+from web3.exceptions import TransactionNotFound, Web3RPCError
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -37,6 +38,8 @@ from tests.contracts.stage import (  # noqa: E402
 )
 
 MNEMONIC = "test test test test test test test test test test test junk"
+SENDS = 5
+MINED_WITHIN_S = 2.0
 
 
 def free_port() -> int:
@@ -250,20 +253,39 @@ def contract_at(name: str, address: str, abi: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def patient_lookups() -> Iterator[None]:
-    """anvil may answer a send a moment before it finds the transaction by its hash. Brownie looks
-    once, sees the nonce used, and calls the transaction dropped; here it looks for a second."""
-
-    look = web3.eth.get_transaction
-
-    def patiently(tx_hash: Any) -> Any:
-        for _ in range(20):
-            try:
-                return look(tx_hash)
-            except TransactionNotFound:
-                time.sleep(0.05)
-        return look(tx_hash)
-
-    web3.eth.get_transaction = patiently
+def sure_sends() -> Iterator[None]:
+    """anvil may take a transaction and answer with its hash, and then, seldom, mine an empty block
+    and know nothing of it; or it finds it only a moment later. Brownie waits for ever for the one
+    and calls the other dropped. Here a send returns when its transaction is mined, and one that got
+    lost is sent again: its nonce lets it be mined only once."""
+    originals = (web3.eth.send_raw_transaction, web3.eth.send_transaction)
+    web3.eth.send_raw_transaction, web3.eth.send_transaction = map(until_mined, originals)
     yield
-    web3.eth.get_transaction = look
+    web3.eth.send_raw_transaction, web3.eth.send_transaction = originals
+
+
+def until_mined(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def surely(transaction: Any) -> Any:
+        tx_hash = send(transaction)
+        for _ in range(SENDS):
+            if is_known(tx_hash):
+                break
+            with suppress(Web3RPCError, ValueError):  # it is known after all
+                send(transaction)
+        return tx_hash
+
+    return surely
+
+
+def is_known(tx_hash: Any) -> bool:
+    """Mined; or still in the pool after a while, for a test that mines by hand."""
+    deadline = time.monotonic() + MINED_WITHIN_S
+    while time.monotonic() < deadline:
+        with suppress(TransactionNotFound):
+            web3.eth.get_transaction_receipt(tx_hash)
+            return True
+        time.sleep(0.01)
+    with suppress(TransactionNotFound):
+        web3.eth.get_transaction(tx_hash)
+        return True
+    return False
