@@ -6,9 +6,10 @@ Measured on anvil under Prague rules with the contracts as compiled into build/c
 plain web3.py. Steady state: every account has been used, storage that a busy market would have
 written is not zero, nonces are taken in order (256 share a word), signatures have 64 bytes. A task
 here has a dispatcher with 5 % and no royalty, and costs less than was locked, so that a rest goes
-back; its receipt is signed by an operator key and the transaction sent by a stranger. Floors and
-the field: what the protocol's prices alone add up to, and the cheapest measured system that does
-the same.
+back; its receipt is signed by an operator key and the transaction sent by a stranger. Each channel
+has a payer and a signer of its own, has been redeemed before, and its salt fills the 96 bits.
+Floors and the field: what the protocol's prices alone add up to, and the cheapest measured system
+that does the same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ from web3 import HTTPProvider, Web3
 from web3.types import RPCEndpoint
 
 from tallystick.protocol import messages, signatures
-from tallystick.protocol.messages import Acceptance, Assignment, Domain, OperatorKey, TaskTerms
+from tallystick.protocol.messages import (
+    Acceptance,
+    Assignment,
+    Domain,
+    OperatorKey,
+    TaskTerms,
+    Voucher,
+)
 from tallystick.protocol.types import Address, Digest, Fence, Signature, TaskId
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +48,7 @@ ZERO = Address("0x" + "00" * 20)
 TALLY = 10**18
 BATCH = 100
 BATCH_GAS = 29_000_000
+CALLS_A_VOUCHER = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +56,10 @@ class Row:
     """One line of the table; `None` where nobody has measured it, or nothing is promised."""
 
     act: str
-    gas: int
+    gas: float
     calldata_bytes: int
-    bar: int | None = None
-    floor: int | None = None
+    bar: float | None = None
+    floor: float | None = None
     field: str = ""
 
 
@@ -99,6 +108,7 @@ def measure(bench: Bench) -> list[Row]:
     withdraw, withdraw_bytes = bench.withdraw()
     pay_out, pay_out_bytes = bench.withdraw_credit()
     return [
+        *measure_channels(bench),
         Row(
             "createTask + prove with acceptance",
             created + proven,
@@ -132,6 +142,64 @@ def measure(bench: Bench) -> list[Row]:
         Row("withdraw", withdraw, withdraw_bytes),
         Row("withdrawCredit", pay_out, pay_out_bytes),
     ]
+
+
+def measure_channels(bench: Bench) -> list[Row]:
+    opened, open_bytes = bench.open_channel()
+    channels = [bench.used_channel() for _ in range(BATCH)]
+    one, one_bytes = bench.redeem(channels[:1])
+    batch, batch_bytes = bench.redeem(channels)
+    # The rows alone: selector, provider, offset and length are the call's, whatever its size.
+    row_bytes = -(-(batch_bytes - one_bytes) // (BATCH - 1))
+    wallet, wallet_bytes = bench.redeem_to_wallet(channels[0])
+    return [
+        Row(
+            "open a channel, approved before",
+            opened,
+            open_bytes,
+            75_000,
+            62_016,
+            "87,626 TAP",
+        ),
+        Row("redeem 1 voucher to credit", one, one_bytes, 45_000, 39_058, "48,717 x402 batch"),
+        Row(
+            "  to the wallet, in one transaction",
+            wallet,
+            wallet_bytes,
+            64_000,
+            49_735,
+            "105,545 x402 batch",
+        ),
+        Row(
+            f"redeem, each of {BATCH}",
+            -(-batch // BATCH),
+            row_bytes,
+            15_000,
+            12_465,
+            "21,772 x402 batch",
+        ),
+        Row(
+            f"  per call, {CALLS_A_VOUCHER:,} a voucher",
+            round(batch / BATCH / CALLS_A_VOUCHER, 3),
+            0,
+            1.5,
+            1.07,
+            "2.2 x402 batch",
+        ),
+        Row("fund a channel again, from available", *bench.top_up(channels[0])),
+        Row("requestClose", *bench.request_close(channels[0])),
+        Row("close", *bench.close(channels[0])),
+    ]
+
+
+@dataclass(slots=True)
+class Channel:
+    """`total` is what its last voucher says."""
+
+    payer: Person
+    signer: Person
+    fields: tuple[str, str, str, int]
+    total: int = 0
 
 
 class Bench:
@@ -211,8 +279,67 @@ class Bench:
         return self.send(self.consumer, call)
 
     def withdraw_credit(self) -> tuple[int, int]:
-        call = self.escrow.functions.withdrawCredit(self.provider.address)
+        call = self.escrow.functions.withdrawCredit(self.provider.address, [])
         return self.send(self.stranger, call)
+
+    # ------------------------------------------------------------------ channels
+
+    def open_channel(self) -> tuple[int, int]:
+        self.give_tokens(self.consumer, 20 * TALLY)
+        self.send(self.consumer, self.token.functions.approve(self.escrow.address, 20 * TALLY))
+        fields = self.channel(self.consumer, self.funded()).fields
+        call = self.escrow.functions.depositToChannel(fields, 10 * TALLY)
+        return self.send(self.consumer, call)
+
+    def used_channel(self) -> Channel:
+        payer = self.funded()
+        channel = self.channel(payer, self.funded())
+        self.give_tokens(payer, 20 * TALLY)
+        self.send(payer, self.token.functions.approve(self.escrow.address, 20 * TALLY))
+        self.send(payer, self.escrow.functions.deposit(payer.address, 10 * TALLY))
+        self.send(payer, self.escrow.functions.fund(channel.fields, 5 * TALLY))
+        self.redeem([channel])
+        return channel
+
+    def channel(self, payer: Person, signer: Person) -> Channel:
+        salt = secrets.randbits(96)
+        return Channel(payer, signer, (payer.address, signer.address, self.provider.address, salt))
+
+    def redeem(self, channels: list[Channel]) -> tuple[int, int]:
+        rows = [self.voucher_row(channel) for channel in channels]
+        call = self.escrow.functions.redeem(self.provider.address, rows)
+        return self.send(self.stranger, call, BATCH_GAS)
+
+    def redeem_to_wallet(self, channel: Channel) -> tuple[int, int]:
+        # Nothing waits but the voucher.
+        self.withdraw_credit()
+        rows = [self.voucher_row(channel)]
+        call = self.escrow.functions.withdrawCredit(self.provider.address, rows)
+        return self.send(self.stranger, call)
+
+    def voucher_row(self, channel: Channel) -> tuple[Any, ...]:
+        channel.total += TALLY // 7
+        payer, _signer, _provider, salt = channel.fields
+        voucher = Voucher(
+            payer=channel.payer.address,
+            provider=self.provider.address,
+            salt=salt,
+            total=channel.total,
+            receipt=random_digest(),
+        )
+        signature = messages.sign(self.domain, voucher, channel.signer.secret)
+        word = int(payer, 16) << 96 | salt
+        return (word, channel.total, as_bytes(voucher.receipt), *two_words(signature))
+
+    def top_up(self, channel: Channel) -> tuple[int, int]:
+        return self.send(channel.payer, self.escrow.functions.fund(channel.fields, TALLY))
+
+    def request_close(self, channel: Channel) -> tuple[int, int]:
+        return self.send(channel.payer, self.escrow.functions.requestClose(channel.fields))
+
+    def close(self, channel: Channel) -> tuple[int, int]:
+        self.web3.provider.make_request(RPCEndpoint("evm_increaseTime"), [3 * 86_400])
+        return self.send(self.stranger, self.escrow.functions.close(channel.fields))
 
     # ------------------------------------------------------------------ what they are made of
 
@@ -280,9 +407,15 @@ class Bench:
     def deploy(self) -> None:
         self.token = self.create_contract("TallyToken", self.deployer.address, 10**9 * TALLY)
         nonce = self.nonce(self.deployer)
-        market = create_address(self.deployer.address, nonce + 2)
         self.escrow = self.create_contract(
-            "ComputeEscrow", self.token.address, market, self.deployer.address, 100
+            "ComputeEscrow",
+            self.token.address,
+            create_address(self.deployer.address, nonce + 2),
+            create_address(self.deployer.address, nonce + 1),
+            self.deployer.address,
+            100,
+            5_000,
+            3 * 86_400,
         )
         self.staking = self.create_contract(
             "ProviderStaking",
@@ -314,7 +447,7 @@ class Bench:
         )
         self.send(self.provider, bind)
         self.prove_order(self.next_terms())
-        self.send(self.stranger, self.escrow.functions.withdrawCredit(self.provider.address))
+        self.send(self.stranger, self.escrow.functions.withdrawCredit(self.provider.address, []))
         terms = self.next_terms()
         self.create(terms)
         self.prove(terms)
@@ -437,7 +570,7 @@ def show(rows: list[Row]) -> None:
     (console if console.is_terminal else Console(width=110)).print(table)
 
 
-def grouped(number: int | None) -> str:
+def grouped(number: float | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 

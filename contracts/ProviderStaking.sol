@@ -153,7 +153,20 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         emit OperatorKeyRetired(msg.sender, key, retiredAt + retiredKeySeconds);
     }
 
+    // ------------------------------------------------------------------ fees come in
+
+    /// @inheritdoc IProviderStaking
+    /// @dev Nobody can delegate yet, so there is no pool that could take them.
+    function addFees(address provider, uint128) external pure {
+        revert NoPool(provider);
+    }
+
     // ------------------------------------------------------------------ reading
+
+    /// @inheritdoc IProviderStaking
+    function hasPool(address) external pure returns (bool) {
+        return false;
+    }
 
     /// @inheritdoc IProviderStaking
     function stakeOf(address provider) external view returns (uint128 bonded, uint128 unbonding) {

@@ -553,7 +553,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         uint256 unlocked
     ) private {
         (uint256 dispatcherShare, uint256 royaltyShare) = _emitSettled(taskId, terms, provider, charge, receipt);
-        _escrow.pay(
+        _escrow.payProviderFrom(
             terms.readConsumer(),
             unlocked,
             charge,
@@ -666,7 +666,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     function _payRun(Run memory run) private {
         if (run.charge == 0 && run.unlocked == 0) return;
-        _escrow.pay(
+        _escrow.payProviderFrom(
             run.consumer,
             run.unlocked,
             run.charge,

@@ -10,6 +10,9 @@ and neither can these, each read from the environment:
     TALLYSTICK_SUPPLY                 supply of that TallyToken, in whole tokens   (1000000000)
     TALLYSTICK_TREASURY               receives the protocol fee                    (the deployer)
     TALLYSTICK_PROTOCOL_FEE_BPS       of credit withdrawn, at most 500             (100)
+    TALLYSTICK_POOL_SHARE_BPS         of those fees, to the payee's staking pool   (5000)
+    TALLYSTICK_CLOSE_SECONDS          from request to close of a channel, 1 hour to 30 days
+                                                                                   (259200, 3 days)
     TALLYSTICK_STAKE_UNIT             own stake per GPU, in whole tokens           (100)
     TALLYSTICK_UNBONDING_SECONDS      (1814400, 21 days)
     TALLYSTICK_RETIRED_KEY_SECONDS    (604800, 7 days)
@@ -64,6 +67,8 @@ def main() -> None:
     unbonding_s = seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400)
     retired_key_s = seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800)
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
+    pool_share_bps = whole("TALLYSTICK_POOL_SHARE_BPS", 5_000, 10_000)
+    close_s = whole("TALLYSTICK_CLOSE_SECONDS", 259_200, 2_592_000, least=3_600)
     treasury = address_of(os.environ.get("TALLYSTICK_TREASURY", str(deployer)), "treasury")
 
     token = payment_token(deployer)
@@ -72,8 +77,10 @@ def main() -> None:
         os.environ.get("TALLYSTICK_STAKE_UNIT", "100"), staking_token.decimals(), "stake unit"
     )
 
+    staking_address = deployer.get_deployment_address(deployer.nonce + 1)
     market_address = deployer.get_deployment_address(deployer.nonce + 2)
-    escrow, block = deploy(deployer, "ComputeEscrow", token, market_address, treasury, fee_bps)
+    neighbours = (token, market_address, staking_address, treasury)
+    escrow, block = deploy(deployer, "ComputeEscrow", *neighbours, fee_bps, pool_share_bps, close_s)
     staking, _ = deploy(
         deployer, "ProviderStaking", staking_token, escrow, unit, unbonding_s, retired_key_s
     )
@@ -93,6 +100,8 @@ def main() -> None:
             "block": block,
             "constructor": {
                 "protocolFeeBps": fee_bps,
+                "poolShareBps": pool_share_bps,
+                "closeSeconds": close_s,
                 "unit": str(unit),
                 "unbondingSeconds": unbonding_s,
                 "retiredKeySeconds": retired_key_s,
@@ -143,10 +152,10 @@ def seconds(variable: str, default: int) -> int:
     return whole(variable, default, 2**32 - 1)
 
 
-def whole(variable: str, default: int, most: int) -> int:
+def whole(variable: str, default: int, most: int, *, least: int = 0) -> int:
     text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or int(text) > most:
-        raise ScriptError(f"{variable} is {text!r}: give a whole number from 0 to {most}")
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise ScriptError(f"{variable} is {text!r}: give a whole number from {least} to {most}")
     return int(text)
 
 

@@ -31,7 +31,7 @@ def main(payee: str = "") -> None:
         print(f"{account} has no credit to withdraw")
         return
     require_gas_money(sender)
-    event = market.escrow.withdrawCredit(account, {"from": sender}).events["CreditWithdrawn"]
+    event = market.escrow.withdrawCredit(account, [], {"from": sender}).events["CreditWithdrawn"]
     print(
         f"{shown(event['paid'], market.token)} paid to {event['to']},"
         f" {shown(event['fee'], market.token)} protocol fee"

@@ -45,6 +45,7 @@ interface IProviderStaking {
     error OnlyProvider(address expected, address actual);
     error InvalidKeySignature(address expected, address actual);
     error GpuSetMissing(uint32 gpus);
+    error NoPool(address provider);
     error DepositNotExact(uint256 expected, uint256 actual);
     error InvalidRecipient(address recipient);
     error ZeroAmount();
@@ -83,7 +84,15 @@ interface IProviderStaking {
     /// @notice Provider only: the key proves nothing new from now on. There is no way back.
     function retireOperatorKey(address key) external;
 
+    // ------------------------------------------------------------------ sharing in the fees
+
+    /// @notice Escrow only: `amount` of the payment token was transferred here for the pool of `provider`.
+    function addFees(address provider, uint128 amount) external;
+
     // ------------------------------------------------------------------ reading
+
+    /// @notice Whether fees of `provider` have somebody here to go to.
+    function hasPool(address provider) external view returns (bool);
 
     /// @notice The provider's own stake: `bonded` backs its GPUs, `unbonding` is on its way out.
     function stakeOf(address provider) external view returns (uint128 bonded, uint128 unbonding);

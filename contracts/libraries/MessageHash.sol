@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IComputeEscrow} from "../interfaces/IComputeEscrow.sol";
 import {ITaskMarket} from "../interfaces/ITaskMarket.sol";
 
 /// @title The words both sides sign
@@ -10,6 +11,13 @@ import {ITaskMarket} from "../interfaces/ITaskMarket.sol";
 library MessageHash {
     bytes32 internal constant DOMAIN_TYPEHASH =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+
+    bytes32 internal constant VOUCHER_TYPEHASH =
+        keccak256("Voucher(address payer,address provider,uint96 salt,uint128 total,bytes32 receipt)");
+
+    bytes32 internal constant CHANNEL_ALLOWANCE_TYPEHASH = keccak256(
+        "ChannelAllowance(address payer,address signer,uint128 cap,uint64 expiresAt,bytes32 purpose,uint256 nonce)"
+    );
 
     bytes32 internal constant TASK_TERMS_TYPEHASH = keccak256(
         "TaskTerms(address consumer,address signer,address dispatcher,address royaltyTo,bytes32 spec,uint32 gpus,uint128 flat,uint128 feePerCall,uint128 ratePerGpuSecond,uint16 dispatcherBps,uint16 royaltyBps,uint128 maxCharge,uint32 maxSeconds,uint64 deadline,uint32 challengeWindow,uint32 verification,uint256 nonce)"
@@ -30,6 +38,34 @@ library MessageHash {
     /// @dev Words of each struct; the typehash goes before them.
     uint256 internal constant TASK_TERMS_BYTES = 17 * 32;
     uint256 private constant RECEIPT_BYTES = 13 * 32;
+    uint256 private constant CHANNEL_ALLOWANCE_BYTES = 6 * 32;
+
+    function hash(IComputeEscrow.ChannelAllowance calldata allowance) internal pure returns (bytes32) {
+        uint256 offset;
+        assembly ("memory-safe") {
+            offset := allowance
+        }
+        return _hashWords(CHANNEL_ALLOWANCE_TYPEHASH, offset, CHANNEL_ALLOWANCE_BYTES);
+    }
+
+    /// @dev Of a row of a batch too, so the numbers come as words; callers keep them within their types.
+    function hashVoucher(address payer, address provider, uint256 salt, uint256 total, bytes32 receipt)
+        internal
+        pure
+        returns (bytes32 digest)
+    {
+        bytes32 typehash = VOUCHER_TYPEHASH;
+        assembly ("memory-safe") {
+            let start := mload(0x40)
+            mstore(start, typehash)
+            mstore(add(start, 0x20), payer)
+            mstore(add(start, 0x40), provider)
+            mstore(add(start, 0x60), salt)
+            mstore(add(start, 0x80), total)
+            mstore(add(start, 0xa0), receipt)
+            digest := keccak256(start, 0xc0)
+        }
+    }
 
     function hash(ITaskMarket.TaskTerms calldata terms) internal pure returns (bytes32) {
         uint256 offset;

@@ -54,7 +54,8 @@ abstract contract TallystickDomain is ITallystickDomain {
         return _digestUnder(_cachedSeparator, structHash);
     }
 
-    function _digestUnder(bytes32 separator, bytes32 structHash) private pure returns (bytes32 result) {
+    /// @dev For batches, which read the separator once.
+    function _digestUnder(bytes32 separator, bytes32 structHash) internal pure returns (bytes32 result) {
         assembly ("memory-safe") {
             let start := mload(0x40)
             mstore(start, hex"1901")

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {IComputeEscrow} from "../interfaces/IComputeEscrow.sol";
 import {ITaskMarket} from "../interfaces/ITaskMarket.sol";
 import {CallPricing} from "../libraries/CallPricing.sol";
 import {MessageHash} from "../libraries/MessageHash.sol";
@@ -32,6 +33,18 @@ contract Harness is TallystickDomain {
 
     function hashOfOperatorKey(address provider, address key) external pure returns (bytes32) {
         return MessageHash.hashOperatorKey(provider, key);
+    }
+
+    function hashOfVoucher(IComputeEscrow.Voucher calldata voucher) external pure returns (bytes32) {
+        return MessageHash.hashVoucher(voucher.payer, voucher.provider, voucher.salt, voucher.total, voucher.receipt);
+    }
+
+    function hashOfChannelAllowance(IComputeEscrow.ChannelAllowance calldata allowance)
+        external
+        pure
+        returns (bytes32)
+    {
+        return MessageHash.hash(allowance);
     }
 
     function digestOf(bytes32 structHash) external view returns (bytes32) {

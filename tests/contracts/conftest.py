@@ -23,7 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.contracts.stage import DAY_S, TALLY, UNIT, Stage  # noqa: E402
+from tests.contracts.stage import (  # noqa: E402
+    CLOSE_S,
+    DAY_S,
+    POOL_SHARE_BPS,
+    TALLY,
+    UNIT,
+    Stage,
+)
 
 MNEMONIC = "test test test test test test test test test test test junk"
 
@@ -128,8 +135,11 @@ def neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]
 def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
+    staking = deployer.get_deployment_address(deployer.nonce + 1)
     market = deployer.get_deployment_address(deployer.nonce + 2)
-    escrow = deployer.deploy(ComputeEscrow, token, market, treasury, 100)
+    escrow = deployer.deploy(
+        ComputeEscrow, token, market, staking, treasury, 100, POOL_SHARE_BPS, CLOSE_S
+    )
     staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
     windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
     zero = "0x" + "00" * 20

@@ -26,6 +26,8 @@ from tallystick.protocol.types import Address, Digest, Fence, TaskId
 TALLY = 10**18
 UNIT = 100 * TALLY
 DAY_S = 86_400
+CLOSE_S = 3 * DAY_S
+POOL_SHARE_BPS = 5_000
 ZERO = Address("0x" + "00" * 20)
 NO_DIGEST = Digest("0x" + "00" * 32)
 

@@ -290,6 +290,8 @@ def deploy_market(
     *,
     stake_unit: int = STAKE_UNIT,
     protocol_fee_bps: int = 100,
+    pool_share_bps: int = 5_000,
+    close_seconds: int = 3 * DAY_S,
     supply: int = 10**9 * TOKEN,
     unbonding_seconds: int = 21 * DAY_S,
     retired_key_seconds: int = 7 * DAY_S,
@@ -301,10 +303,19 @@ def deploy_market(
     """As `scripts/deploy.py` does, without a compiler. The deployer holds all tokens at first."""
     token = _deploy(chain, "TallyToken", DEPLOYER.address, supply)
     nonce = int(chain.rpc("eth_getTransactionCount", DEPLOYER.address, "pending"), 16)
-    # Neighbours know each other from their constructors: the market's address is computed before.
+    # Neighbours know each other from their constructors: later addresses are computed before.
+    staking_to_be = _address_at(DEPLOYER.address, nonce + 1)
     market_to_be = _address_at(DEPLOYER.address, nonce + 2)
     escrow = _deploy(
-        chain, "ComputeEscrow", token, market_to_be, TREASURY.address, protocol_fee_bps
+        chain,
+        "ComputeEscrow",
+        token,
+        market_to_be,
+        staking_to_be,
+        TREASURY.address,
+        protocol_fee_bps,
+        pool_share_bps,
+        close_seconds,
     )
     block = chain.head()
     staking = _deploy(
@@ -326,6 +337,8 @@ def deploy_market(
         deployer=DEPLOYER.address,
         block=block,
         protocol_fee_bps=protocol_fee_bps,
+        pool_share_bps=pool_share_bps,
+        close_seconds=close_seconds,
         stake_unit=stake_unit,
         unbonding_seconds=unbonding_seconds,
         retired_key_seconds=retired_key_seconds,

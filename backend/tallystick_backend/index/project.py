@@ -116,7 +116,20 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             keys = [_provider(event.provider)]
         case events.OperatorKeyBound() | events.OperatorKeyRetired():
             keys = [_key(event.key)]
-        case events.PayoutAddressSet() | events.FeesShared() | events.ProofSkipped():
+        case events.ChannelFunded() | events.ChannelClosed() | events.ChannelReleased():
+            keys = [_account(event.payer)]
+        case events.VoucherRedeemed():
+            keys = [_account(event.provider)]
+        case (
+            events.PayoutAddressSet()
+            | events.FeesShared()
+            | events.ProofSkipped()
+            | events.ChannelDeposited()
+            | events.AllowanceUsed()
+            | events.AllowanceRevoked()
+            | events.CloseRequested()
+            | events.CloseCancelled()
+        ):
             keys = []
         case _:
             assert_never(event)
@@ -216,7 +229,22 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
                     retired_at_s=event.at.timestamp_s,
                 ),
             )
-        case events.PayoutAddressSet() | events.FeesShared() | events.ProofSkipped():
+        case events.ChannelFunded():
+            book.move(event.payer, available=-event.amount)
+        case events.ChannelClosed() | events.ChannelReleased():
+            book.move(event.payer, available=event.amount)
+        case events.VoucherRedeemed():
+            book.move(event.provider, credit=event.amount)
+        case (
+            events.PayoutAddressSet()
+            | events.FeesShared()
+            | events.ProofSkipped()
+            | events.ChannelDeposited()
+            | events.AllowanceUsed()
+            | events.AllowanceRevoked()
+            | events.CloseRequested()
+            | events.CloseCancelled()
+        ):
             pass
         case _:
             assert_never(event)

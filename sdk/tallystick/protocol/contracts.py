@@ -24,10 +24,14 @@ from tallystick.protocol.errors import ContractError, DeploymentError, MessageEr
 from tallystick.protocol.messages import (
     Acceptance,
     Assignment,
+    Channel,
+    ChannelAllowance,
     OperatorKey,
     Receipt,
     TaskTerms,
+    Voucher,
     as_tuple,
+    channel_id,
     domain_separator,
 )
 from tallystick.protocol.signatures import canonical
@@ -36,14 +40,17 @@ from tallystick.protocol.types import Address, Digest, Fence, Signature, TaskId
 __all__ = [
     "AcceptedProof",
     "Account",
+    "AllowanceState",
     "Block",
     "Call",
+    "ChannelState",
     "Escrow",
     "KeyState",
     "LeasedProof",
     "Market",
     "Payee",
     "ProvenWork",
+    "SignedVoucher",
     "Stake",
     "Staking",
     "TaskState",
@@ -81,6 +88,33 @@ class Account:
 class Payee:
     credit: int
     fees: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """`close_at` is 0 while no close is requested."""
+
+    deposited: int
+    claimed: int
+    close_at: int
+
+    @property
+    def unclaimed(self) -> int:
+        return self.deposited - self.claimed
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceState:
+    spent: int
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignedVoucher:
+    """By the channel's signer, in 65 bytes or, by EIP-2098, in 64."""
+
+    voucher: Voucher
+    signature: str
 
 
 class TaskStatus(IntEnum):
@@ -219,17 +253,51 @@ class Escrow(_Contract):
     async def payout_address(self, payee: Address, *, block: Block = "latest") -> Address:
         return Address(await self._one("payoutAddressOf", payee, block=block))
 
+    async def channel(self, channel: Channel, *, block: Block = "latest") -> ChannelState:
+        return ChannelState(*await self._read("channelOf", channel_id(channel), block=block))
+
+    async def allowance(
+        self, payer: Address, allowance: Digest, *, block: Block = "latest"
+    ) -> AllowanceState:
+        return AllowanceState(*await self._read("allowanceOf", payer, allowance, block=block))
+
+    async def redeemable(
+        self, provider: Address, vouchers: Sequence[SignedVoucher], *, block: Block = "latest"
+    ) -> tuple[int, ...]:
+        """What each would pay if all were redeemed now, in this order."""
+        rows = _rows(provider, vouchers)
+        return tuple(await self._one("redeemable", provider, rows, block=block))
+
+    async def authorization_nonce(self, to: Address, salt: Digest) -> Digest:
+        return Digest(await self._one("authorizationNonce", to, salt))
+
+    async def channel_authorization_nonce(self, channel: Channel, salt: Digest) -> Digest:
+        return Digest(await self._one("channelAuthorizationNonce", channel_id(channel), salt))
+
+    async def digest_of(self, message: Voucher | ChannelAllowance) -> Digest:
+        name = type(message).__name__
+        return Digest(await self._one(f"digestOf{name}", as_tuple(message)))
+
     async def token(self) -> Address:
         return Address(await self._one("token"))
 
     async def market(self) -> Address:
         return Address(await self._one("market"))
 
+    async def staking(self) -> Address:
+        return Address(await self._one("staking"))
+
     async def treasury(self) -> Address:
         return Address(await self._one("treasury"))
 
     async def protocol_fee_bps(self) -> int:
         return int(await self._one("protocolFeeBps"))
+
+    async def pool_share_bps(self) -> int:
+        return int(await self._one("poolShareBps"))
+
+    async def close_seconds(self) -> int:
+        return int(await self._one("closeSeconds"))
 
     def deposit(self, to: Address, amount: int) -> Call:
         """The token must have approved the escrow before."""
@@ -240,11 +308,110 @@ class Escrow(_Contract):
     ) -> Call:
         return self._call("depositWithPermit", to, amount, deadline, *_vrs(signature))
 
+    def deposit_with_authorization(
+        self,
+        owner: Address,
+        to: Address,
+        amount: int,
+        valid_after: int,
+        valid_before: int,
+        salt: Digest,
+        signature: Signature,
+    ) -> Call:
+        """Anyone sends it; `permits.sign_authorization` makes the signature."""
+        return self._call(
+            "depositWithAuthorization",
+            owner,
+            to,
+            amount,
+            valid_after,
+            valid_before,
+            salt,
+            *_vrs(signature),
+        )
+
     def withdraw(self, amount: int, to: Address) -> Call:
         return self._call("withdraw", amount, to)
 
-    def withdraw_credit(self, payee: Address) -> Call:
-        return self._call("withdrawCredit", payee)
+    def deposit_to_channel(self, channel: Channel, amount: int) -> Call:
+        """Opens the channel or tops it up with the sender's tokens, approved before."""
+        return self._call("depositToChannel", _channel_tuple(channel), amount)
+
+    def deposit_to_channel_with_permit(
+        self, channel: Channel, amount: int, deadline: int, signature: Signature
+    ) -> Call:
+        return self._call(
+            "depositToChannelWithPermit",
+            _channel_tuple(channel),
+            amount,
+            deadline,
+            *_vrs(signature),
+        )
+
+    def deposit_to_channel_with_authorization(
+        self,
+        owner: Address,
+        channel: Channel,
+        amount: int,
+        valid_after: int,
+        valid_before: int,
+        salt: Digest,
+        signature: Signature,
+    ) -> Call:
+        """Anyone sends it. `salt` is the authorization's, any word; not the channel's."""
+        return self._call(
+            "depositToChannelWithAuthorization",
+            owner,
+            _channel_tuple(channel),
+            amount,
+            valid_after,
+            valid_before,
+            salt,
+            *_vrs(signature),
+        )
+
+    def fund(self, channel: Channel, amount: int) -> Call:
+        """The payer: out of its available money."""
+        return self._call("fund", _channel_tuple(channel), amount)
+
+    def fund_with_allowance(
+        self,
+        allowance: ChannelAllowance,
+        signature: str,
+        provider: Address,
+        salt: int,
+        amount: int,
+    ) -> Call:
+        """The allowance's signer: out of the payer's available money, into a channel of the two."""
+        return self._call(
+            "fundWithAllowance", as_tuple(allowance), signature, provider, salt, amount
+        )
+
+    def revoke_allowance(self, allowance: Digest) -> Call:
+        """The payer, by digest; channels already funded stay as they are."""
+        return self._call("revokeAllowance", allowance)
+
+    def request_close(self, channel: Channel) -> Call:
+        return self._call("requestClose", _channel_tuple(channel))
+
+    def cancel_close(self, channel: Channel) -> Call:
+        return self._call("cancelClose", _channel_tuple(channel))
+
+    def close(self, channel: Channel) -> Call:
+        """Anyone, once the period after the request is over."""
+        return self._call("close", _channel_tuple(channel))
+
+    def release(self, channel: Channel, amount: int) -> Call:
+        """The provider or its operator key: back to the payer, at once."""
+        return self._call("release", _channel_tuple(channel), amount)
+
+    def redeem(self, provider: Address, vouchers: Sequence[SignedVoucher]) -> Call:
+        """Anyone. A voucher that pays nothing now is skipped."""
+        return self._call("redeem", provider, _rows(provider, vouchers))
+
+    def withdraw_credit(self, payee: Address, vouchers: Sequence[SignedVoucher] = ()) -> Call:
+        """Anyone; redeems the vouchers first."""
+        return self._call("withdrawCredit", payee, _rows(payee, vouchers))
 
     def set_payout_address(self, payee: Address, payout: Address) -> Call:
         return self._call("setPayoutAddress", payee, payout)
@@ -484,6 +651,9 @@ async def verify_deployment(web3: AsyncWeb3[Any], deployment: Deployment) -> Non
                 deployment.protocol_fee_bps,
                 await escrow.protocol_fee_bps(),
             ),
+            ("the escrow's pool share", deployment.pool_share_bps, await escrow.pool_share_bps()),
+            ("the escrow's close period", deployment.close_seconds, await escrow.close_seconds()),
+            ("the escrow's staking", deployment.staking, await escrow.staking()),
             ("the escrow's signing domain", separator, await escrow.domain_separator()),
             ("the market's escrow", deployment.escrow, await market.escrow()),
             ("the market's staking", deployment.staking, await market.staking()),
@@ -514,6 +684,26 @@ def _accepted_tuple(proof: AcceptedProof) -> tuple[Any, ...]:
         *_r_vs(proof.receipt_signature),
         proof.acceptance,
     )
+
+
+def _channel_tuple(channel: Channel) -> tuple[Any, ...]:
+    return (channel.payer, channel.signer, channel.provider, channel.salt)
+
+
+def _rows(provider: Address, vouchers: Sequence[SignedVoucher]) -> list[tuple[Any, ...]]:
+    rows = []
+    for signed in vouchers:
+        voucher = signed.voucher
+        if voucher.provider != provider:
+            raise MessageError(
+                f"a voucher for {voucher.provider} is among those of {provider}: redeem the "
+                "vouchers of one provider at a time"
+            )
+        if not 0 <= voucher.salt < 1 << 96:
+            raise MessageError(f"salt is {voucher.salt}: uint96 goes from 0 to {(1 << 96) - 1}")
+        payer_and_salt = int(voucher.payer, 16) << 96 | voucher.salt
+        rows.append((payer_and_salt, voucher.total, voucher.receipt, *_r_vs(signed.signature)))
+    return rows
 
 
 def _usage_tuple(usage: Usage) -> tuple[Any, ...]:

@@ -35,6 +35,10 @@ class Deployment:
     block: int
     """First block that can hold an event of these contracts."""
     protocol_fee_bps: int
+    pool_share_bps: int
+    """Part of the protocol fees that goes to the payee's staking pool, if it has one."""
+    close_seconds: int
+    """From the request to close a channel until anyone may close it."""
     stake_unit: int
     """Own stake per GPU, smallest unit of the staking token."""
     unbonding_seconds: int
@@ -102,6 +106,8 @@ _JSON_NAMES: Final = (
     ("deployer", "deployer"),
     ("block", "block"),
     ("protocol_fee_bps", "protocolFeeBps"),
+    ("pool_share_bps", "poolShareBps"),
+    ("close_seconds", "closeSeconds"),
     ("stake_unit", "unit"),
     ("unbonding_seconds", "unbondingSeconds"),
     ("retired_key_seconds", "retiredKeySeconds"),

@@ -27,6 +27,14 @@ from tallystick.protocol.types import (
 
 __all__ = [
     "EVENTS",
+    "AllowanceRevoked",
+    "AllowanceUsed",
+    "ChannelClosed",
+    "ChannelDeposited",
+    "ChannelFunded",
+    "ChannelReleased",
+    "CloseCancelled",
+    "CloseRequested",
     "CreditWithdrawn",
     "Deposited",
     "Event",
@@ -47,6 +55,7 @@ __all__ = [
     "TaskRefunded",
     "TaskSettled",
     "UnbondRequested",
+    "VoucherRedeemed",
     "Withdrawn",
     "decode_log",
     "raw_log",
@@ -175,7 +184,131 @@ class FeesShared(_FromLog):
     CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
 
     payee: Address
+    to_pool: int
     to_treasury: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDeposited(_FromLog):
+    """Tokens came from outside, of `source`; `deposited` is the channel's sum after it."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    signer: Address
+    salt: int
+    source: Address
+    amount: int
+    deposited: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFunded(_FromLog):
+    """`amount` of the payer went from available into the channel."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    signer: Address
+    salt: int
+    amount: int
+    deposited: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceUsed(_FromLog):
+    """Beside the `ChannelFunded` that it allowed; `spent` in all."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    allowance: Digest
+    payer: Address
+    purpose: Digest
+    channel_id: Digest
+    amount: int
+    spent: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceRevoked(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    allowance: Digest
+    payer: Address
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherRedeemed(_FromLog):
+    """`amount` is the provider's credit, or went out with it in the `CreditWithdrawn` behind it."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    amount: int
+    claimed: int
+    receipt: Digest
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested(_FromLog):
+    """Anyone may close the channel from `close_at` (unix seconds) on."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    close_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCancelled(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelClosed(_FromLog):
+    """`amount` is available to the payer again; `deposited` equals what was claimed."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    amount: int
+    deposited: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelReleased(_FromLog):
+    """The provider gave `amount` back to the payer's available money."""
+
+    CONTRACT: ClassVar[ContractName] = "ComputeEscrow"
+
+    channel_id: Digest
+    payer: Address
+    provider: Address
+    amount: int
+    deposited: int
     at: EventAt
 
 
@@ -338,6 +471,15 @@ Event = (
     | CreditWithdrawn
     | PayoutAddressSet
     | FeesShared
+    | ChannelDeposited
+    | ChannelFunded
+    | AllowanceUsed
+    | AllowanceRevoked
+    | VoucherRedeemed
+    | CloseRequested
+    | CloseCancelled
+    | ChannelClosed
+    | ChannelReleased
     | TaskCreated
     | TaskProven
     | TaskSettled
@@ -358,6 +500,15 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     CreditWithdrawn,
     PayoutAddressSet,
     FeesShared,
+    ChannelDeposited,
+    ChannelFunded,
+    AllowanceUsed,
+    AllowanceRevoked,
+    VoucherRedeemed,
+    CloseRequested,
+    CloseCancelled,
+    ChannelClosed,
+    ChannelReleased,
     TaskCreated,
     TaskProven,
     TaskSettled,

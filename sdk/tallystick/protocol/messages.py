@@ -1,4 +1,4 @@
-"""The five EIP-712 messages of the protocol, in the words and order of their type strings.
+"""The EIP-712 messages of the protocol, in the words and order of their type strings.
 
 A domain binds every digest to one chain and one deployment: a message signed for another is another
 message. `digest` equals the contracts' `digestOf...` views and what wallets compute from
@@ -30,12 +30,16 @@ __all__ = [
     "MESSAGES",
     "Acceptance",
     "Assignment",
+    "Channel",
+    "ChannelAllowance",
     "Domain",
     "Message",
     "OperatorKey",
     "Receipt",
     "TaskTerms",
+    "Voucher",
     "as_tuple",
+    "channel_id",
     "digest",
     "domain_separator",
     "recover",
@@ -181,13 +185,90 @@ class OperatorKey:
     key: Address
 
 
-Message = TaskTerms | Assignment | Receipt | Acceptance | OperatorKey
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One payer's money for one provider, claimed by vouchers of `signer`. Not signed itself: its
+    id is the hash of its fields, the same on every chain."""
+
+    payer: Address
+    signer: Address
+    provider: Address
+    salt: int
+
+    @classmethod
+    def from_body(cls, body: wire.ChannelBody) -> Self:
+        return cls(
+            to_address(body.payer), to_address(body.signer), to_address(body.provider), body.salt
+        )
+
+    def to_body(self) -> wire.ChannelBody:
+        return wire.ChannelBody(
+            payer=self.payer, signer=self.signer, provider=self.provider, salt=self.salt
+        )
+
+    def voucher(self, total: int, receipt: Digest) -> Voucher:
+        """What the channel's signer signs when `total` is owed."""
+        return Voucher(self.payer, self.provider, self.salt, total, receipt)
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """What the payer owes the provider on one channel, all calls together; signed by the channel's
+    signer, who is recovered and completes the channel. `receipt` is the digest of the provider's
+    last receipt, zero if there is none."""
+
+    TYPE: ClassVar[str] = (
+        "Voucher(address payer,address provider,uint96 salt,uint128 total,bytes32 receipt)"
+    )
+
+    payer: Address
+    provider: Address
+    salt: int
+    total: int
+    receipt: Digest
+
+    @classmethod
+    def from_body(cls, body: wire.VoucherBody) -> Self:
+        return cls(**_from_body(cls, body))
+
+    def to_body(self) -> wire.VoucherBody:
+        return wire.VoucherBody(**_values(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAllowance:
+    """How much `signer` may move from the payer's available money into channels that it signs for,
+    `cap` over its life, until `expires_at` (unix seconds, inclusive); signed by the payer."""
+
+    TYPE: ClassVar[str] = (
+        "ChannelAllowance(address payer,address signer,uint128 cap,uint64 expiresAt,"
+        "bytes32 purpose,uint256 nonce)"
+    )
+
+    payer: Address
+    signer: Address
+    cap: int
+    expires_at: int
+    purpose: Digest
+    nonce: int
+
+    @classmethod
+    def from_body(cls, body: wire.ChannelAllowanceBody) -> Self:
+        return cls(**_from_body(cls, body))
+
+    def to_body(self) -> wire.ChannelAllowanceBody:
+        return wire.ChannelAllowanceBody(**_values(self))
+
+
+Message = TaskTerms | Assignment | Receipt | Acceptance | OperatorKey | Voucher | ChannelAllowance
 MESSAGES: Final[tuple[type[Message], ...]] = (
     TaskTerms,
     Assignment,
     Receipt,
     Acceptance,
     OperatorKey,
+    Voucher,
+    ChannelAllowance,
 )
 
 
@@ -229,6 +310,19 @@ def recover(domain: Domain, message: Message, signature: str) -> Address:
 
 def task_id(domain: Domain, terms: TaskTerms) -> TaskId:
     return TaskId(digest(domain, terms))
+
+
+def channel_id(channel: Channel) -> Digest:
+    """keccak-256 of the four fields as ABI words."""
+    return Digest(
+        "0x"
+        + keccak256(
+            _word("payer", "address", channel.payer)
+            + _word("signer", "address", channel.signer)
+            + _word("provider", "address", channel.provider)
+            + _word("salt", "uint96", channel.salt)
+        ).hex()
+    )
 
 
 def typed_data(domain: Domain, message: Message) -> dict[str, Any]:

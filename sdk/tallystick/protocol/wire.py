@@ -64,6 +64,14 @@ Uint256 = Annotated[
     PlainSerializer(str, return_type=str, when_used="json"),
 ]
 
+Uint96 = Annotated[
+    int,
+    BeforeValidator(_whole_number, json_schema_input_type=str),
+    Field(ge=0, le=2**96 - 1),
+    PlainSerializer(str, return_type=str, when_used="json"),
+]
+"""A channel's salt: no amount, but beyond what JSON readers keep exact."""
+
 Count = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 """A whole number that is no amount: times, sizes, counters. Never "5", 5.0 or true."""
 
@@ -167,6 +175,30 @@ class AcceptanceBody(WireModel):
     task_id: DigestHex
     total: Amount
     receipt: DigestHex
+
+
+class ChannelBody(WireModel):
+    payer: AddressHex
+    signer: AddressHex
+    provider: AddressHex
+    salt: Uint96
+
+
+class VoucherBody(WireModel):
+    payer: AddressHex
+    provider: AddressHex
+    salt: Uint96
+    total: Amount
+    receipt: DigestHex
+
+
+class ChannelAllowanceBody(WireModel):
+    payer: AddressHex
+    signer: AddressHex
+    cap: Amount
+    expires_at: Uint64
+    purpose: DigestHex
+    nonce: Uint256
 
 
 # --- what a task is (its digest is TaskTerms.spec) -------------------------------------------

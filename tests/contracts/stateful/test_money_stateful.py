@@ -264,9 +264,9 @@ class Money(RuleBasedStateMachine):
         credit = self.credit[payee]
         if credit == 0:
             with reverts_with("NoCredit"):
-                self.stage.escrow.withdrawCredit(payee, {"from": self.stranger})
+                self.stage.escrow.withdrawCredit(payee, [], {"from": self.stranger})
             return
-        self.stage.escrow.withdrawCredit(payee, {"from": self.stranger})
+        self.stage.escrow.withdrawCredit(payee, [], {"from": self.stranger})
         self.fees[payee] += credit // 100
         self.credit[payee] = 0
 

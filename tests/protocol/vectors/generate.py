@@ -32,6 +32,9 @@ TYPES = {
     "bytes32 usageRoot,uint128 total",
     "Acceptance": "bytes32 taskId,uint128 total,bytes32 receipt",
     "OperatorKey": "address provider,address key",
+    "Voucher": "address payer,address provider,uint96 salt,uint128 total,bytes32 receipt",
+    "ChannelAllowance": "address payer,address signer,uint128 cap,uint64 expiresAt,"
+    "bytes32 purpose,uint256 nonce",
 }
 
 

@@ -99,7 +99,7 @@ def test_a_token_that_calls_back_has_one_effect(
     data = {
         "deposit": escrow.deposit.encode_input(consumer, 1),
         "withdraw": escrow.withdraw.encode_input(1, consumer),
-        "withdrawCredit": escrow.withdrawCredit.encode_input(consumer),
+        "withdrawCredit": escrow.withdrawCredit.encode_input(consumer, []),
         "shareFees": escrow.shareFees.encode_input(consumer),
     }[again]
     token.arm(escrow, data, {"from": deployer})

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.conftest import deploy_neighbours
-from tests.contracts.stage import TALLY, ZERO, Stage, reverts_with
+from tests.contracts.stage import CLOSE_S, POOL_SHARE_BPS, TALLY, ZERO, Stage, reverts_with
 
 CHARGE = 131 * TALLY // 10
 CREDIT = CHARGE - CHARGE * 500 // 10_000
@@ -80,13 +80,13 @@ def test_a_direct_transfer_moves_nothing_else(stage: Stage) -> None:
 @pytest.mark.usefixtures("earned")
 def test_credit_is_paid_less_the_fee(stage: Stage, stranger: Any) -> None:
     before = stage.token.balanceOf(stage.provider)
-    sent = stage.escrow.withdrawCredit(stage.provider, {"from": stranger})
+    sent = stage.escrow.withdrawCredit(stage.provider, [], {"from": stranger})
     assert stage.token.balanceOf(stage.provider) - before == CREDIT - FEE
     assert stage.payee(stage.provider) == (0, FEE)
     event = sent.events["CreditWithdrawn"]
     assert (event["to"], event["paid"], event["fee"]) == (stage.provider, CREDIT - FEE, FEE)
     with reverts_with("NoCredit", stage.provider):
-        stage.escrow.withdrawCredit(stage.provider, {"from": stranger})
+        stage.escrow.withdrawCredit(stage.provider, [], {"from": stranger})
 
 
 @pytest.mark.usefixtures("earned")
@@ -100,7 +100,7 @@ def test_credit_goes_to_the_payout_address_which_alone_changes_it(
     with reverts_with("OnlyPayoutAddress", stranger, stage.provider):
         stage.escrow.setPayoutAddress(stage.provider, stage.provider, {"from": stage.provider})
     before = stage.token.balanceOf(stranger)
-    stage.escrow.withdrawCredit(stage.provider, {"from": treasury})
+    stage.escrow.withdrawCredit(stage.provider, [], {"from": treasury})
     assert stage.token.balanceOf(stranger) - before == CREDIT - FEE
     for nowhere in (ZERO, stage.escrow.address):
         with reverts_with("InvalidRecipient", nowhere):
@@ -111,7 +111,7 @@ def test_credit_goes_to_the_payout_address_which_alone_changes_it(
 def test_fees_go_to_the_treasury(stage: Stage, treasury: Any, stranger: Any) -> None:
     with reverts_with("NoFees", stage.provider):
         stage.escrow.shareFees(stage.provider, {"from": stranger})
-    stage.escrow.withdrawCredit(stage.provider, {"from": stranger})
+    stage.escrow.withdrawCredit(stage.provider, [], {"from": stranger})
     before = stage.token.balanceOf(treasury)
     stage.escrow.shareFees(stage.provider, {"from": stranger})
     assert stage.token.balanceOf(treasury) - before == FEE
@@ -144,7 +144,7 @@ def test_only_the_market_moves_money_inside(stage: Stage, stranger: Any) -> None
     calls = [
         lambda sender: stage.escrow.lockAvailable(one, 1, sender),
         lambda sender: stage.escrow.unlock(one, 1, sender),
-        lambda sender: stage.escrow.pay(one, 0, 1, stranger, ZERO, 0, ZERO, 0, sender),
+        lambda sender: stage.escrow.payProviderFrom(one, 0, 1, stranger, ZERO, 0, ZERO, 0, sender),
     ]
     for person in (stranger, stage.consumer, stage.provider):
         for call in calls:
@@ -159,9 +159,10 @@ def test_the_protocol_fee_has_a_limit(
     """Case 32; nothing can be changed later, there is no setter (cases 12, 24, 33)."""
     from brownie import ComputeEscrow
 
-    deployer.deploy(ComputeEscrow, token, stranger, treasury, fee_bps)
+    neighbours = (token, stranger, stranger, treasury)
+    deployer.deploy(ComputeEscrow, *neighbours, fee_bps, POOL_SHARE_BPS, CLOSE_S)
     with reverts_with("ProtocolFeeTooHigh", 500, 501):
-        deployer.deploy(ComputeEscrow, token, stranger, treasury, 501)
+        deployer.deploy(ComputeEscrow, *neighbours, 501, POOL_SHARE_BPS, CLOSE_S)
 
 
 def test_contracts_cannot_be_replaced_or_destroyed(stage: Stage) -> None:

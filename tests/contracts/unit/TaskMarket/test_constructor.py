@@ -24,7 +24,7 @@ def test_reverts_when_stake_could_leave_before_the_last_word(
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
     market = deployer.get_deployment_address(deployer.nonce + 2)
-    escrow = deployer.deploy(ComputeEscrow, token, market, treasury, 0)
+    escrow = deployer.deploy(ComputeEscrow, token, market, market, treasury, 0, 0, DAY_S)
     staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 13 * DAY_S, 7 * DAY_S)
     with reverts_with("UnbondingTooShort", 13 * DAY_S + 1, 13 * DAY_S):
         deployer.deploy(TaskMarket, escrow, staking, ZERO, WINDOWS)
@@ -34,7 +34,7 @@ def test_reverts_when_windows_are_out_of_order(token: Any, deployer: Any, treasu
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
     market = deployer.get_deployment_address(deployer.nonce + 2)
-    escrow = deployer.deploy(ComputeEscrow, token, market, treasury, 0)
+    escrow = deployer.deploy(ComputeEscrow, token, market, market, treasury, 0, 0, DAY_S)
     staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
     with reverts_with("WindowsOutOfOrder", 2, 1):
         deployer.deploy(TaskMarket, escrow, staking, ZERO, (1, 2, 1, 0))
@@ -43,8 +43,10 @@ def test_reverts_when_windows_are_out_of_order(token: Any, deployer: Any, treasu
 def test_reverts_for_neighbours_that_are_nobody(token: Any, deployer: Any, treasury: Any) -> None:
     from brownie import ComputeEscrow, ProviderStaking
 
-    for arguments in ((ZERO, treasury, treasury), (token, ZERO, treasury), (token, treasury, ZERO)):
+    for missing in range(4):
+        neighbours = [token, treasury, treasury, treasury]
+        neighbours[missing] = ZERO
         with reverts_with("ZeroAddress"):
-            deployer.deploy(ComputeEscrow, *arguments, 0)
+            deployer.deploy(ComputeEscrow, *neighbours, 0, 0, DAY_S)
     with reverts_with("ZeroAmount"):
         deployer.deploy(ProviderStaking, token, treasury, 0, 1, 1)
