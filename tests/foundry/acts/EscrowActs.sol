@@ -8,13 +8,15 @@ import {Model} from "./Model.sol";
 
 /// @notice People pay in, take out and are paid; strangers give orders that only the market may give.
 abstract contract EscrowActs is Model {
-    bytes32 private constant PERMIT =
+    bytes32 internal constant PERMIT =
         keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
-    bytes32 private constant AUTHORIZATION = keccak256(
+    bytes32 internal constant AUTHORIZATION = keccak256(
         "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
     );
 
     mapping(address payee => address) internal payouts;
+    /// @notice Fees that went to pools.
+    uint256 public poolFees;
 
     function escrow_deposit(uint256 seed, uint256 amountSeed) external {
         (address from, address to, uint128 amount) = _gift(seed, amountSeed);
@@ -48,7 +50,7 @@ abstract contract EscrowActs is Model {
         bytes32 inside = keccak256(
             abi.encode(PERMIT, from, escrow, type(uint256).max, payment.nonces(from), deadline)
         );
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, _tokenDigest(inside));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, tokenDigest(inside));
         if (usedUp && vm.addr(key) == from) {
             IERC20Permit(address(payment)).permit(from, address(escrow), type(uint256).max, deadline, v, r, s);
         }
@@ -77,7 +79,7 @@ abstract contract EscrowActs is Model {
         bytes32 nonce = escrow.authorizationNonce(signedFor, salt);
         bytes32 inside =
             keccak256(abi.encode(AUTHORIZATION, from, escrow, amount, uint256(0), type(uint256).max, nonce));
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(keyOf[from], _tokenDigest(inside));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(keyOf[from], tokenDigest(inside));
         return abi.encodeCall(
             IComputeEscrow.depositWithAuthorization, (from, to, amount, 0, type(uint256).max, salt, v, r, s)
         );
@@ -98,7 +100,7 @@ abstract contract EscrowActs is Model {
     }
 
     function escrow_withdrawCredit(uint256 seed) external {
-        address payee = _payeeWith(credit, seed);
+        address payee = payeeWith(credit, seed);
         address payout = payouts[payee] == address(0) ? payee : payouts[payee];
         uint256 before = payment.balanceOf(payout);
         arm(seed);
@@ -115,7 +117,7 @@ abstract contract EscrowActs is Model {
     }
 
     function _withdrawCreditCall(address payee) internal view virtual returns (bytes memory) {
-        return abi.encodeCall(IComputeEscrow.withdrawCredit, (payee));
+        return abi.encodeCall(IComputeEscrow.withdrawCredit, (payee, new IComputeEscrow.Row[](0)));
     }
 
     function escrow_setPayoutAddress(uint256 seed) external {
@@ -136,8 +138,10 @@ abstract contract EscrowActs is Model {
     }
 
     function escrow_shareFees(uint256 seed) external {
-        address payee = _payeeWith(fees, seed);
+        address payee = payeeWith(fees, seed);
         uint256 before = payment.balanceOf(address(escrow));
+        uint256 atTreasury = payment.balanceOf(treasury);
+        bool hasPool = staking.hasPool(payee);
         arm(seed);
         (bool done,) = attempt(
             stranger,
@@ -148,9 +152,14 @@ abstract contract EscrowActs is Model {
             "shareFees"
         );
         if (!done) return;
+        uint256 toPool = hasPool ? fees[payee] * POOL_SHARE_BPS / 10_000 : 0;
         if (before - payment.balanceOf(address(escrow)) != fees[payee]) {
             violate(Law.Conservation, "shareFees moved something else");
         }
+        if (payment.balanceOf(treasury) - atTreasury != fees[payee] - toPool) {
+            violate(Law.Conservation, "shareFees paid the treasury something else");
+        }
+        poolFees += toPool;
         paidOut += fees[payee];
         fees[payee] = 0;
     }
@@ -173,7 +182,7 @@ abstract contract EscrowActs is Model {
             ? abi.encodeCall(IComputeEscrow.lockAvailable, (whose, amount))
             : seed % 3 == 1
                 ? abi.encodeCall(IComputeEscrow.unlock, (whose, amount))
-                : abi.encodeCall(IComputeEscrow.pay, (whose, 0, amount, who, who, 0, who, 0));
+                : abi.encodeCall(IComputeEscrow.payProviderFrom, (whose, 0, amount, who, who, 0, who, 0));
         attempt(who, address(escrow), data, false, Law.Conservation, "a stranger gave the escrow an order");
     }
 
@@ -207,7 +216,7 @@ abstract contract EscrowActs is Model {
         paidIn += amount;
     }
 
-    function _payeeWith(mapping(address person => uint256) storage book, uint256 seed) private view returns (address) {
+    function payeeWith(mapping(address person => uint256) storage book, uint256 seed) private view returns (address) {
         uint256 total = people.length;
         for (uint256 step; step < total && seed % 8 != 0; ++step) {
             address payee = people[((seed >> 8) + step) % total];
@@ -216,7 +225,7 @@ abstract contract EscrowActs is Model {
         return person(seed >> 8);
     }
 
-    function _tokenDigest(bytes32 inside) private view returns (bytes32) {
+    function tokenDigest(bytes32 inside) internal view returns (bytes32) {
         return keccak256(abi.encodePacked(hex"1901", payment.DOMAIN_SEPARATOR(), inside));
     }
 }

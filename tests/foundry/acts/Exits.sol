@@ -2,13 +2,14 @@
 pragma solidity ^0.8.28;
 
 import {IComputeEscrow} from "../../../contracts/interfaces/IComputeEscrow.sol";
+import {IDisputeCourt} from "../../../contracts/interfaces/IDisputeCourt.sol";
 import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
 import {ITaskMarket} from "../../../contracts/interfaces/ITaskMarket.sol";
 import {vm} from "../base/Vm.sol";
-import {MarketActs} from "./MarketActs.sol";
+import {RegistryActs} from "./RegistryActs.sol";
 
 /// @notice Ways out, tried where it leaves no trace: Foundry forgets what an invariant did.
-abstract contract Exits is MarketActs {
+abstract contract Exits is RegistryActs {
     /// @notice Everything that a deployment fixes, in one word, at its start.
     bytes32 public figuresAtStart;
 
@@ -33,7 +34,29 @@ abstract contract Exits is MarketActs {
                     market.cancelSeconds(),
                     market.minChallengeSeconds(),
                     market.maxChallengeSeconds(),
-                    market.courtSeconds()
+                    market.courtSeconds(),
+                    market.bondFloor(),
+                    court.market(),
+                    court.staking()
+                ),
+                abi.encode(
+                    escrow.staking(),
+                    escrow.poolShareBps(),
+                    escrow.closeSeconds(),
+                    staking.paymentToken(),
+                    staking.escrow(),
+                    staking.court(),
+                    staking.treasury(),
+                    staking.minDelegation(),
+                    staking.commissionNoticeSeconds(),
+                    staking.jailSeconds()
+                ),
+                abi.encode(
+                    staking.streamSeconds(),
+                    court.commitSeconds(),
+                    court.revealSeconds(),
+                    court.seatSeconds(),
+                    registry.noticeSeconds()
                 )
             )
         );
@@ -75,42 +98,119 @@ abstract contract Exits is MarketActs {
                     ITaskMarket.ProvenWork(task.provider, task.charge, task.receipt);
                 bytes memory data = abi.encodeCall(ITaskMarket.finalize, (task.terms, work, ""));
                 _mustPass(stranger, address(market), data, gasleft());
+            } else if (task.state == State.Disputed) {
+                // The court is not asked: exits depend on no neighbour's health.
+                bytes memory data = abi.encodeCall(ITaskMarket.endDispute, (task.terms, _workOf(task)));
+                _mustPass(stranger, address(market), data, gasleft());
             }
+        }
+        closeChannels();
+    }
+
+    function closeChannels() private {
+        for (uint256 i; i < lines.length; ++i) {
+            Line storage line = lines[i];
+            (uint128 deposited, uint128 claimed, uint64 closeAt) = escrow.channelOf(line.id);
+            if (closeAt == 0 && deposited != claimed) {
+                bytes memory data = abi.encodeCall(IComputeEscrow.requestClose, (line.channel));
+                _mustPass(line.channel.payer, address(escrow), data, gasleft());
+            }
+        }
+        vm.warp(block.timestamp + CLOSE_S);
+        for (uint256 i; i < lines.length; ++i) {
+            (,, uint64 closeAt) = escrow.channelOf(lines[i].id);
+            if (closeAt == 0) continue;
+            _mustPass(
+                stranger, address(escrow), abi.encodeCall(IComputeEscrow.close, (lines[i].channel)), gasleft()
+            );
         }
     }
 
-    function stakeLeaves() internal virtual {
-        for (uint256 i; i < people.length; ++i) {
-            address somebody = people[i];
-            (uint128 bonded,) = staking.stakeOf(somebody);
-            if (staking.gpusOf(somebody) != 0) {
-                _mustPass(somebody, address(staking), abi.encodeCall(IProviderStaking.registerGpus, (0, 0)), gasleft());
-            }
-            if (bonded == 0) continue;
-            _mustPass(somebody, address(staking), abi.encodeCall(IProviderStaking.requestUnbond, (bonded)), gasleft());
-        }
+    function stakeLeaves() internal {
+        _everyoneUnbonds();
         vm.warp(block.timestamp + UNBONDING_S);
         for (uint256 i; i < people.length; ++i) {
             address somebody = people[i];
             uint256 last = staking.unbondRequestsOf(somebody);
             for (uint256 id; id < last; ++id) {
-                (uint128 amount,) = staking.unbondRequest(somebody, id);
-                if (amount == 0) continue;
+                (, uint64 withdrawableAt) = staking.unbondRequest(somebody, id);
+                if (withdrawableAt == 0) continue;
                 bytes memory data = abi.encodeCall(IProviderStaking.withdrawStake, (id, somebody));
                 _mustPass(somebody, address(staking), data, gasleft());
             }
+            last = staking.undelegateRequestsOf(somebody);
+            for (uint256 id; id < last; ++id) {
+                (,, uint64 withdrawableAt) = staking.undelegateRequest(somebody, id);
+                if (withdrawableAt == 0) continue;
+                bytes memory data = abi.encodeCall(IProviderStaking.withdrawDelegation, (id, somebody));
+                _mustPass(somebody, address(staking), data, gasleft());
+            }
+            if (staking.bountyOf(somebody) != 0) {
+                bytes memory data = abi.encodeCall(IProviderStaking.withdrawBounty, (somebody));
+                _mustPass(stranger, address(staking), data, gasleft());
+            }
         }
-        if (bond.balanceOf(address(staking)) != stakeDonated) violate(Law.Exit, "stake stayed behind");
+        if (staking.unburned() != 0) {
+            _mustPass(stranger, address(staking), abi.encodeCall(IProviderStaking.burnSlashed, ()), gasleft());
+        }
+        _feesLeave();
+        if (bond.balanceOf(address(staking)) - stakeDonated > people.length) {
+            violate(Law.Exit, "stake stayed behind");
+        }
+    }
+
+    function _everyoneUnbonds() private {
+        for (uint256 i; i < people.length; ++i) {
+            address somebody = people[i];
+            if (staking.gpusOf(somebody) != 0) {
+                _mustPass(somebody, address(staking), abi.encodeCall(IProviderStaking.registerGpus, (0, 0)), gasleft());
+            }
+            (uint64 listableAt, uint64 leavableAt,) = court.seatOf(somebody);
+            if (listableAt != 0 && leavableAt == 0) {
+                _mustPass(somebody, address(court), abi.encodeCall(IDisputeCourt.leaveSeat, ()), gasleft());
+            }
+        }
+        vm.warp(block.timestamp + DAY_S);
+        for (uint256 i; i < people.length; ++i) {
+            address somebody = people[i];
+            (uint64 listableAt,,) = court.seatOf(somebody);
+            if (listableAt != 0) {
+                _mustPass(stranger, address(court), abi.encodeCall(IDisputeCourt.freeSeat, (somebody)), gasleft());
+            }
+            (uint128 bonded,) = staking.stakeOf(somebody);
+            if (bonded == 0) continue;
+            _mustPass(somebody, address(staking), abi.encodeCall(IProviderStaking.requestUnbond, (bonded)), gasleft());
+        }
+        for (uint256 i; i < positions.length; ++i) {
+            (uint160 shares, uint128 worth) = staking.delegationOf(positions[i][0], positions[i][1]);
+            if (worth == 0) continue;
+            bytes memory data =
+                abi.encodeCall(IProviderStaking.requestUndelegate, (positions[i][0], shares, 0));
+            _mustPass(positions[i][1], address(staking), data, gasleft());
+        }
+    }
+
+    /// @dev Fees too: less than one unit for each who ever held a share stays.
+    function _feesLeave() private {
+        for (uint256 i; i < positions.length; ++i) {
+            if (staking.rewardsOf(positions[i][0], positions[i][1]) == 0) continue;
+            bytes memory data = abi.encodeCall(IProviderStaking.claimRewards, (positions[i][0], positions[i][1]));
+            _mustPass(positions[i][1], address(staking), data, gasleft());
+        }
+        for (uint256 i; i < people.length; ++i) {
+            if (staking.feesOf(people[i]) == 0) continue;
+            bytes memory data = abi.encodeCall(IProviderStaking.withdrawFees, (people[i]));
+            _mustPass(stranger, address(staking), data, gasleft());
+        }
+        if (payment.balanceOf(address(staking)) > positions.length + people.length) {
+            violate(Law.Exit, "fees stayed behind");
+        }
     }
 
     /// @notice What a slash could still take from a provider's own stake.
     function withinReach(address provider) external view returns (uint256) {
         (uint128 bonded, uint128 unbonding) = staking.stakeOf(provider);
         return uint256(bonded) + unbonding;
-    }
-
-    function slashedSince(address, uint256) external view virtual returns (uint256) {
-        return 0;
     }
 
     function _leave(address somebody) private {

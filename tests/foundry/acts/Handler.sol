@@ -26,6 +26,19 @@ contract Handler is Exits {
             staking.stake(4 * UNIT);
             stakedIn += 4 * UNIT;
         }
+        for (uint256 i; i < SEATS; ++i) {
+            address seat = people[SEAT_FROM + i];
+            vm.prank(seat);
+            staking.stake(3 * UNIT);
+            stakedIn += 3 * UNIT;
+            vm.prank(seat);
+            court.takeSeat();
+        }
+        vm.warp(block.timestamp + DAY_S);
+        for (uint256 i; i < SEATS; ++i) {
+            court.listSeat(people[SEAT_FROM + i]);
+        }
+        vm.warp(block.timestamp + 1);
     }
 
     /// @notice Mostly a moment; now and then long enough that something ends.

@@ -3,11 +3,10 @@ pragma solidity ^0.8.28;
 
 import {ITaskMarket} from "../../../contracts/interfaces/ITaskMarket.sol";
 import {vm} from "../base/Vm.sol";
-import {EscrowActs} from "./EscrowActs.sol";
-import {StakingActs} from "./StakingActs.sol";
+import {ChannelActs} from "./ChannelActs.sol";
 
 /// @notice Consumers order, providers prove, everybody tries to be paid twice.
-abstract contract MarketActs is EscrowActs, StakingActs {
+abstract contract MarketActs is ChannelActs {
     /// @dev What is wrong with a proof, if anything.
     enum Twist {
         None,
@@ -332,6 +331,8 @@ abstract contract MarketActs is EscrowActs, StakingActs {
         terms.maxSeconds = uint32(1 + (chance >> 56) % 7200);
         terms.deadline = uint64(block.timestamp + (chance >> 72) % (3 days));
         terms.challengeWindow = uint32(within(mix(chance, 5), MIN_CHALLENGE_S, MAX_CHALLENGE_S));
+        // Rule 1 or 2, and up to all of the work for each checker to repeat.
+        if (verifies() && chance % 2 == 1) terms.verification = uint32(1 + (chance >> 110) % 2 + 256 * ((chance >> 112) % 10_001));
         terms.nonce = nextNonce;
         if (mayBeBad) good = _spoil(terms, (chance >> 100) % 48);
     }
@@ -343,7 +344,9 @@ abstract contract MarketActs is EscrowActs, StakingActs {
         else if (how == 3) terms.challengeWindow = MIN_CHALLENGE_S - 1;
         else if (how == 4) terms.challengeWindow = MAX_CHALLENGE_S + 1;
         else if (how == 5) terms.deadline = uint64(block.timestamp - 1);
-        else if (how == 6 && !verifies()) terms.verification = 1;
+        else if (how == 6) terms.verification = 3;
+        else if (how == 8) terms.verification = 256;
+        else if (how == 9) terms.verification = 1 + 256 * 10_001;
         else if (how == 7 && tasks.length != 0) return _sameNonce(terms);
         else return true;
         return false;

@@ -45,6 +45,9 @@ abstract contract Model is Stage {
         bytes32 receipt;
         uint128 backing;
         uint64 provenAt;
+        uint64 disputedAt;
+        uint128 bond;
+        uint8 round;
     }
 
     /// @notice An act was refused, as it should be.
@@ -125,7 +128,7 @@ abstract contract Model is Stage {
 
     // ------------------------------------------------------------------ sums
 
-    function owedByEscrow() public view returns (uint256 owed) {
+    function owedByEscrow() public view virtual returns (uint256 owed) {
         for (uint256 i; i < people.length; ++i) {
             (uint128 free, uint128 held) = escrow.accountOf(people[i]);
             (uint128 earned, uint128 setAside) = escrow.payeeOf(people[i]);
@@ -133,12 +136,27 @@ abstract contract Model is Stage {
         }
     }
 
-    function owedByStaking() public view virtual returns (uint256 owed) {
+    /// @notice Staking tokens: own, delegated, on their way out, bounties, and what waits to be burned.
+    function owedByStaking() public view returns (uint256 owed) {
         for (uint256 i; i < people.length; ++i) {
             (uint128 bonded, uint128 unbonding) = staking.stakeOf(people[i]);
-            owed += uint256(bonded) + unbonding;
+            (uint128 delegated,,, uint128 undelegating) = staking.poolOf(people[i]);
+            owed += uint256(bonded) + unbonding + delegated + undelegating + staking.bountyOf(people[i]);
         }
+        owed += staking.unburned();
     }
+
+    /// @notice Payment tokens in the staking: commissions, what flows, and what has flowed and was not claimed. Fractions of
+    /// a unit per holder are owed to nobody yet.
+    function feesOwedByStaking() public view returns (uint256 owed) {
+        for (uint256 i; i < people.length; ++i) {
+            (uint128 remaining,) = staking.streamOf(people[i]);
+            owed += uint256(staking.feesOf(people[i])) + remaining;
+        }
+        owed += rewardsOwed();
+    }
+
+    function rewardsOwed() public view virtual returns (uint256);
 
     /// @notice In the middle of a transfer the books never promise more than is there.
     function booksAreCovered() external view returns (bool) {

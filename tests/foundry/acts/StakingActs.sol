@@ -7,7 +7,7 @@ import {Model} from "./Model.sol";
 
 /// @notice Providers bond, unbond, offer GPUs and lend keys.
 abstract contract StakingActs is Model {
-    bytes32 private constant PERMIT =
+    bytes32 internal constant STAKE_PERMIT =
         keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
 
     struct Request {
@@ -38,7 +38,7 @@ abstract contract StakingActs is Model {
         uint128 amount = uint128(within(amountSeed, 0, 5 * UNIT));
         uint256 key = keyOf[from] == 0 ? 1 : keyOf[from];
         bytes32 inside = keccak256(
-            abi.encode(PERMIT, from, staking, type(uint256).max, bond.nonces(from), block.timestamp)
+            abi.encode(STAKE_PERMIT, from, staking, type(uint256).max, bond.nonces(from), block.timestamp)
         );
         (uint8 v, bytes32 r, bytes32 s) =
             vm.sign(key, keccak256(abi.encodePacked(hex"1901", bond.DOMAIN_SEPARATOR(), inside)));
@@ -68,7 +68,8 @@ abstract contract StakingActs is Model {
 
     function unbondable(address provider) internal view virtual returns (uint256) {
         (uint128 bonded,) = staking.stakeOf(provider);
-        uint256 backing = uint256(staking.gpusOf(provider)) * UNIT;
+        (uint16 seats,) = staking.seatsOf(provider);
+        uint256 backing = (uint256(staking.gpusOf(provider)) + seats) * UNIT;
         return bonded > backing ? bonded - backing : 0;
     }
 
@@ -86,7 +87,7 @@ abstract contract StakingActs is Model {
             from,
             address(staking),
             abi.encodeCall(IProviderStaking.withdrawStake, (request.id, person(seed >> 30))),
-            due && withdrawable(amount),
+            due,
             Law.Exit,
             "withdrawStake"
         );
@@ -97,16 +98,13 @@ abstract contract StakingActs is Model {
         stakedOut += paid;
     }
 
-    function withdrawable(uint128 amount) internal view virtual returns (bool) {
-        return amount != 0;
-    }
-
     function staking_registerGpus(uint256 seed) external {
         address from = providerBy(seed);
         uint32 gpus = uint32(seed >> 100) % 6;
         bytes32 gpuSet = seed % 16 == 2 ? bytes32(0) : bytes32(mix(seed, 1));
         (uint128 bonded,) = staking.stakeOf(from);
-        bool fits = (gpus == 0 || gpuSet != 0) && bonded >= uint256(gpus) * UNIT && boundTo[from] == address(0);
+        (uint16 seats,) = staking.seatsOf(from);
+        bool fits = (gpus == 0 || gpuSet != 0) && (gpus == 0 || bonded >= (uint256(gpus) + seats) * UNIT) && boundTo[from] == address(0);
         attempt(
             from,
             address(staking),

@@ -3,6 +3,8 @@ pragma solidity ^0.8.28;
 
 import {IComputeEscrow} from "../../../contracts/interfaces/IComputeEscrow.sol";
 import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
+import {IAppRegistry} from "../../../contracts/interfaces/IAppRegistry.sol";
+import {IDisputeCourt} from "../../../contracts/interfaces/IDisputeCourt.sol";
 import {ITaskMarket} from "../../../contracts/interfaces/ITaskMarket.sol";
 import {ContractWallet} from "../../../contracts/mocks/Wallets.sol";
 import {Check} from "./Check.sol";
@@ -22,6 +24,14 @@ abstract contract Stage is Check, IWitness {
     uint32 internal constant MIN_CHALLENGE_S = 1 days;
     uint32 internal constant MAX_CHALLENGE_S = 7 days;
     uint32 internal constant COURT_S = 6 days;
+    uint16 internal constant POOL_SHARE_BPS = 5000;
+    uint32 internal constant CLOSE_S = 3 days;
+    uint32 internal constant JAIL_S = 7 days;
+    uint32 internal constant STREAM_S = 7 days;
+    uint32 internal constant COMMISSION_NOTICE_S = 7 days;
+    uint32 internal constant DAY_S = 1 days;
+    uint128 internal constant BOND_FLOOR = 3 * TALLY;
+    address internal constant BURN = 0x000000000000000000000000000000000000dEaD;
 
     /// @dev Windows of the market, as its constructor takes them.
     struct Windows {
@@ -31,11 +41,19 @@ abstract contract Stage is Check, IWitness {
         uint32 courtSeconds;
     }
 
+    struct CourtWindows {
+        uint32 commitSeconds;
+        uint32 revealSeconds;
+        uint32 seatSeconds;
+    }
+
     HostileToken public payment;
     HostileToken public bond;
     IComputeEscrow public escrow;
     IProviderStaking public staking;
     ITaskMarket public market;
+    IDisputeCourt public court;
+    IAppRegistry public registry;
     address public treasury = address(0x7EA5);
 
     /// @dev Everybody who may hold money. The first four pay; the next three work; then those with a share; at the end a
@@ -47,6 +65,8 @@ abstract contract Stage is Check, IWitness {
     uint256 internal constant CONSUMERS = 4;
     uint256 internal constant PROVIDERS = 3;
     uint256 internal constant PROVIDER_FROM = 4;
+    uint256 internal constant SEATS = 4;
+    uint256 internal constant SEAT_FROM = 11;
     address internal dispatcher;
     address internal appOwner;
     address internal stranger;
@@ -63,21 +83,29 @@ abstract contract Stage is Check, IWitness {
     /// @dev One place that knows constructors and their order.
     function deployNeighbours(address payment_, address bond_) internal {
         uint256 nonce = vm.getNonce(address(this));
+        address stakingAhead = vm.computeCreateAddress(address(this), nonce + 1);
         address marketAhead = vm.computeCreateAddress(address(this), nonce + 2);
+        address courtAhead = vm.computeCreateAddress(address(this), nonce + 3);
         escrow = IComputeEscrow(
-            deploy("ComputeEscrow", abi.encode(payment_, marketAhead, treasury, PROTOCOL_FEE_BPS))
-        );
-        staking = IProviderStaking(
-            deploy("ProviderStaking", abi.encode(bond_, escrow, UNIT, UNBONDING_S, RETIRED_KEY_S))
-        );
-        market = ITaskMarket(
             deploy(
-                "TaskMarket",
+                "ComputeEscrow",
                 abi.encode(
-                    escrow, staking, address(0), Windows(CANCEL_S, MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S)
+                    payment_, marketAhead, stakingAhead, treasury, PROTOCOL_FEE_BPS, POOL_SHARE_BPS, CLOSE_S
                 )
             )
         );
+        IProviderStaking.Clocks memory clocks =
+            IProviderStaking.Clocks(UNBONDING_S, RETIRED_KEY_S, COMMISSION_NOTICE_S, JAIL_S, STREAM_S);
+        staking = IProviderStaking(
+            deploy("ProviderStaking", abi.encode(bond_, escrow, courtAhead, UNIT, clocks))
+        );
+        Windows memory windows = Windows(CANCEL_S, MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S);
+        market =
+            ITaskMarket(deploy("TaskMarket", abi.encode(escrow, staking, courtAhead, windows, BOND_FLOOR)));
+        court = IDisputeCourt(
+            deploy("DisputeCourt", abi.encode(market, staking, escrow, CourtWindows(DAY_S, DAY_S, DAY_S)))
+        );
+        registry = IAppRegistry(deploy("AppRegistry", abi.encode(DAY_S)));
         check(address(market) == marketAhead, "the market is where the escrow expects it");
     }
 
@@ -105,6 +133,9 @@ abstract contract Stage is Check, IWitness {
         appOwner = addPerson(vm.addr(0xA44), 0xA44);
         stranger = addPerson(vm.addr(0x57A), 0x57A);
         addPerson(address(payment), 0);
+        for (uint256 i; i < SEATS; ++i) {
+            addPerson(vm.addr(0x5EA7 + i), 0x5EA7 + i);
+        }
         addPerson(treasury, 0);
         vm.prank(address(payment));
         payment.approve(address(escrow), type(uint256).max);

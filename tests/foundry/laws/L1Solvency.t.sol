@@ -17,6 +17,11 @@ contract L1Solvency is Law {
             stage.bond().balanceOf(address(stage.staking())),
             "L1: the staking holds what it owes and what it was given"
         );
+        checkAtMost(
+            stage.payment().balanceOf(address(stage.staking())),
+            stage.feesOwedByStaking(),
+            "L1: the staking holds the fees it owes"
+        );
         check(!stage.payment().breached(), "L1: a call back got through, or saw books that were not covered");
         holds(Model.Law.Solvency);
     }

@@ -18,6 +18,12 @@ contract L2Conservation is Law {
         }
         checkEqual(stage.paidIn(), stage.paidOut() + stage.owedByEscrow(), "L2: paid in = paid out + owed");
         checkEqual(stage.stakedIn(), stage.stakedOut() + stage.owedByStaking(), "L2: staked = withdrawn + there");
+        uint256 feesThere = stage.payment().balanceOf(address(stage.staking()));
+        checkEqual(stage.poolFees(), stage.feesOut() + feesThere, "L2: fees shared = fees paid out + there");
+        // A fraction of a unit for each who ever held a share.
+        checkAtMost(
+            stage.feesOwedByStaking() + 2 * stage.positionCount() + stage.count(), feesThere, "L2: fees of nobody"
+        );
         holds(Model.Law.Conservation);
     }
 }

@@ -23,7 +23,9 @@ contract L3OnePayment is Law {
         (ITaskMarket.Status status,) = stage.market().taskOf(task.id);
         ITaskMarket.Status expected = task.state == Model.State.Open
             ? ITaskMarket.Status.Open
-            : task.state == Model.State.Proven ? ITaskMarket.Status.Proven : ITaskMarket.Status.None;
+            : task.state == Model.State.Proven
+                ? ITaskMarket.Status.Proven
+                : task.state == Model.State.Disputed ? ITaskMarket.Status.Disputed : ITaskMarket.Status.None;
         checkEqual(uint256(expected), uint256(status), "L3: status");
         if (task.state != Model.State.Order) {
             check(stage.market().nonceUsed(task.terms.consumer, task.terms.nonce), "L3: the nonce is used up");

@@ -14,6 +14,7 @@ contract L9Terms is Law {
             _check(stage.taskAt(block.number % total));
         }
         checkEqual(stage.figuresAtStart(), stage.figures(), "L9: fees, windows and neighbours of the deployment");
+        check(stage.quotesStand(), "L9: a quote of the past changed");
         holds(Model.Law.Terms);
     }
 
@@ -22,6 +23,7 @@ contract L9Terms is Law {
         (, uint64 time) = stage.market().taskOf(task.id);
         if (task.state == Model.State.Proven) checkEqual(task.windowEndsAt, time, "L9: end of the window");
         if (task.state == Model.State.Open) checkEqual(task.cancelledAt, time, "L9: time of the cancel");
+        if (task.state == Model.State.Disputed) checkEqual(task.disputedAt, time, "L9: time of the dispute");
         checkAtMost(task.terms.maxCharge, task.charge, "L9: charge");
     }
 }
