@@ -35,14 +35,7 @@ abstract contract CourtActs is PoolActs {
     // ------------------------------------------------------------------ disputes
 
     function market_dispute(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Proven, State.Proven);
-        for (uint256 i; i < tasks.length && seed % 8 != 0; ++i) {
-            Task storage other = tasks[((seed >> 8) + i) % tasks.length];
-            if (other.state != State.Proven || other.terms.verification == 0) continue;
-            if (block.timestamp > other.windowEndsAt) continue;
-            task = other;
-            break;
-        }
+        Task storage task = _disputable(seed);
         ITaskMarket.TaskTerms memory terms = task.terms;
         address from = seed % 16 == 9 ? stranger : terms.consumer;
         uint256 amount = bondFor(task);
@@ -58,6 +51,22 @@ abstract contract CourtActs is PoolActs {
             revert Refused("dispute");
         }
         if (!may) violate(Law.Terms, "dispute");
+        _disputed(task, amount);
+    }
+
+    function _disputable(uint256 seed) private returns (Task storage task) {
+        for (uint256 i; i < tasks.length && i < 16; ++i) {
+            task = tasks[((seed >> 8) + i) % tasks.length];
+            if (seed % 16 == 0) return task;
+            if (task.state != State.Proven || task.terms.verification == 0) continue;
+            if (block.timestamp <= task.windowEndsAt) return task;
+        }
+        task = newTask(seed, false);
+        proveHonestly(task, seed);
+    }
+
+    function _disputed(Task storage task, uint256 amount) private {
+        ITaskMarket.TaskTerms memory terms = task.terms;
         available[terms.consumer] -= amount;
         locked[terms.consumer] += amount;
         task.bond = uint128(amount);
@@ -73,8 +82,8 @@ abstract contract CourtActs is PoolActs {
     }
 
     function market_endDispute(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Disputed, State.Disputed);
-        if (seed % 8 == 1 && task.state == State.Disputed) vm.warp(least(block.timestamp + 6 days, task.disputedAt + COURT_S + 1));
+        Task storage task = disputedTask(seed, IDisputeCourt.State.None);
+        if (seed % 2 == 1 && task.state == State.Disputed) vm.warp(task.disputedAt + COURT_S + 1 > block.timestamp ? task.disputedAt + COURT_S + 1 : block.timestamp);
         bool good = task.state == State.Disputed && block.timestamp > uint256(task.disputedAt) + COURT_S;
         bytes memory data = abi.encodeCall(ITaskMarket.endDispute, (task.terms, _workOf(task)));
         (bool done,) = attempt(stranger, address(market), data, good, Law.Exit, "endDispute");
@@ -82,7 +91,7 @@ abstract contract CourtActs is PoolActs {
     }
 
     function court_draw(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Disputed, State.Disputed);
+        Task storage task = disputedTask(seed, IDisputeCourt.State.Drawing);
         if (seed % 4 != 0) vm.roll(block.number + 4);
         _maybe(stranger, address(court), abi.encodeCall(IDisputeCourt.draw, (task.terms)), "draw");
         IDisputeCourt.Checker[3] memory drawn = court.checkersOf(task.id, task.round);
@@ -96,6 +105,7 @@ abstract contract CourtActs is PoolActs {
     }
 
     function court_commit(uint256 seed) external {
+        if (seed % 8 != 0 && !_anyDrawn(false)) swornTask(seed);
         (Task storage task, address checker, bytes32 slot) = _drawn(seed, false);
         IDisputeCourt.Vote vote = _voteOf(seed);
         bytes32 commitment = court.commitmentOf(vote, slot, checker, task.id);
@@ -106,6 +116,12 @@ abstract contract CourtActs is PoolActs {
     }
 
     function court_reveal(uint256 seed) external {
+        if (seed % 8 != 0 && !_anyDrawn(true)) {
+            Task storage fresh = swornTask(seed);
+            for (uint256 i; i < 3; ++i) {
+                _swear(fresh, i, seed);
+            }
+        }
         (Task storage task, address checker, bytes32 slot) = _drawn(seed, true);
         (,, uint64 revealEndsAt) = court.timesOf(task.id);
         if (seed % 4 != 0 && revealEndsAt > DAY_S) {
@@ -121,9 +137,10 @@ abstract contract CourtActs is PoolActs {
     }
 
     function court_conclude(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Disputed, State.Disputed);
+        Task storage task = _toConclude(seed);
         if (task.state == State.Disputed && seed % 2 == 0) {
-            (,, uint64 revealEndsAt) = court.timesOf(task.id);
+            (uint64 lastDrawAt,, uint64 revealEndsAt) = court.timesOf(task.id);
+            if (revealEndsAt == 0) revealEndsAt = lastDrawAt;
             if (revealEndsAt >= block.timestamp) vm.warp(uint256(revealEndsAt) + 1);
         }
         (uint256 rights, uint256 wrongs, address[3] memory seats) = _votes(task);
@@ -177,6 +194,75 @@ abstract contract CourtActs is PoolActs {
         _earn(task, task.provider, task.charge);
     }
 
+    /// @dev A dispute before the court; made if there is none in this state. None: in any.
+    function disputedTask(uint256 seed, IDisputeCourt.State wanted) internal returns (Task storage task) {
+        for (uint256 i; i < tasks.length; ++i) {
+            task = tasks[((seed >> 8) + i) % tasks.length];
+            if (seed % 16 == 0) return task;
+            if (task.state != State.Disputed) continue;
+            IDisputeCourt.Dispute memory dispute = court.disputeOf(task.id);
+            if (dispute.state == wanted || wanted == IDisputeCourt.State.None) {
+                if (block.timestamp <= uint256(task.disputedAt) + 2 days) return task;
+            }
+        }
+        task = newTask(seed, false);
+        proveHonestly(task, seed);
+        uint256 amount = bondFor(task);
+        if (available[task.terms.consumer] < amount) revert Refused("the consumer cannot pay the bond");
+        vm.prank(task.terms.consumer);
+        market.dispute(task.terms, _workOf(task));
+        _disputed(task, amount);
+    }
+
+    function swornTask(uint256 seed) internal returns (Task storage task) {
+        task = disputedTask(seed | 1, IDisputeCourt.State.Drawing);
+        vm.roll(block.number + 4);
+        court.draw(task.terms);
+    }
+
+    function _swear(Task storage task, uint256 which, uint256 seed) private {
+        address checker = court.checkersOf(task.id, task.round)[which].seat;
+        bytes32 slot = _slot(task.id, task.round, checker);
+        IDisputeCourt.Vote vote = _voteOf(mix(seed, which));
+        bytes32 commitment = court.commitmentOf(vote, slot, checker, task.id);
+        vm.prank(checker);
+        court.commit(task.id, checker, commitment);
+        sworn[slot] = vote;
+    }
+
+    /// @dev One with all votes in, now and then; otherwise whatever stands before the court.
+    function _toConclude(uint256 seed) private returns (Task storage task) {
+        if (seed % 4 != 1) return disputedTask(seed, IDisputeCourt.State.Sworn);
+        task = swornTask(seed);
+        for (uint256 i; i < 3; ++i) {
+            _swear(task, i, seed >> 9);
+        }
+        vm.warp(block.timestamp + DAY_S + 1);
+        for (uint256 i; i < 3; ++i) {
+            address checker = court.checkersOf(task.id, task.round)[i].seat;
+            bytes32 slot = _slot(task.id, task.round, checker);
+            if (mix(seed, 40 + i) % 8 == 0) continue;
+            court.reveal(task.id, checker, sworn[slot], slot);
+            said[slot] = sworn[slot];
+        }
+        // Silent ones could still speak.
+        if (seed % 8 == 1) vm.warp(block.timestamp + DAY_S);
+    }
+
+    function _anyDrawn(bool committed) private view returns (bool) {
+        for (uint256 i; i < tasks.length; ++i) {
+            Task storage task = tasks[i];
+            if (task.state != State.Disputed || block.timestamp > uint256(task.disputedAt) + DAY_S) continue;
+            IDisputeCourt.Checker[3] memory drawn = court.checkersOf(task.id, task.round);
+            for (uint256 j; j < 3; ++j) {
+                bytes32 slot = _slot(task.id, task.round, drawn[j].seat);
+                if (drawn[j].seat == address(0) || (sworn[slot] != IDisputeCourt.Vote.None) != committed) continue;
+                if (said[slot] == IDisputeCourt.Vote.None) return true;
+            }
+        }
+        return false;
+    }
+
     // ------------------------------------------------------------------ seats
 
     function court_takeSeat(uint256 seed) external {
@@ -192,6 +278,12 @@ abstract contract CourtActs is PoolActs {
                 break;
             }
             seat = people[((seed >> 8) + i) % people.length];
+            if (i + 1 == people.length) {
+                seat = _seatHolder(seed | 1);
+                vm.prank(seat);
+                court.takeSeat();
+                vm.warp(block.timestamp + DAY_S);
+            }
         }
         _maybe(stranger, address(court), abi.encodeCall(IDisputeCourt.listSeat, (seat)), "listSeat");
     }
@@ -223,6 +315,21 @@ abstract contract CourtActs is PoolActs {
             seat = people[((seed >> 8) + i) % people.length];
         }
         bool jailed = staking.isJailed(seat);
+        (uint64 taken,,) = court.seatOf(seat);
+        if (seed % 4 == 1 && !jailed && taken != 0) {
+            // It signs two histories.
+            ITaskMarket.Receipt memory one = _blank(seat);
+            ITaskMarket.Receipt memory other = _copy(one);
+            other.total += 1;
+            uint256 before = _reachOf(seat);
+            punished[court.offenceOfRoute(seat, one.route)] = true;
+            IDisputeCourt.SignedReceipt memory shown = _sign(one, keyOf[seat]);
+            IDisputeCourt.SignedReceipt memory also = _sign(other, keyOf[seat]);
+            vm.prank(stranger);
+            court.reportTwoHistories(shown, also);
+            _noteSlash(seat, before, UNIT);
+            jailed = true;
+        }
         _maybe(stranger, address(court), abi.encodeCall(IDisputeCourt.dismissSeat, (seat)), "dismissSeat");
         if (!jailed) violate(Law.Stake, "a seat was dismissed without jail");
     }
@@ -339,12 +446,18 @@ abstract contract CourtActs is PoolActs {
     function _receipt(uint256 seed) private returns (ITaskMarket.Receipt memory receipt, uint256 pen) {
         // Rarely, or nobody has stake left.
         if (seed % 3 != 0) revert Refused("no fault this time");
+        receipt = _blank(address(0));
         receipt.provider = people[PROVIDER_FROM + (seed >> 8) % PROVIDERS];
         pen = penOf(receipt.provider, mix(seed, 3));
-        // Now and then an offence that was punished before.
-        if (seed % 5 != 0) ++routes;
-        receipt.route = bytes32(routes);
         receipt.seq = 1 + uint64((seed >> 20) % 3);
+        // Now and then an offence that was punished before.
+        if (seed % 5 == 0) receipt.route = bytes32(routes - 1);
+    }
+
+    function _blank(address provider) private returns (ITaskMarket.Receipt memory receipt) {
+        receipt.provider = provider;
+        receipt.route = bytes32(++routes);
+        receipt.seq = 1;
         receipt.endedAtMs = uint64(block.timestamp * 1000);
         receipt.startedAtMs = receipt.endedAtMs - 60_000;
         receipt.total = 5;

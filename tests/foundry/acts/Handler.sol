@@ -25,7 +25,10 @@ contract Handler is Exits {
             vm.prank(people[PROVIDER_FROM + i]);
             staking.stake(4 * UNIT);
             stakedIn += 4 * UNIT;
+            vm.prank(people[PROVIDER_FROM + i]);
+            staking.setCommission(1000);
         }
+        vm.warp(block.timestamp + COMMISSION_NOTICE_S);
         for (uint256 i; i < SEATS; ++i) {
             address seat = people[SEAT_FROM + i];
             vm.prank(seat);

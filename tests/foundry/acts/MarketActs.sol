@@ -70,7 +70,7 @@ abstract contract MarketActs is ChannelActs {
     }
 
     function market_cancel(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Open, State.Open);
+        Task storage task = liveTask(seed, State.Open);
         ITaskMarket.TaskTerms memory terms = task.terms;
         address from = seed % 16 == 3 ? stranger : terms.consumer;
         bool good = task.state == State.Open && task.cancelledAt == 0 && block.timestamp <= terms.deadline
@@ -105,7 +105,7 @@ abstract contract MarketActs is ChannelActs {
     }
 
     function _proveOne(uint256 seed, bool asOrder) private {
-        Task storage task = pickTask(seed, asOrder ? State.Order : State.Open, State.Order);
+        Task storage task = liveTask(seed, asOrder ? State.Order : State.Open);
         (ITaskMarket.AcceptedProof memory proof, bool good, uint256 charge) = _accepted(task, mix(seed, 1));
         bytes memory data = asOrder
             ? abi.encodeCall(ITaskMarket.proveOrder, (proof))
@@ -122,7 +122,7 @@ abstract contract MarketActs is ChannelActs {
         uint256[] memory charges = new uint256[](rows);
         for (uint256 row; row < rows; ++row) {
             // A row twice in one batch is part of it.
-            which[row] = _indexOf(pickTask(mix(seed, row) | (row == 2 ? 0 : 1), State.Open, State.Order));
+            which[row] = _indexOf(liveTask(mix(seed, row) | (row == 2 ? 0 : 1), row == 0 ? State.Order : State.Open));
             (proofs[row],, charges[row]) = _accepted(tasks[which[row]], mix(seed, 10 + row));
         }
         vm.prank(stranger);
@@ -142,7 +142,7 @@ abstract contract MarketActs is ChannelActs {
     // ------------------------------------------------------------------ proofs alone
 
     function market_proveAlone(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Open, State.Open);
+        Task storage task = liveTask(seed, State.Open);
         _proveAlone(task, mix(seed, 2));
     }
 
@@ -206,7 +206,8 @@ abstract contract MarketActs is ChannelActs {
     }
 
     function market_finalize(uint256 seed) external {
-        Task storage task = pickTask(seed, State.Proven, State.Proven);
+        Task storage task = provenTask(seed);
+        if (seed % 4 == 3 && task.windowEndsAt >= block.timestamp) vm.warp(uint256(task.windowEndsAt) + 1);
         ITaskMarket.TaskTerms memory terms = task.terms;
         ITaskMarket.ProvenWork memory work = ITaskMarket.ProvenWork(task.provider, task.charge, task.receipt);
         uint256 twist = (seed >> 30) % 24;
@@ -364,7 +365,7 @@ abstract contract MarketActs is ChannelActs {
     }
 
     function _twist(uint256 seed, uint256 kinds) private pure returns (Twist) {
-        uint256 chance = (seed >> 140) % 24;
+        uint256 chance = (seed >> 140) % 64;
         return chance < kinds ? Twist(chance) : Twist.None;
     }
 
@@ -460,12 +461,69 @@ abstract contract MarketActs is ChannelActs {
         return task.cancelledAt == 0 ? deadline : least(deadline, uint256(task.cancelledAt) + CANCEL_S);
     }
 
-    function _pickEnded(uint256 seed) private view returns (Task storage task) {
-        task = pickTask(seed, State.Open, State.Open);
+    function _pickEnded(uint256 seed) private returns (Task storage task) {
+        task = liveTask(seed, State.Open);
         for (uint256 i; i < tasks.length && seed % 8 != 0; ++i) {
             Task storage other = tasks[((seed >> 8) + i) % tasks.length];
             if (other.state == State.Open && block.timestamp > _endOf(other)) return other;
         }
+        if (seed % 2 == 1) vm.warp(_endOf(task) + 1);
+    }
+
+    // ------------------------------------------------------------------ what an act needs, if it is not there
+
+    /// @dev One in this state that has not ended; made if there is none. Sometimes any: what must not happen is tried too.
+    function liveTask(uint256 seed, State wanted) internal returns (Task storage task) {
+        uint256 total = tasks.length;
+        if (total != 0 && seed % 16 == 0) return tasks[(seed >> 8) % total];
+        for (uint256 i; i < total && i < 12; ++i) {
+            task = tasks[((seed >> 8) + i) % total];
+            if (task.state == wanted && block.timestamp <= _endOf(task)) return task;
+        }
+        return newTask(seed, wanted == State.Order);
+    }
+
+    /// @dev Small enough to be paid for, big enough to be worth something, and disputable.
+    function newTask(uint256 seed, bool asOrder) internal returns (Task storage task) {
+        address consumer = people[(seed >> 16) % CONSUMERS];
+        (ITaskMarket.TaskTerms memory terms,) = _terms(consumer, seed, available[consumer] / 4, false);
+        terms.deadline = uint64(block.timestamp + 1 days);
+        (terms.dispatcher, terms.dispatcherBps) = (dispatcher, uint16(seed % 1000));
+        terms.gpus = uint32(seed % 3);
+        terms.verification = uint32(1 + 256 * ((seed >> 30) % 2000));
+        if (!asOrder) {
+            vm.prank(consumer);
+            market.createTask(terms, "");
+            _lock(terms);
+        }
+        _remember(terms, asOrder ? State.Order : State.Open);
+        return tasks[tasks.length - 1];
+    }
+
+    function provenTask(uint256 seed) internal returns (Task storage task) {
+        task = pickTask(seed, State.Proven, State.Proven);
+        if (task.state == State.Proven || seed % 16 == 0) return task;
+        task = newTask(seed, false);
+        proveHonestly(task, seed);
+    }
+
+    /// @dev A whole provider, a lease in force, nothing to object to.
+    function proveHonestly(Task storage task, uint256 seed) internal {
+        ITaskMarket.LeasedProof memory proof;
+        proof.terms = task.terms;
+        (proof.usage,) = _usage(task.terms, seed, Twist.None);
+        proof.usage.provider = people[PROVIDER_FROM + (seed >> 4) % PROVIDERS];
+        proof.usage.calls = 1;
+        proof.leaseFrom = proof.usage.startedAtMs / 1000;
+        proof.leaseUntil = uint64(block.timestamp);
+        (, bytes32 digest) = market.receiptOf(task.terms, proof.usage);
+        proof.receiptSignature = signed(keyOf[proof.usage.provider], digest, false);
+        ITaskMarket.Assignment memory assignment = ITaskMarket.Assignment(
+            task.id, proof.usage.provider, proof.usage.fence, proof.leaseFrom, proof.leaseUntil
+        );
+        proof.assignment = signed(keyOf[dispatcher], market.digestOfAssignment(assignment), true);
+        market.proveAlone(proof);
+        _proven(task, proof.usage, digest);
     }
 
     function _indexOf(Task storage task) private view returns (uint256 i) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IComputeEscrow} from "../../../contracts/interfaces/IComputeEscrow.sol";
 import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
 import {vm} from "../base/Vm.sol";
 import {MarketActs} from "./MarketActs.sol";
@@ -101,6 +102,7 @@ abstract contract PoolActs is MarketActs {
 
     function staking_claimRewards(uint256 seed) external {
         (address provider, address delegator) = _position(seed);
+        if (seed % 8 != 0) flow(provider);
         uint256 due = staking.rewardsOf(provider, delegator);
         address to = people[seed % 4];
         uint256 before = payment.balanceOf(to);
@@ -129,6 +131,10 @@ abstract contract PoolActs is MarketActs {
         address account = seed % 3 == 0 ? treasury : providerBy(seed);
         for (uint256 i; i < people.length && staking.feesOf(account) == 0 && seed % 8 != 0; ++i) {
             account = people[((seed >> 9) + i) % people.length];
+        }
+        if (seed % 4 != 0 && staking.feesOf(account) == 0 && positions.length != 0) {
+            (account,) = _position(seed);
+            flow(account);
         }
         uint256 due = staking.feesOf(account);
         uint256 before = payment.balanceOf(account);
@@ -167,6 +173,7 @@ abstract contract PoolActs is MarketActs {
             provider = people[(4 + i) % people.length];
         }
         uint64 until = staking.jailedUntil(provider);
+        if (seed % 2 == 1 && until > block.timestamp) vm.warp(until);
         (uint128 bonded,) = staking.stakeOf(provider);
         bool good = until != 0 && block.timestamp >= until && bonded >= UNIT;
         bytes memory data = abi.encodeCall(IProviderStaking.unjail, ());
@@ -183,6 +190,33 @@ abstract contract PoolActs is MarketActs {
                 ? abi.encodeCall(IProviderStaking.setSeats, (people[PROVIDER_FROM], uint16(seed)))
                 : abi.encodeCall(IProviderStaking.addFees, (people[PROVIDER_FROM], uint128(seed)));
         attempt(person(seed), address(staking), data, false, Law.Stake, "a stranger gave the staking an order");
+    }
+
+    /// @dev What a provider is owed becomes fees, and a day's part of them rewards.
+    function flow(address provider) internal {
+        if (staking.hasPool(provider)) {
+            payment.arm(address(0), "");
+            if (credit[provider] == 0) {
+                address payer = people[0];
+                IComputeEscrow.Channel memory channel =
+                    IComputeEscrow.Channel(payer, vm.addr(sessionKeyOf[payer]), provider, 7);
+                payThrough(channel, 100 * TALLY);
+            }
+            if (credit[provider] != 0) {
+                uint256 fee = credit[provider] * PROTOCOL_FEE_BPS / 10_000;
+                paidOut += credit[provider] - fee;
+                fees[provider] += fee;
+                credit[provider] = 0;
+                escrow.withdrawCredit(provider, new IComputeEscrow.Row[](0));
+            }
+            if (fees[provider] != 0) {
+                poolFees += fees[provider] * POOL_SHARE_BPS / 10_000;
+                paidOut += fees[provider];
+                fees[provider] = 0;
+                escrow.shareFees(provider);
+            }
+        }
+        vm.warp(block.timestamp + DAY_S);
     }
 
     // ------------------------------------------------------------------ the price of a share

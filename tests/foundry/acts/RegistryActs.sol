@@ -78,18 +78,16 @@ abstract contract RegistryActs is CourtActs {
     }
 
     function registry_retire(uint256 seed) external {
-        if (seed % 4 != 0) revert Refused("the app goes on");
         Publication storage app = _app(seed);
-        (address from, bool may) = _mayChange(app, seed >> 2);
+        (address from, bool may) = _mayChange(app, seed);
         (bool done,) =
             attempt(from, address(registry), abi.encodeCall(IAppRegistry.retire, (app.id)), may, Law.Terms, "retire");
         if (done) app.retired = true;
     }
 
     function registry_renounce(uint256 seed) external {
-        if (seed % 4 != 0) revert Refused("the publisher stays");
         Publication storage app = _app(seed);
-        (address from, bool may) = _mayChange(app, seed >> 2);
+        (address from, bool may) = _mayChange(app, seed);
         bytes memory data = abi.encodeCall(IAppRegistry.renounce, (app.id));
         // Refused also while a price is on its way.
         bool done = _maybeRegistry(from, data, may);

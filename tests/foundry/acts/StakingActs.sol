@@ -79,6 +79,7 @@ abstract contract StakingActs is Model {
         for (uint256 step; step < requests.length && request.withdrawn && seed % 8 != 0; ++step) {
             request = requests[((seed >> 8) + step) % requests.length];
         }
+        if (seed % 2 == 1 && request.withdrawableAt > block.timestamp) vm.warp(request.withdrawableAt);
         address from = seed % 16 == 1 ? stranger : request.provider;
         (uint128 amount,) = staking.unbondRequest(request.provider, request.id);
         uint256 before = bond.balanceOf(address(staking));
