@@ -421,9 +421,9 @@ class Bench:
             "ProviderStaking",
             self.token.address,
             self.escrow.address,
+            ZERO,
             100 * TALLY,
-            21 * 86_400,
-            7 * 86_400,
+            (21 * 86_400, 7 * 86_400, 7 * 86_400, 7 * 86_400, 7 * 86_400),
         )
         windows = (3_600, 86_400, 7 * 86_400, 6 * 86_400)
         self.market = self.create_contract(

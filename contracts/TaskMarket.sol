@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IComputeEscrow} from "./interfaces/IComputeEscrow.sol";
+import {IDisputeCourt} from "./interfaces/IDisputeCourt.sol";
 import {IProviderStaking} from "./interfaces/IProviderStaking.sol";
 import {ITaskMarket} from "./interfaces/ITaskMarket.sol";
 import {CallPricing} from "./libraries/CallPricing.sol";
@@ -12,7 +13,7 @@ import {TallystickDomain} from "./libraries/TallystickDomain.sol";
 
 /// @title The market: was this task done, and what is it worth
 /// @dev No token is moved here and no stranger is called, except a consumer's contract by a staticcall with a fixed gas:
-/// nothing can re-enter.
+/// nothing can re-enter. The court, which `dispute` calls last, calls nobody but the staking's views.
 contract TaskMarket is ITaskMarket, TallystickDomain {
     using Fields for TaskTerms;
     using Fields for Usage;
@@ -21,6 +22,9 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     /// @notice What all shares together may take out of a charge.
     uint256 private constant SHARE_LIMIT_BPS = 3000;
+
+    /// @notice The last rule of `verification` that has a meaning.
+    uint256 private constant LAST_RULE = 2;
 
     /// @notice A provider that proves alone answers for one call at most: the consumer signed for no more.
     uint256 private constant CALLS_ALONE = 1;
@@ -58,6 +62,9 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     /// @inheritdoc ITaskMarket
     uint32 public immutable courtSeconds;
 
+    /// @inheritdoc ITaskMarket
+    uint128 public immutable bondFloor;
+
     /// @dev A task in one word, see `_pack`. The terms are not stored: the id is their hash.
     mapping(bytes32 taskId => uint256) private _tasks;
 
@@ -65,7 +72,9 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
     mapping(address consumer => mapping(uint256 index => NonceWord)) private _usedNonces;
 
     /// @param court_ Computed before its deployment; zero in a deployment without a court.
-    constructor(address escrow_, address staking_, address court_, Windows memory windows) TallystickDomain(escrow_) {
+    constructor(address escrow_, address staking_, address court_, Windows memory windows, uint128 bondFloor_)
+        TallystickDomain(escrow_)
+    {
         address market = IComputeEscrow(escrow_).market();
         if (market != address(this)) revert WrongNeighbour(address(this), market);
         if (windows.minChallengeSeconds > windows.maxChallengeSeconds) {
@@ -83,6 +92,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         minChallengeSeconds = windows.minChallengeSeconds;
         maxChallengeSeconds = windows.maxChallengeSeconds;
         courtSeconds = windows.courtSeconds;
+        bondFloor = bondFloor_;
     }
 
     // ------------------------------------------------------------------ a consumer asks for work
@@ -202,13 +212,7 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     /// @inheritdoc ITaskMarket
     function finalize(TaskTerms calldata terms, ProvenWork calldata proven, bytes calldata acceptance) external {
-        bytes32 taskId = _idOfTask(terms);
-        uint256 task = _tasks[taskId];
-        uint256 challengeEndsAt = _requireStatus(task, Status.Proven);
-        uint256 commitment = _commitment(proven);
-        if (commitment != task & COMMITMENT_MASK) {
-            revert WrongProof(bytes32(task & COMMITMENT_MASK), bytes32(commitment));
-        }
+        (bytes32 taskId, uint256 challengeEndsAt) = _requireProof(terms, proven, Status.Proven);
         if (block.timestamp <= challengeEndsAt) {
             // Safe cast: 40 bits of the task's word.
             if (acceptance.length == 0) revert ChallengeWindowOpen(uint64(challengeEndsAt), block.timestamp);
@@ -218,6 +222,45 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
         delete _tasks[taskId];
         _settle(taskId, terms, proven.provider, proven.charge, proven.receipt, proven.charge);
+    }
+
+    // ------------------------------------------------------------------ a consumer doubts the result
+
+    /// @inheritdoc ITaskMarket
+    function dispute(TaskTerms calldata terms, ProvenWork calldata proven) external {
+        if (msg.sender != terms.consumer) revert OnlyConsumer(terms.consumer, msg.sender);
+        (bytes32 taskId, uint256 challengeEndsAt) = _requireProof(terms, proven, Status.Proven);
+        // Safe casts, here and below: 40 bits of the task's word, and 32 bits of seconds after them.
+        if (block.timestamp > challengeEndsAt) revert ChallengeWindowOver(uint64(challengeEndsAt), block.timestamp);
+        if (terms.verification == 0) revert NotDisputable();
+        uint128 bond = bondOf(terms.verification, proven.charge);
+
+        _tasks[taskId] = _pack(Status.Disputed, block.timestamp, _commitment(proven));
+        emit TaskDisputed(taskId, terms.consumer, proven.provider, bond, uint64(block.timestamp + courtSeconds));
+        _escrow.lockAvailable(terms.consumer, bond);
+        IDisputeCourt(court).open(taskId, terms, proven.provider);
+    }
+
+    /// @inheritdoc ITaskMarket
+    function resolve(
+        TaskTerms calldata terms,
+        ProvenWork calldata proven,
+        Verdict verdict,
+        address[] calldata checkers
+    ) external {
+        if (msg.sender != court) revert OnlyCourt(court, msg.sender);
+        (bytes32 taskId, uint256 disputedAt) = _requireProof(terms, proven, Status.Disputed);
+        uint64 courtEndsAt = uint64(disputedAt + courtSeconds);
+        if (block.timestamp > courtEndsAt) revert CourtOver(courtEndsAt, block.timestamp);
+        _resolve(taskId, terms, proven, verdict, checkers);
+    }
+
+    /// @inheritdoc ITaskMarket
+    function endDispute(TaskTerms calldata terms, ProvenWork calldata proven) external {
+        (bytes32 taskId, uint256 disputedAt) = _requireProof(terms, proven, Status.Disputed);
+        uint64 courtEndsAt = uint64(disputedAt + courtSeconds);
+        if (block.timestamp <= courtEndsAt) revert CourtNotOver(courtEndsAt, block.timestamp);
+        _resolve(taskId, terms, proven, Verdict.Undecided, new address[](0));
     }
 
     // ------------------------------------------------------------------ reading
@@ -241,6 +284,14 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         if (!terms.fit()) revert FieldTooWide();
         // Safe cast: not above maxCharge.
         return uint128(_charge(terms, calls, gpuMs));
+    }
+
+    /// @inheritdoc ITaskMarket
+    function bondOf(uint32 verification, uint128 charge) public view returns (uint128) {
+        uint256 bond = CallPricing.bondUp(charge, verification >> 8, bondFloor);
+        if (bond > type(uint128).max) revert BondTooLarge(type(uint128).max, bond);
+        // Just compared.
+        return uint128(bond);
     }
 
     /// @inheritdoc ITaskMarket
@@ -326,8 +377,12 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
             );
         }
         uint256 verification = terms.readVerification();
-        if (verification != 0 && court == address(0)) {
-            return abi.encodeWithSelector(VerificationNeedsCourt.selector, verification);
+        if (verification != 0) {
+            uint256 rule = verification & 0xff;
+            if (rule == 0 || rule > LAST_RULE || verification >> 8 > CallPricing.BPS) {
+                return abi.encodeWithSelector(InvalidVerification.selector, verification);
+            }
+            if (court == address(0)) return abi.encodeWithSelector(VerificationNeedsCourt.selector, verification);
         }
         return _endFailure(terms.readDeadline());
     }
@@ -565,6 +620,43 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
         );
     }
 
+    /// @dev Charge and bond, both locked: to whom the verdict says, or back.
+    function _resolve(
+        bytes32 taskId,
+        TaskTerms calldata terms,
+        ProvenWork calldata proven,
+        Verdict verdict,
+        address[] memory checkers
+    ) private {
+        uint128 bond = bondOf(terms.verification, proven.charge);
+        // What each checker was promised: a third of the bond, whether two of them earn it or three.
+        uint128 perChecker = verdict == Verdict.Right ? bond / uint128(CallPricing.CHECKERS) : 0;
+
+        delete _tasks[taskId];
+        emit DisputeResolved(taskId, terms.consumer, proven.provider, verdict, bond, perChecker, checkers);
+        if (verdict == Verdict.Wrong) {
+            emit TaskRefunded(taskId, terms.consumer, proven.charge);
+            // Checked: both are in the account's locked, a uint128.
+            _escrow.unlock(terms.consumer, proven.charge + bond);
+            return;
+        }
+        if (verdict == Verdict.Right) _payBond(terms.consumer, proven.provider, bond, perChecker, checkers);
+        else _escrow.unlock(terms.consumer, bond);
+        _settle(taskId, terms, proven.provider, proven.charge, proven.receipt, proven.charge);
+    }
+
+    function _payBond(address consumer, address provider, uint128 bond, uint128 perChecker, address[] memory checkers)
+        private
+    {
+        address nobody = address(0);
+        for (uint256 i; i < checkers.length; ++i) {
+            // Checked: more than three checkers revert.
+            bond -= perChecker;
+            _escrow.payProviderFrom(consumer, perChecker, perChecker, checkers[i], nobody, 0, nobody, 0);
+        }
+        if (bond != 0) _escrow.payProviderFrom(consumer, bond, bond, provider, nobody, 0, nobody, 0);
+    }
+
     function _emitSettled(bytes32 taskId, TaskTerms calldata terms, address provider, uint256 charge, bytes32 receipt)
         private
         returns (uint256 dispatcherShare, uint256 royaltyShare)
@@ -695,6 +787,21 @@ contract TaskMarket is ITaskMarket, TallystickDomain {
 
     function _commitment(ProvenWork memory proven) private pure returns (uint256) {
         return uint256(keccak256(abi.encode(proven.provider, proven.charge, proven.receipt))) & COMMITMENT_MASK;
+    }
+
+    /// @dev A task in this state whose proof is this one.
+    function _requireProof(TaskTerms calldata terms, ProvenWork calldata proven, Status expected)
+        private
+        view
+        returns (bytes32 taskId, uint256 time)
+    {
+        taskId = _idOfTask(terms);
+        uint256 task = _tasks[taskId];
+        time = _requireStatus(task, expected);
+        uint256 commitment = _commitment(proven);
+        if (commitment != task & COMMITMENT_MASK) {
+            revert WrongProof(bytes32(task & COMMITMENT_MASK), bytes32(commitment));
+        }
     }
 
     function _requireStatus(uint256 task, Status expected) private pure returns (uint256 time) {

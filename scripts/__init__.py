@@ -1,1 +1,1 @@
-"""Brownie scripts: deploy the contracts, and what a provider does on chain by hand."""
+"""Brownie scripts: deploy the contracts, and what providers and payers do on chain by hand."""

@@ -16,6 +16,9 @@ and neither can these, each read from the environment:
     TALLYSTICK_STAKE_UNIT             own stake per GPU, in whole tokens           (100)
     TALLYSTICK_UNBONDING_SECONDS      (1814400, 21 days)
     TALLYSTICK_RETIRED_KEY_SECONDS    (604800, 7 days)
+    TALLYSTICK_COMMISSION_NOTICE_SECONDS  (604800)
+    TALLYSTICK_JAIL_SECONDS           (604800)
+    TALLYSTICK_STREAM_SECONDS         over which fees reach delegators             (604800)
     TALLYSTICK_CANCEL_SECONDS         (3600)
     TALLYSTICK_MIN_CHALLENGE_SECONDS  (86400)
     TALLYSTICK_MAX_CHALLENGE_SECONDS  (604800)
@@ -64,8 +67,13 @@ def main() -> None:
         "maxChallengeSeconds": seconds("TALLYSTICK_MAX_CHALLENGE_SECONDS", 604_800),
         "courtSeconds": seconds("TALLYSTICK_COURT_SECONDS", 518_400),
     }
-    unbonding_s = seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400)
-    retired_key_s = seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800)
+    clocks = {
+        "unbondingSeconds": seconds("TALLYSTICK_UNBONDING_SECONDS", 1_814_400),
+        "retiredKeySeconds": seconds("TALLYSTICK_RETIRED_KEY_SECONDS", 604_800),
+        "commissionNoticeSeconds": seconds("TALLYSTICK_COMMISSION_NOTICE_SECONDS", 604_800),
+        "jailSeconds": seconds("TALLYSTICK_JAIL_SECONDS", 604_800),
+        "streamSeconds": seconds("TALLYSTICK_STREAM_SECONDS", 604_800),
+    }
     fee_bps = whole("TALLYSTICK_PROTOCOL_FEE_BPS", 100, 500)
     pool_share_bps = whole("TALLYSTICK_POOL_SHARE_BPS", 5_000, 10_000)
     close_s = whole("TALLYSTICK_CLOSE_SECONDS", 259_200, 2_592_000, least=3_600)
@@ -82,7 +90,7 @@ def main() -> None:
     neighbours = (token, market_address, staking_address, treasury)
     escrow, block = deploy(deployer, "ComputeEscrow", *neighbours, fee_bps, pool_share_bps, close_s)
     staking, _ = deploy(
-        deployer, "ProviderStaking", staking_token, escrow, unit, unbonding_s, retired_key_s
+        deployer, "ProviderStaking", staking_token, escrow, NO_COURT, unit, tuple(clocks.values())
     )
     market, _ = deploy(deployer, "TaskMarket", escrow, staking, NO_COURT, tuple(windows.values()))
 
@@ -103,8 +111,7 @@ def main() -> None:
                 "poolShareBps": pool_share_bps,
                 "closeSeconds": close_s,
                 "unit": str(unit),
-                "unbondingSeconds": unbonding_s,
-                "retiredKeySeconds": retired_key_s,
+                **clocks,
                 **windows,
             },
         }

@@ -12,11 +12,15 @@ pragma solidity ^0.8.28;
 ///   Open          proveAlone (with lease)   anyone                           Proven
 ///   Proven        finalize                  anyone, after the window; or     settled, slot cleared
 ///                                           at once with acceptance
+///   Proven        dispute (with bond)       consumer, in the window          Disputed
+///   Disputed      resolve                   the court                        settled or refunded, slot cleared
+///   Disputed      endDispute                anyone, after the court's time   settled, slot cleared
 ///   Open          cancel                    consumer, once                   Open, ending sooner
 ///   Open          reclaim                   anyone, after the end            refunded, slot cleared
 ///
-/// @dev The court and its state, Disputed, come with the `DisputeCourt`. Until a deployment names a court, terms that ask
-/// for verification are refused. "Until t" includes t. A charge is never taken out of the sender's own parameters:
+/// @dev Only the court can displace a proof that is on chain, and once it is asked, not even an acceptance settles the
+/// task before its word: the checkers it drew are paid by one side or the other. In a deployment without a court, terms
+/// that ask for verification are refused. "Until t" includes t. A charge is never taken out of the sender's own parameters:
 /// it is computed from the terms and the usage, and signatures over any other figure do not fit.
 /// When a fork changes the chain id, signatures of before count no more, but tasks of before keep their id for `cancel`,
 /// `reclaim` and `finalize`.
@@ -39,7 +43,8 @@ interface ITaskMarket {
     /// @param maxSeconds Longest run.
     /// @param deadline Unix seconds until which a proof may arrive.
     /// @param challengeWindow Seconds between a proof without acceptance and its pay.
-    /// @param verification Rule (0 none, 1 equal, 2 tolerance) + 256 * share a checker repeats, in basis points.
+    /// @param verification Rule (0 none, 1 equal, 2 tolerance) + 256 * share of the work a checker repeats, in basis
+    /// points. Zero if results cannot be disputed.
     /// @param nonce Any number the consumer has not used; each is good for one task.
     struct TaskTerms {
         address consumer;
@@ -152,7 +157,15 @@ interface ITaskMarket {
     enum Status {
         None,
         Open,
-        Proven
+        Proven,
+        Disputed
+    }
+
+    /// @notice What the court says of a disputed result. Undecided also stands for a court that said nothing in time.
+    enum Verdict {
+        Undecided,
+        Right,
+        Wrong
     }
 
     // ------------------------------------------------------------------ events
@@ -188,7 +201,26 @@ interface ITaskMarket {
     /// @notice The consumer wants no more of it: proofs arrive until `end`.
     event TaskCancelled(bytes32 indexed taskId, address indexed consumer, uint64 cancelledAt, uint64 end);
 
-    /// @notice Nobody proved it in time: `amount` is the consumer's again.
+    /// @notice The consumer disputes a proof: `bond` of its available is locked beside the charge, and the court has until
+    /// `courtEndsAt`.
+    event TaskDisputed(
+        bytes32 indexed taskId, address indexed consumer, address indexed provider, uint128 bond, uint64 courtEndsAt
+    );
+
+    /// @notice The bond is unlocked. Right: `perChecker` of it is credit of each of `checkers`, the rest the provider's.
+    /// Otherwise: all of it is available again. In the same transaction `TaskSettled` or, for Wrong, `TaskRefunded` tells
+    /// where the charge went.
+    event DisputeResolved(
+        bytes32 indexed taskId,
+        address indexed consumer,
+        address indexed provider,
+        Verdict verdict,
+        uint128 bond,
+        uint128 perChecker,
+        address[] checkers
+    );
+
+    /// @notice Nobody proved it in time, or the court found the result wrong: `amount` is the consumer's again.
     event TaskRefunded(bytes32 indexed taskId, address indexed consumer, uint128 amount);
 
     /// @notice `proveMany` left this row as it was; `reason` is the error `prove` would have reverted with.
@@ -209,6 +241,15 @@ interface ITaskMarket {
     error ShareWithoutPayee(uint256 shareBps);
     error ChallengeWindowOutOfRange(uint32 shortest, uint32 longest, uint32 actual);
     error VerificationNeedsCourt(uint32 verification);
+    /// @dev No such rule, or a share above the whole, or a share of nothing.
+    error InvalidVerification(uint32 verification);
+    /// @dev The terms ask for no verification.
+    error NotDisputable();
+    error ChallengeWindowOver(uint64 challengeEndsAt, uint256 actual);
+    error BondTooLarge(uint256 limit, uint256 actual);
+    error OnlyCourt(address expected, address actual);
+    error CourtOver(uint64 courtEndsAt, uint256 actual);
+    error CourtNotOver(uint64 courtEndsAt, uint256 actual);
     error DeadlinePassed(uint64 end, uint256 actual);
     error NotEndedYet(uint64 end, uint256 actual);
     error AlreadyCancelled(uint64 cancelledAt);
@@ -262,17 +303,41 @@ interface ITaskMarket {
     /// of the charge. `acceptance` may be empty after the window.
     function finalize(TaskTerms calldata terms, ProvenWork calldata proven, bytes calldata acceptance) external;
 
+    // ------------------------------------------------------------------ doubting a result
+
+    /// @notice Consumer, inside the challenge window, if the terms ask for verification: lock the bond (`bondOf`) out of
+    /// available and ask the court. Refused by the court while too few seats are listed: then the proof stands.
+    function dispute(TaskTerms calldata terms, ProvenWork calldata proven) external;
+
+    /// @notice Court only, until its time is over. Right: settled, the bond pays `checkers`, a third each, the rest the
+    /// provider. Wrong: charge and bond are the consumer's again. Undecided: settled, and the bond is the consumer's again.
+    function resolve(
+        TaskTerms calldata terms,
+        ProvenWork calldata proven,
+        Verdict verdict,
+        address[] calldata checkers
+    ) external;
+
+    /// @notice Anyone, once the court's time is over without a word of it: settled, and the bond is the consumer's again.
+    /// @dev Asks the court nothing: no state of it can hold the money here.
+    function endDispute(TaskTerms calldata terms, ProvenWork calldata proven) external;
+
     // ------------------------------------------------------------------ reading
 
     /// @notice Where a task stands.
     /// @return status None if unknown, settled or refunded.
-    /// @return time Open: when it was cancelled, zero if it was not. Proven: when the challenge window ends.
+    /// @return time Open: when it was cancelled, zero if it was not. Proven: when the challenge window ends. Disputed: when
+    /// it was disputed.
     function taskOf(bytes32 taskId) external view returns (Status status, uint64 time);
 
     function nonceUsed(address consumer, uint256 nonce) external view returns (bool);
 
     /// @notice The charge for this much usage under these terms, before any cut by a cancel.
     function chargeOf(TaskTerms calldata terms, uint64 calls, uint64 gpuMs) external pure returns (uint128);
+
+    /// @notice What a consumer locks to dispute a charge under these terms: three checkers' share of it, rounded up, and the
+    /// floor.
+    function bondOf(uint32 verification, uint128 charge) external view returns (uint128);
 
     /// @notice The receipt that belongs to a usage: what the provider signs and its digest.
     function receiptOf(TaskTerms calldata terms, Usage calldata usage)
@@ -303,4 +368,7 @@ interface ITaskMarket {
     function maxChallengeSeconds() external view returns (uint32);
 
     function courtSeconds() external view returns (uint32);
+
+    /// @notice The part of a bond that does not depend on the charge.
+    function bondFloor() external view returns (uint128);
 }

@@ -5,6 +5,7 @@ pragma solidity ^0.8.28;
 /// @notice Pure, and the same to the unit in `tallystick.protocol.pricing`.
 library CallPricing {
     uint256 internal constant BPS = 10_000;
+    uint256 internal constant CHECKERS = 3;
     uint256 private constant MS_PER_SECOND = 1000;
 
     /// @notice min(maxCharge, flat + feePerCall * calls + ratePerGpuSecond * gpuMs / 1000), the last rounded up: once.
@@ -29,6 +30,15 @@ library CallPricing {
         // The product is below 2^192.
         unchecked {
             return (ratePerGpuSecond * gpuMs + (MS_PER_SECOND - 1)) / MS_PER_SECOND;
+        }
+    }
+
+    /// @notice What a dispute costs the consumer if it is wrong: the share of the charge that each of three checkers
+    /// repeats, rounded up once, and a floor.
+    function bondUp(uint256 charge, uint256 shareBps, uint256 floor) internal pure returns (uint256) {
+        // The charge and the floor are of 128 bits, the share of 24: the sum stays below 2^155.
+        unchecked {
+            return (CHECKERS * shareBps * charge + (BPS - 1)) / BPS + floor;
         }
     }
 

@@ -23,7 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.contracts.channels import Till  # noqa: E402
+from tests.contracts.pools import Pools  # noqa: E402
 from tests.contracts.stage import (  # noqa: E402
+    BOND_FLOOR,
+    CLOCKS,
     CLOSE_S,
     DAY_S,
     POOL_SHARE_BPS,
@@ -61,7 +65,7 @@ def isolation() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def people() -> list[Any]:
     """Accounts whose keys are known, so that they can sign."""
-    return list(accounts.from_mnemonic(MNEMONIC, count=10))
+    return list(accounts.from_mnemonic(MNEMONIC, count=12))
 
 
 @pytest.fixture(scope="session")
@@ -117,33 +121,48 @@ def other_provider(people: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any) -> Any:
+def delegator(people: list[Any]) -> Any:
+    return people[10]
+
+
+@pytest.fixture(scope="session")
+def token(deployer: Any, consumer: Any, provider: Any, other_provider: Any, delegator: Any) -> Any:
     from brownie import TallyToken
 
     token = deployer.deploy(TallyToken, deployer, 10**9 * TALLY)
-    for person in (consumer, provider, other_provider):
+    for person in (consumer, provider, other_provider, delegator):
         token.transfer(person, 100_000 * TALLY, {"from": deployer})
     return token
 
 
 @pytest.fixture(scope="session")
 def neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
-    """Escrow, staking and market, each told the others' addresses before they existed."""
     return deploy_neighbours(deployer, token, treasury)
 
 
 def deploy_neighbours(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+    """Escrow, staking and market, and the court that they name."""
+    from brownie import DisputeCourt
+
+    escrow, staking, market = deploy_three(deployer, token, treasury)
+    deployer.deploy(DisputeCourt, market, staking, escrow, (DAY_S, DAY_S, DAY_S))
+    return escrow, staking, market
+
+
+def deploy_three(deployer: Any, token: Any, treasury: Any) -> tuple[Any, Any, Any]:
+    """Escrow, staking and market, each told the others' addresses before they existed; the court
+    they name would be the deployer's next contract."""
     from brownie import ComputeEscrow, ProviderStaking, TaskMarket
 
-    staking = deployer.get_deployment_address(deployer.nonce + 1)
-    market = deployer.get_deployment_address(deployer.nonce + 2)
-    escrow = deployer.deploy(
-        ComputeEscrow, token, market, staking, treasury, 100, POOL_SHARE_BPS, CLOSE_S
+    staking, market, court = (
+        deployer.get_deployment_address(deployer.nonce + n) for n in (1, 2, 3)
     )
-    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
+    fees = (100, POOL_SHARE_BPS)
+    escrow = deployer.deploy(ComputeEscrow, token, market, staking, treasury, *fees, CLOSE_S)
+    staking = deployer.deploy(ProviderStaking, token, escrow, court, UNIT, CLOCKS)
     windows = (3_600, DAY_S, 7 * DAY_S, 6 * DAY_S)
-    zero = "0x" + "00" * 20
-    return escrow, staking, deployer.deploy(TaskMarket, escrow, staking, zero, windows)
+    market = deployer.deploy(TaskMarket, escrow, staking, court, windows, BOND_FLOOR)
+    return escrow, staking, market
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +178,22 @@ def staking(neighbours: tuple[Any, Any, Any]) -> Any:
 @pytest.fixture(scope="session")
 def market(neighbours: tuple[Any, Any, Any]) -> Any:
     return neighbours[2]
+
+
+@pytest.fixture(scope="session")
+def court(market: Any) -> Any:
+    from brownie import DisputeCourt
+
+    return DisputeCourt.at(market.court())
+
+
+@pytest.fixture
+def judge(court: Any) -> Any:
+    """The court's own voice, for what only it may say."""
+    from brownie import accounts, web3
+
+    web3.provider.make_request("anvil_setBalance", [court.address, hex(10**20)])
+    return accounts.at(court.address, force=True)
 
 
 @pytest.fixture(scope="session")
@@ -186,6 +221,17 @@ def stage(
     staking.stake(4 * UNIT, {"from": provider})
     staking.bindOperatorKey(operator, stage.consent(provider, operator), {"from": provider})
     return stage
+
+
+@pytest.fixture(scope="session")
+def till(stage: Stage, session_key: Any) -> Till:
+    """The consumer's channels with the provider, signed for by the session key."""
+    return Till(stage, session_key)
+
+
+@pytest.fixture
+def pools(stage: Stage, delegator: Any, judge: Any) -> Pools:
+    return Pools(stage, delegator, judge)
 
 
 @pytest.fixture

@@ -26,9 +26,12 @@ from tallystick.protocol.types import Address, Digest, Fence, TaskId
 TALLY = 10**18
 UNIT = 100 * TALLY
 DAY_S = 86_400
+BOND_FLOOR = 3 * TALLY
 CLOSE_S = 3 * DAY_S
 POOL_SHARE_BPS = 5_000
 ZERO = Address("0x" + "00" * 20)
+CLOCKS = (21 * DAY_S, 7 * DAY_S, 7 * DAY_S, 7 * DAY_S, 7 * DAY_S)
+"""Unbonding, retired key, commission notice, jail, stream."""
 NO_DIGEST = Digest("0x" + "00" * 32)
 
 
@@ -42,8 +45,13 @@ def reverts_with(error: str, *values: Any) -> Iterator[None]:
     message = str(refused.value.revert_msg)
     name, _, shown = message.partition(":")
     assert name == error, message
-    told = [part.strip().lower() for part in shown.split(",")]
-    assert told[: len(values)] == [str(value).lower() for value in values] or not values, message
+    told, expected = shown.strip().lower(), ", ".join(map(as_brownie_shows, values)).lower()
+    assert told == expected or told.startswith(f"{expected}," if values else ""), message
+
+
+def as_brownie_shows(value: Any) -> str:
+    text = str(value)
+    return str(bytes.fromhex(text[2:])) if len(text) == 66 and text.startswith("0x") else text
 
 
 @contextmanager

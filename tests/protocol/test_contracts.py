@@ -49,7 +49,7 @@ from tallystick.protocol.events import (
     Withdrawn,
 )
 from tallystick.protocol.merkle import gpu_set_root
-from tallystick.protocol.messages import Acceptance, OperatorKey
+from tallystick.protocol.messages import Acceptance, ChannelAllowance, OperatorKey, Voucher
 from tallystick.protocol.permits import sign_permit
 from tallystick.protocol.pricing import split_charge_down
 from tallystick.protocol.types import ZERO_DIGEST, Signature, to_address
@@ -91,12 +91,14 @@ class TestDigests:
     """The compiled `digestOf...` views, over every vector on file (security case 38)."""
 
     async def test_equal_the_kernels(
-        self, deployment: Deployment, contract: Market, staking: Staking
+        self, deployment: Deployment, contract: Market, escrow: Escrow, staking: Staking
     ) -> None:
         for vector in VECTORS:
             message = message_of(vector)
             if isinstance(message, OperatorKey):
                 actual = await staking.digest_of(message)
+            elif isinstance(message, Voucher | ChannelAllowance):
+                actual = await escrow.digest_of(message)
             else:
                 actual = await contract.digest_of(message)
             assert actual == messages.digest(deployment.domain, message), vector["type"]

@@ -82,6 +82,8 @@ class TestVerify:
             ("staking_token", STRANGER.address, "the staking's token should be"),
             ("stake_unit", 1, "the staking's unit should be 1"),
             ("protocol_fee_bps", 0, "protocol fee"),
+            ("pool_share_bps", 0, "pool share"),
+            ("close_seconds", 3_600, "close period"),
             ("court", STRANGER.address, "court"),
         ],
     )

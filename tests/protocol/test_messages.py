@@ -1,4 +1,4 @@
-"""Digests and signatures of the five messages.
+"""Digests and signatures of the messages.
 
 digest
 ├── equals eth_account's for every vector on file
@@ -17,6 +17,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 from hypothesis import given, settings
@@ -24,19 +25,23 @@ from hypothesis import strategies as st
 
 from tallystick.protocol import messages
 from tallystick.protocol.errors import MessageError
+from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.messages import (
     MESSAGES,
     Acceptance,
     Assignment,
+    Channel,
+    ChannelAllowance,
     Domain,
     Message,
     OperatorKey,
     Receipt,
     TaskTerms,
+    Voucher,
 )
 from tallystick.protocol.types import Address, to_address
 from tests.protocol.vectors import generate
-from tests.support.anvil import CONSUMER, PROVIDER, digest_of_word
+from tests.support.anvil import CONSUMER, PROVIDER, STRANGER, digest_of_word
 
 VECTORS: list[dict[str, Any]] = json.loads(generate.PATH.read_text())["vectors"]
 DOMAIN = Domain(31337, PROVIDER.address)
@@ -172,7 +177,9 @@ class TestSignAndRecover:
 
 
 class TestBodies:
-    @pytest.mark.parametrize("kind", [TaskTerms, Assignment, Receipt, Acceptance])
+    @pytest.mark.parametrize(
+        "kind", [TaskTerms, Assignment, Receipt, Acceptance, Voucher, ChannelAllowance]
+    )
     def test_a_message_crosses_the_wire_unchanged(self, kind: Any) -> None:
         values = [
             1 if name == "fence" else random_value(solidity, 2**255 + 2999)
@@ -187,3 +194,30 @@ class TestBodies:
         message = Assignment(digest_of_word(1), PROVIDER.address, 1, 2, 3)  # type: ignore[arg-type]
         body = message.to_body().model_copy(update={"provider": PROVIDER.address.lower()})
         assert Assignment.from_body(body) == message
+
+
+class TestChannels:
+    CHANNEL = Channel(CONSUMER.address, STRANGER.address, PROVIDER.address, 2**96 - 1)
+
+    def test_the_id_is_the_hash_of_the_four_words(self) -> None:
+        words = [self.CHANNEL.payer, self.CHANNEL.signer, self.CHANNEL.provider]
+        encoded = encode(["address"] * 3 + ["uint96"], [*words, 2**96 - 1])
+        assert messages.channel_id(self.CHANNEL) == "0x" + keccak256(encoded).hex()
+
+    @pytest.mark.parametrize("salt", [-1, 2**96, 1.0, True])
+    def test_a_salt_that_does_not_fit_is_refused(self, salt: Any) -> None:
+        with pytest.raises(MessageError, match="salt"):
+            messages.channel_id(replace(self.CHANNEL, salt=salt))
+
+    def test_a_signed_voucher_names_its_channel(self) -> None:
+        voucher = self.CHANNEL.voucher(7, digest_of_word(1))
+        signature = messages.sign(DOMAIN, voucher, STRANGER.key)
+        assert messages.channel_of(DOMAIN, voucher, signature) == self.CHANNEL
+        other = messages.sign(DOMAIN, voucher, PROVIDER.key)
+        assert messages.channel_of(DOMAIN, voucher, other) != self.CHANNEL
+
+    def test_crosses_the_wire_unchanged(self) -> None:
+        body = self.CHANNEL.to_body()
+        again = type(body).model_validate_json(body.model_dump_json())
+        assert Channel.from_body(again) == self.CHANNEL
+        assert json.loads(body.model_dump_json())["salt"] == str(2**96 - 1)

@@ -295,6 +295,10 @@ def deploy_market(
     supply: int = 10**9 * TOKEN,
     unbonding_seconds: int = 21 * DAY_S,
     retired_key_seconds: int = 7 * DAY_S,
+    commission_notice_seconds: int = 7 * DAY_S,
+    jail_seconds: int = 7 * DAY_S,
+    stream_seconds: int = 7 * DAY_S,
+    court: Address = ZERO_ADDRESS,
     cancel_seconds: int = 3_600,
     min_challenge_seconds: int = DAY_S,
     max_challenge_seconds: int = 7 * DAY_S,
@@ -303,7 +307,7 @@ def deploy_market(
     """As `scripts/deploy.py` does, without a compiler. The deployer holds all tokens at first."""
     token = _deploy(chain, "TallyToken", DEPLOYER.address, supply)
     nonce = int(chain.rpc("eth_getTransactionCount", DEPLOYER.address, "pending"), 16)
-    # Neighbours know each other from their constructors: later addresses are computed before.
+    # Neighbours know each other from their constructors: their addresses are computed before.
     staking_to_be = _address_at(DEPLOYER.address, nonce + 1)
     market_to_be = _address_at(DEPLOYER.address, nonce + 2)
     escrow = _deploy(
@@ -318,9 +322,14 @@ def deploy_market(
         close_seconds,
     )
     block = chain.head()
-    staking = _deploy(
-        chain, "ProviderStaking", token, escrow, stake_unit, unbonding_seconds, retired_key_seconds
+    clocks = (
+        unbonding_seconds,
+        retired_key_seconds,
+        commission_notice_seconds,
+        jail_seconds,
+        stream_seconds,
     )
+    staking = _deploy(chain, "ProviderStaking", token, escrow, court, stake_unit, clocks)
     windows = (cancel_seconds, min_challenge_seconds, max_challenge_seconds, court_seconds)
     market = _deploy(chain, "TaskMarket", escrow, staking, ZERO_ADDRESS, windows)
     if market != market_to_be:

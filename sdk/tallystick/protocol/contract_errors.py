@@ -95,8 +95,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "WindowsOutOfOrder": "the shortest challenge window {0} is longer than the longest {1}",
     # ProviderStaking
     "InsufficientBonded": "{0} should be bonded and {1} is: ask for less",
-    "StakeBacksGpus": "the registered GPUs need {0} of stake and {1} would be left: register fewer "
-    "GPUs first",
+    "StakeBacksGpus": "the registered GPUs and the seats need {0} of stake and {1} would be left: "
+    "register fewer GPUs first, or leave seats",
     "UnknownRequest": "{0} has no unbonding request {1}, or it was withdrawn",
     "UnbondingNotOver": "the stake can be withdrawn from {0} on, and it is {1}",
     "KeyAlreadyBound": "the key {0} is bound to {1} for ever: make another key",
@@ -105,6 +105,22 @@ SENTENCES: Final[Mapping[str, str]] = {
     "KeyIsProvider": "{0} is a provider itself: bind a key that is nothing else",
     "OnlyProvider": "only the provider {0} may do this, and {1} tried",
     "InvalidKeySignature": "the key {0} must agree with its own signature, and this one is of {1}",
+    "DelegationTooSmall": "a delegation is {0} at least, and this leaves {1}: delegate more, or "
+    "take all of it out",
+    "InsufficientShares": "{0} shares are asked for and {1} are there: ask for fewer",
+    "SharesBelowMinimum": "at least {0} shares were asked for and {1} come of it: the pool was "
+    "slashed meanwhile, look at it again",
+    "AmountBelowMinimum": "at least {0} was asked for and {1} comes of it: the pool was slashed "
+    "meanwhile, look at it again",
+    "CommissionTooHigh": "the commission may be {0} basis points at most, and is {1}",
+    "NoPool": "nobody has delegated to {0}",
+    "NothingToWithdraw": "there is nothing for {0} to withdraw",
+    "AlreadyPunished": "the offence {0} was punished already",
+    "ProviderJailed": "{0} is jailed and can lift that from {1} on",
+    "NotJailed": "{0} is not jailed",
+    "JailNotOver": "the jail can be lifted from {0} on, and it is {1}",
+    "OnlyCourt": "only the court {0} may do this, and {1} tried",
+    "OnlyEscrow": "only the escrow {0} may do this, and {1} tried",
     # TallyToken
     "ERC20InsufficientAllowance": "{0} may spend {1} of the tokens and needs {2}: approve it first",
     "ERC20InsufficientBalance": "{0} has {1} tokens and needs {2}: get the rest first",

@@ -43,13 +43,19 @@ __all__ = [
     "AllowanceState",
     "Block",
     "Call",
+    "Commission",
+    "Delegation",
     "ChannelState",
     "Escrow",
+    "FeeStream",
     "KeyState",
     "LeasedProof",
     "Market",
     "Payee",
+    "Pool",
+    "PotKind",
     "ProvenWork",
+    "Seats",
     "SignedVoucher",
     "Stake",
     "Staking",
@@ -57,6 +63,7 @@ __all__ = [
     "TaskStatus",
     "Token",
     "UnbondRequest",
+    "UndelegateRequest",
     "Usage",
     "call_contract",
     "refusal",
@@ -101,6 +108,10 @@ class ChannelState:
     @property
     def unclaimed(self) -> int:
         return self.deposited - self.claimed
+
+    def due(self, total: int) -> int:
+        """What a voucher of this total would pay now."""
+        return max(0, min(self.deposited, total) - self.claimed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +211,65 @@ class Stake:
 
 @dataclass(frozen=True, slots=True)
 class UnbondRequest:
+    """`amount` is what slashes left of it so far; both are zero once it was withdrawn."""
+
     amount: int
     withdrawable_at: int
+
+
+class PotKind(IntEnum):
+    """What `PotVoided` tells of."""
+
+    UNBONDING = 0
+    DELEGATED = 1
+    UNDELEGATING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    seats: int
+    covered: int
+    """How many of them the bonded stake still covers in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What others put behind a provider, and what of it is on its way out."""
+
+    delegated: int
+    shares: int
+    generation: int
+    undelegating: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    shares: int
+    amount: int
+    """What the shares are worth at the block asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndelegateRequest:
+    provider: Address
+    amount: int
+    withdrawable_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeeStream:
+    remaining: int
+    """Has not flowed to the pool yet."""
+    ends_at: int
+    """Unix seconds, rounded up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commission:
+    bps: int
+    next_bps: int
+    """Holds from `effective_at` on."""
+    effective_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -524,6 +592,66 @@ class Staking(_Contract):
         """How many there ever were: their ids count from 0."""
         return int(await self._one("unbondRequestsOf", provider, block=block))
 
+    async def seats_of(self, provider: Address, *, block: Block = "latest") -> Seats:
+        return Seats(*await self._read("seatsOf", provider, block=block))
+
+    async def is_jailed(self, provider: Address, *, block: Block = "latest") -> bool:
+        return bool(await self._one("isJailed", provider, block=block))
+
+    async def jailed_until(self, provider: Address, *, block: Block = "latest") -> int:
+        """From when on the provider can lift it (unix seconds); 0 if it is not jailed."""
+        return int(await self._one("jailedUntil", provider, block=block))
+
+    async def is_punished(self, offence_id: Digest, *, block: Block = "latest") -> bool:
+        return bool(await self._one("isPunished", offence_id, block=block))
+
+    async def has_pool(self, provider: Address, *, block: Block = "latest") -> bool:
+        return bool(await self._one("hasPool", provider, block=block))
+
+    async def pool_of(self, provider: Address, *, block: Block = "latest") -> Pool:
+        return Pool(*await self._read("poolOf", provider, block=block))
+
+    async def delegation_of(
+        self, provider: Address, delegator: Address, *, block: Block = "latest"
+    ) -> Delegation:
+        return Delegation(*await self._read("delegationOf", provider, delegator, block=block))
+
+    async def undelegate_request(
+        self, delegator: Address, request_id: int, *, block: Block = "latest"
+    ) -> UndelegateRequest:
+        provider, amount, withdrawable_at = await self._read(
+            "undelegateRequest", delegator, request_id, block=block
+        )
+        return UndelegateRequest(Address(provider), amount, withdrawable_at)
+
+    async def undelegate_requests(self, delegator: Address, *, block: Block = "latest") -> int:
+        """How many there ever were, over all providers: their ids count from 0."""
+        return int(await self._one("undelegateRequestsOf", delegator, block=block))
+
+    async def rewards_of(
+        self, provider: Address, delegator: Address, *, block: Block = "latest"
+    ) -> int:
+        """In the payment token."""
+        return int(await self._one("rewardsOf", provider, delegator, block=block))
+
+    async def stream_of(self, provider: Address, *, block: Block = "latest") -> FeeStream:
+        return FeeStream(*await self._read("streamOf", provider, block=block))
+
+    async def commission_of(self, provider: Address, *, block: Block = "latest") -> Commission:
+        return Commission(*await self._read("commissionOf", provider, block=block))
+
+    async def fees_of(self, account: Address, *, block: Block = "latest") -> int:
+        """Commission to withdraw, in the payment token."""
+        return int(await self._one("feesOf", account, block=block))
+
+    async def bounty_of(self, account: Address, *, block: Block = "latest") -> int:
+        """In the staking token."""
+        return int(await self._one("bountyOf", account, block=block))
+
+    async def unburned(self, *, block: Block = "latest") -> int:
+        """Slashed stake that nobody has sent to the burn address yet."""
+        return int(await self._one("unburned", block=block))
+
     async def operator_key(self, key: Address, *, block: Block = "latest") -> KeyState:
         return KeyState(*await self._read("operatorKey", key, block=block))
 
@@ -544,8 +672,39 @@ class Staking(_Contract):
     async def token(self) -> Address:
         return Address(await self._one("token"))
 
+    async def payment_token(self) -> Address:
+        return Address(await self._one("paymentToken"))
+
+    async def escrow(self) -> Address:
+        return Address(await self._one("escrow"))
+
+    async def court(self) -> Address:
+        """The zero address: nobody slashes."""
+        return Address(await self._one("court"))
+
+    async def treasury(self) -> Address:
+        return Address(await self._one("treasury"))
+
     async def unit(self) -> int:
         return int(await self._one("unit"))
+
+    async def min_delegation(self) -> int:
+        return int(await self._one("minDelegation"))
+
+    async def unbonding_seconds(self) -> int:
+        return int(await self._one("unbondingSeconds"))
+
+    async def retired_key_seconds(self) -> int:
+        return int(await self._one("retiredKeySeconds"))
+
+    async def commission_notice_seconds(self) -> int:
+        return int(await self._one("commissionNoticeSeconds"))
+
+    async def jail_seconds(self) -> int:
+        return int(await self._one("jailSeconds"))
+
+    async def stream_seconds(self) -> int:
+        return int(await self._one("streamSeconds"))
 
     def stake(self, amount: int) -> Call:
         """The staking token must have approved the contract before."""
@@ -562,6 +721,49 @@ class Staking(_Contract):
 
     def register_gpus(self, gpu_set: Digest, gpus: int) -> Call:
         return self._call("registerGpus", gpu_set, gpus)
+
+    def delegate(self, provider: Address, amount: int, min_shares: int) -> Call:
+        """The staking token must have approved the contract before. `min_shares` from
+        `shares.Pot.shares_down`."""
+        return self._call("delegate", provider, amount, min_shares)
+
+    def delegate_with_permit(
+        self,
+        provider: Address,
+        amount: int,
+        min_shares: int,
+        deadline: int,
+        signature: Signature,
+    ) -> Call:
+        return self._call(
+            "delegateWithPermit", provider, amount, min_shares, deadline, *_vrs(signature)
+        )
+
+    def request_undelegate(self, provider: Address, shares: int, min_amount: int) -> Call:
+        return self._call("requestUndelegate", provider, shares, min_amount)
+
+    def withdraw_delegation(self, request_id: int, to: Address) -> Call:
+        return self._call("withdrawDelegation", request_id, to)
+
+    def claim_rewards(self, provider: Address, to: Address) -> Call:
+        return self._call("claimRewards", provider, to)
+
+    def set_commission(self, bps: int) -> Call:
+        return self._call("setCommission", bps)
+
+    def withdraw_fees(self, account: Address) -> Call:
+        """Anyone may send it; `account` is paid."""
+        return self._call("withdrawFees", account)
+
+    def unjail(self) -> Call:
+        return self._call("unjail")
+
+    def withdraw_bounty(self, account: Address) -> Call:
+        """Anyone may send it; `account` is paid."""
+        return self._call("withdrawBounty", account)
+
+    def burn_slashed(self) -> Call:
+        return self._call("burnSlashed")
 
     def bind_operator_key(self, key: Address, signature: str) -> Call:
         """`signature` is the key's own over `OperatorKey(provider, key)`."""

@@ -27,6 +27,9 @@ from tallystick.protocol.types import (
 
 __all__ = [
     "EVENTS",
+    "BountyCredited",
+    "BountyWithdrawn",
+    "CommissionSet",
     "AllowanceRevoked",
     "AllowanceUsed",
     "ChannelClosed",
@@ -36,17 +39,28 @@ __all__ = [
     "CloseCancelled",
     "CloseRequested",
     "CreditWithdrawn",
+    "Delegated",
+    "DelegationWithdrawn",
     "Deposited",
     "Event",
     "EventAt",
+    "FeesAdded",
     "FeesShared",
+    "FeesWithdrawn",
     "GpusRegistered",
+    "Jailed",
     "Log",
     "OperatorKeyBound",
     "OperatorKeyRetired",
     "PayoutAddressSet",
+    "PoolDrained",
+    "PotVoided",
     "ProofSkipped",
     "RawLog",
+    "RewardsClaimed",
+    "SeatsSet",
+    "Slashed",
+    "SlashedBurned",
     "StakeWithdrawn",
     "Staked",
     "TaskCancelled",
@@ -55,6 +69,8 @@ __all__ = [
     "TaskRefunded",
     "TaskSettled",
     "UnbondRequested",
+    "UndelegateRequested",
+    "Unjailed",
     "VoucherRedeemed",
     "Withdrawn",
     "decode_log",
@@ -465,6 +481,193 @@ class GpusRegistered(_FromLog):
     at: EventAt
 
 
+@dataclass(frozen=True, slots=True)
+class Delegated(_FromLog):
+    """`delegated` is the provider's pool after it."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    amount: int
+    shares: int
+    delegated: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class UndelegateRequested(_FromLog):
+    """`shares` left the pool for `amount`; `delegated` is the pool after it."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    request_id: int
+    shares: int
+    amount: int
+    withdrawable_at: int
+    delegated: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationWithdrawn(_FromLog):
+    """`amount` is what slashes left of the request."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    request_id: int
+    to: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionSet(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    bps: int
+    effective_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class FeesAdded(_FromLog):
+    """`remaining` flows to the pool until `ends_at` (unix seconds, rounded up)."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    amount: int
+    commission: int
+    remaining: int
+    ends_at: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDrained(_FromLog):
+    """Nobody is left in the pool: what had not flowed is the treasury's."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class RewardsClaimed(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    delegator: Address
+    to: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class FeesWithdrawn(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    account: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class Slashed(_FromLog):
+    """`amount` was taken, `bounty` of it for those who proved the offence; the last four are what
+    is left."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    offence_id: Digest
+    amount: int
+    bounty: int
+    bonded: int
+    unbonding: int
+    delegated: int
+    undelegating: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class PotVoided(_FromLog):
+    """`pot` is a `contracts.PotKind`; `rest` is the treasury's."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    pot: int
+    generation: int
+    rest: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class BountyCredited(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    account: Address
+    offence_id: Digest
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class BountyWithdrawn(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    account: Address
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SlashedBurned(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    amount: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class Jailed(_FromLog):
+    """The provider can lift it from `until` (unix seconds) on."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    until: int
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class Unjailed(_FromLog):
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    at: EventAt
+
+
+@dataclass(frozen=True, slots=True)
+class SeatsSet(_FromLog):
+    """`seats` units of its bonded stake are set aside."""
+
+    CONTRACT: ClassVar[ContractName] = "ProviderStaking"
+
+    provider: Address
+    seats: int
+    at: EventAt
+
+
 Event = (
     Deposited
     | Withdrawn
@@ -492,6 +695,22 @@ Event = (
     | OperatorKeyBound
     | OperatorKeyRetired
     | GpusRegistered
+    | Delegated
+    | UndelegateRequested
+    | DelegationWithdrawn
+    | CommissionSet
+    | FeesAdded
+    | PoolDrained
+    | RewardsClaimed
+    | FeesWithdrawn
+    | Slashed
+    | PotVoided
+    | BountyCredited
+    | BountyWithdrawn
+    | SlashedBurned
+    | Jailed
+    | Unjailed
+    | SeatsSet
 )
 
 EVENTS: Final[tuple[type[Event], ...]] = (
@@ -521,6 +740,22 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     OperatorKeyBound,
     OperatorKeyRetired,
     GpusRegistered,
+    Delegated,
+    UndelegateRequested,
+    DelegationWithdrawn,
+    CommissionSet,
+    FeesAdded,
+    PoolDrained,
+    RewardsClaimed,
+    FeesWithdrawn,
+    Slashed,
+    PotVoided,
+    BountyCredited,
+    BountyWithdrawn,
+    SlashedBurned,
+    Jailed,
+    Unjailed,
+    SeatsSet,
 )
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "Voucher",
     "as_tuple",
     "channel_id",
+    "channel_of",
     "digest",
     "domain_separator",
     "recover",
@@ -323,6 +324,13 @@ def channel_id(channel: Channel) -> Digest:
             + _word("salt", "uint96", channel.salt)
         ).hex()
     )
+
+
+def channel_of(domain: Domain, voucher: Voucher, signature: str) -> Channel:
+    """The channel a signed voucher claims from, its signer recovered as the escrow does. A wrong
+    signature names a channel that nobody funded: look at its state before trusting the voucher."""
+    signer = recover(domain, voucher, signature)
+    return Channel(voucher.payer, signer, voucher.provider, voucher.salt)
 
 
 def typed_data(domain: Domain, message: Message) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""EIP-2612: a signature instead of an approving transaction."""
+"""Signatures instead of transactions: EIP-2612 approves, EIP-3009 pays in."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.signatures import PrivateKey, sign_digest
 from tallystick.protocol.types import Address, Digest, Signature
 
-__all__ = ["permit_digest", "sign_permit"]
+__all__ = ["authorization_digest", "permit_digest", "sign_authorization", "sign_permit"]
 
 _TYPE_HASH: Final = keccak256(
     b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+)
+
+_AUTHORIZATION_TYPE_HASH: Final = keccak256(
+    b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
+    b"uint256 validBefore,bytes32 nonce)"
 )
 
 
@@ -43,3 +48,38 @@ def sign_permit(
     return sign_digest(
         permit_digest(separator, owner, spender, value, nonce, deadline), private_key
     )
+
+
+def authorization_digest(
+    separator: Digest,
+    owner: Address,
+    escrow: Address,
+    value: int,
+    valid_after: int,
+    valid_before: int,
+    nonce: Digest,
+) -> bytes:
+    """`nonce` is `Escrow.authorization_nonce` or `Escrow.channel_authorization_nonce`: it says
+    where the money goes. Good strictly between the two times, unix seconds."""
+    struct = keccak256(
+        _AUTHORIZATION_TYPE_HASH
+        + encode(
+            ["address", "address", "uint256", "uint256", "uint256", "bytes32"],
+            [owner, escrow, value, valid_after, valid_before, bytes.fromhex(nonce[2:])],
+        )
+    )
+    return keccak256(b"\x19\x01" + bytes.fromhex(separator[2:]) + struct)
+
+
+def sign_authorization(
+    separator: Digest,
+    owner: Address,
+    escrow: Address,
+    value: int,
+    valid_after: int,
+    valid_before: int,
+    nonce: Digest,
+    private_key: PrivateKey,
+) -> Signature:
+    digest = authorization_digest(separator, owner, escrow, value, valid_after, valid_before, nonce)
+    return sign_digest(digest, private_key)

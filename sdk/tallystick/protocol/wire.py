@@ -192,6 +192,11 @@ class VoucherBody(WireModel):
     receipt: DigestHex
 
 
+class SignedVoucherBody(WireModel):
+    voucher: VoucherBody
+    signature: SignatureHex
+
+
 class ChannelAllowanceBody(WireModel):
     payer: AddressHex
     signer: AddressHex

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.contracts.conftest import deploy_neighbours
 from tests.contracts.stage import DAY_S, UNIT, ZERO, Stage, at_time, digest_of, reverts_with
 
 
@@ -33,14 +34,18 @@ def test_reverts_for_nothing(stage: Stage) -> None:
         stage.staking.requestUnbond(0, {"from": stage.provider})
 
 
-def test_reverts_when_the_token_takes_a_fee(deployer: Any, consumer: Any, escrow: Any) -> None:
-    from brownie import FeeOnTransferToken, ProviderStaking
+def test_reverts_when_the_token_takes_a_fee(
+    deployer: Any, consumer: Any, provider: Any, treasury: Any
+) -> None:
+    from brownie import FeeOnTransferToken
 
     token = deployer.deploy(FeeOnTransferToken, consumer, 10 * UNIT, 100)
-    staking = deployer.deploy(ProviderStaking, token, escrow, UNIT, 21 * DAY_S, 7 * DAY_S)
+    _, staking, _ = deploy_neighbours(deployer, token, treasury)
     token.approve(staking, UNIT, {"from": consumer})
     with reverts_with("DepositNotExact", UNIT, UNIT * 99 // 100):
         staking.stake(UNIT, {"from": consumer})
+    with reverts_with("DepositNotExact", UNIT, UNIT * 99 // 100):
+        staking.delegate(provider, UNIT, 0, {"from": consumer})
 
 
 def test_each_request_has_its_own_clock(stage: Stage) -> None:

@@ -131,7 +131,10 @@ def test_opens_until_its_deadline(stage: Stage, seconds: int) -> None:
         ({"royalty_bps": 2_500}, "ShareWithoutPayee", (2_500,)),
         ({"challenge_window": 0}, "ChallengeWindowOutOfRange", (DAY_S, 7 * DAY_S, 0)),
         ({"challenge_window": 7 * DAY_S + 1}, "ChallengeWindowOutOfRange", ()),
-        ({"verification": 1}, "VerificationNeedsCourt", (1,)),
+        ({"verification": 3}, "InvalidVerification", (3,)),
+        ({"verification": 256}, "InvalidVerification", (256,)),
+        ({"verification": 1 + 256 * 10_001}, "InvalidVerification", (1 + 256 * 10_001,)),
+        ({"verification": 2**32 - 1}, "InvalidVerification", (2**32 - 1,)),
     ],
 )
 def test_reverts_for_bad_terms(
@@ -140,6 +143,12 @@ def test_reverts_for_bad_terms(
     """Case 32: shares at their limit are fine, above it not."""
     with reverts_with(error, *values):
         stage.create(stage.terms(**changes))
+
+
+@pytest.mark.parametrize("verification", [1, 2, 1 + 256 * 10_000, 2 + 256])
+def test_a_result_may_be_open_to_dispute(stage: Stage, verification: int) -> None:
+    """By equality or within a tolerance; of nothing up to all of the work repeated."""
+    stage.create(stage.terms(verification=verification))
 
 
 def test_shares_may_reach_their_limit(stage: Stage, app_owner: Any) -> None:

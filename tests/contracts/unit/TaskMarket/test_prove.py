@@ -312,7 +312,7 @@ def test_reverts_when_the_money_for_an_order_is_gone(
         ({"royalty_bps": 1}, "ShareWithoutPayee"),
         ({"challenge_window": DAY_S - 1}, "ChallengeWindowOutOfRange"),
         ({"challenge_window": 7 * DAY_S + 1}, "ChallengeWindowOutOfRange"),
-        ({"verification": 1}, "VerificationNeedsCourt"),
+        ({"verification": 3}, "InvalidVerification"),
         ({"deadline": 1}, "DeadlinePassed"),
     ],
 )

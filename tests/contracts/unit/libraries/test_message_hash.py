@@ -17,7 +17,8 @@ from web3 import Web3
 from tallystick.protocol import messages
 from tallystick.protocol.messages import OperatorKey, as_tuple
 from tallystick.protocol.types import Address
-from tests.contracts.stage import Stage, reverts_with
+from tests.contracts.channels import Till, channel_id, fields
+from tests.contracts.stage import TALLY, Stage, digest_of, reverts_with
 
 VECTORS = Path(__file__).resolve().parents[3] / "protocol" / "vectors" / "eip712.json"
 
@@ -27,9 +28,7 @@ def golden(primary: str) -> list[dict[str, Any]]:
     return [vector for vector in found if vector["type"] == primary]
 
 
-@pytest.mark.parametrize(
-    "primary", ["TaskTerms", "Assignment", "Receipt", "Acceptance", "OperatorKey"]
-)
+@pytest.mark.parametrize("primary", [kind.__name__ for kind in messages.MESSAGES])
 def test_struct_hashes_equal_the_golden_vectors(harness: Any, primary: str) -> None:
     vectors = golden(primary)
     assert len(vectors) >= 40
@@ -57,7 +56,7 @@ def domain_separator(chain_id: int, escrow: str) -> bytes:
     )
 
 
-def test_the_contracts_views_equal_the_kernel(stage: Stage) -> None:
+def test_the_contracts_views_equal_the_kernel(stage: Stage, till: Till) -> None:
     terms, usage = stage.terms(), stage.usage()
     market = stage.market
     receipt = stage.receipt(terms, usage)
@@ -70,6 +69,12 @@ def test_the_contracts_views_equal_the_kernel(stage: Stage) -> None:
     key = OperatorKey(Address(stage.provider.address), Address(stage.operator.address))
     digest = stage.staking.digestOfOperatorKey(stage.provider, stage.operator)
     assert digest == stage.digest(key)
+    channel = till.channel(salt=2**96 - 1)
+    assert stage.escrow.channelIdOf(fields(channel)) == channel_id(channel)
+    voucher = till.voucher(channel, TALLY)
+    assert stage.escrow.digestOfVoucher(as_tuple(voucher)) == stage.digest(voucher)
+    allowance = till.allowance(purpose=digest_of("app"), nonce=2**256 - 1)
+    assert stage.escrow.digestOfChannelAllowance(as_tuple(allowance)) == stage.digest(allowance)
 
 
 def test_the_market_completes_a_usage_to_the_receipt_that_was_signed(stage: Stage) -> None:
