@@ -146,6 +146,7 @@ class Bench:
 
     def __init__(self, folder: Path, tests: str) -> None:
         self.folder = folder
+        self.original = ""
         self.tests = tests
         folder.mkdir(parents=True, exist_ok=True)
         for name in COPIED:
@@ -188,11 +189,11 @@ class Bench:
             target.write_text(original)
 
     def _test(self) -> str:
-        code = self._forge(f"test {self.tests}", TEST_TIMEOUT_S)
+        code = self._forge(f"test --fail-fast {self.tests}", TEST_TIMEOUT_S)
         return {0: "survived", None: "timeout"}.get(code, "killed")
 
     def _forge(self, command: str, timeout_s: float) -> int | None:
-        environment = dict(os.environ, FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT="0")
+        environment = dict(os.environ, FOUNDRY_PROFILE="mutation")
         process = subprocess.Popen(
             [str(self.folder / ".make/bin/forge"), *command.split()],
             cwd=self.folder,
@@ -236,8 +237,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="so many of the generated ones")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long")
-    parser.add_argument("--tests", default="--mp tests/foundry/{kill,fuzz}/*", help="for forge")
+    parser.add_argument("--tests", default="--mp tests/foundry/{laws,fuzz,unit}/*", help="for forge")
     parser.add_argument("--bench", default="bench", help="folder of the copy")
+    parser.add_argument("--retry", action="store_true", help="survivors too, once more")
     parser.add_argument("--report", action="store_true", help="only tell what is known")
     options = parser.parse_args()
 
@@ -261,7 +263,8 @@ def _run(
     bench.start()
     began = time.monotonic()
     for at, mutant in enumerate(mutants, 1):
-        if mutant.key in results:
+        known = results.get(mutant.key)
+        if known and not (options.retry and known["verdict"] in ("survived", "timeout")):
             continue
         if options.minutes and time.monotonic() - began > options.minutes * 60:
             print(f"stopped after {options.minutes:g} minutes")

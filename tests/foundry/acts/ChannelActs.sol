@@ -188,7 +188,7 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
             escrow.requestClose(line.channel);
             line.closeAt = block.timestamp + CLOSE_S;
         }
-        if (seed % 2 == 1 && line.closeAt > block.timestamp) vm.warp(line.closeAt);
+        if (seed % 2 == 1 && line.closeAt > block.timestamp) later(line.closeAt);
         bool good = line.closeAt != 0 && block.timestamp >= line.closeAt;
         bytes memory data = abi.encodeCall(IComputeEscrow.close, (line.channel));
         (bool done,) = attempt(stranger, address(escrow), data, good, Law.Exit, "close");
@@ -319,7 +319,7 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         _funded(channel, amount);
         Line storage line = lines[lineBy[escrow.channelIdOf(channel)] - 1];
         IComputeEscrow.Row[] memory rows = new IComputeEscrow.Row[](1);
-        _fill(rows[0], channel, uint128(line.deposited), 1 << 205);
+        _fill(rows[0], channel, uint128(line.deposited), 1 << 203);
         uint256 paid = line.deposited - line.claimed;
         if (escrow.redeem(channel.provider, rows) != paid) violate(Law.Voucher, "a voucher for everything paid less");
         line.claimed = line.deposited;

@@ -83,7 +83,7 @@ abstract contract CourtActs is PoolActs {
 
     function market_endDispute(uint256 seed) external {
         Task storage task = disputedTask(seed, IDisputeCourt.State.None);
-        if (seed % 2 == 1 && task.state == State.Disputed) vm.warp(task.disputedAt + COURT_S + 1 > block.timestamp ? task.disputedAt + COURT_S + 1 : block.timestamp);
+        if (seed % 2 == 1 && task.state == State.Disputed) later(task.disputedAt + COURT_S + 1 > block.timestamp ? task.disputedAt + COURT_S + 1 : block.timestamp);
         bool good = task.state == State.Disputed && block.timestamp > uint256(task.disputedAt) + COURT_S;
         bytes memory data = abi.encodeCall(ITaskMarket.endDispute, (task.terms, _workOf(task)));
         (bool done,) = attempt(stranger, address(market), data, good, Law.Exit, "endDispute");
@@ -92,7 +92,7 @@ abstract contract CourtActs is PoolActs {
 
     function court_draw(uint256 seed) external {
         Task storage task = disputedTask(seed, IDisputeCourt.State.Drawing);
-        if (seed % 4 != 0) vm.roll(block.number + 4);
+        if (seed % 4 != 0) vm.roll(block.number + 10);
         _maybe(stranger, address(court), abi.encodeCall(IDisputeCourt.draw, (task.terms)), "draw");
         IDisputeCourt.Checker[3] memory drawn = court.checkersOf(task.id, task.round);
         for (uint256 i; i < 3; ++i) {
@@ -125,7 +125,7 @@ abstract contract CourtActs is PoolActs {
         (Task storage task, address checker, bytes32 slot) = _drawn(seed, true);
         (,, uint64 revealEndsAt) = court.timesOf(task.id);
         if (seed % 4 != 0 && revealEndsAt > DAY_S) {
-            vm.warp(least(revealEndsAt, block.timestamp > revealEndsAt - DAY_S ? block.timestamp : revealEndsAt - DAY_S + 1));
+            later(revealEndsAt - DAY_S + 1);
         }
         IDisputeCourt.Vote vote = sworn[slot];
         if (seed % 16 == 5) vote = IDisputeCourt.Vote.Right;
@@ -141,16 +141,14 @@ abstract contract CourtActs is PoolActs {
         if (task.state == State.Disputed && seed % 2 == 0) {
             (uint64 lastDrawAt,, uint64 revealEndsAt) = court.timesOf(task.id);
             if (revealEndsAt == 0) revealEndsAt = lastDrawAt;
-            if (revealEndsAt >= block.timestamp) vm.warp(uint256(revealEndsAt) + 1);
+            if (revealEndsAt >= block.timestamp) later(uint256(revealEndsAt) + 1);
         }
         (uint256 rights, uint256 wrongs, address[3] memory seats) = _votes(task);
-        (uint128 ownBefore,) = staking.stakeOf(task.provider);
         uint256 reachBefore = _reachOf(task.provider);
         uint256[3] memory seatBefore = [_reachOf(seats[0]), _reachOf(seats[1]), _reachOf(seats[2])];
         _maybe(
             stranger, address(court), abi.encodeCall(IDisputeCourt.conclude, (task.terms, _workOf(task))), "conclude"
         );
-        ownBefore;
         (ITaskMarket.Status status,) = market.taskOf(task.id);
         if (wrongs >= 2) _wrong(task, reachBefore);
         else if (rights >= 2) _right(task, seats);
@@ -216,7 +214,7 @@ abstract contract CourtActs is PoolActs {
 
     function swornTask(uint256 seed) internal returns (Task storage task) {
         task = disputedTask(seed | 1, IDisputeCourt.State.Drawing);
-        vm.roll(block.number + 4);
+        vm.roll(block.number + 10);
         court.draw(task.terms);
     }
 
@@ -237,7 +235,7 @@ abstract contract CourtActs is PoolActs {
         for (uint256 i; i < 3; ++i) {
             _swear(task, i, seed >> 9);
         }
-        vm.warp(block.timestamp + DAY_S + 1);
+        later(block.timestamp + DAY_S + 1);
         for (uint256 i; i < 3; ++i) {
             address checker = court.checkersOf(task.id, task.round)[i].seat;
             bytes32 slot = _slot(task.id, task.round, checker);
@@ -246,7 +244,7 @@ abstract contract CourtActs is PoolActs {
             said[slot] = sworn[slot];
         }
         // Silent ones could still speak.
-        if (seed % 8 == 1) vm.warp(block.timestamp + DAY_S);
+        if (seed % 8 == 1) later(block.timestamp + DAY_S);
     }
 
     function _anyDrawn(bool committed) private view returns (bool) {
@@ -274,7 +272,7 @@ abstract contract CourtActs is PoolActs {
         for (uint256 i; i < people.length && seed % 8 != 0; ++i) {
             (uint64 listableAt, uint64 leavableAt, bool listed) = court.seatOf(seat);
             if (listableAt != 0 && leavableAt == 0 && !listed) {
-                if (block.timestamp < listableAt) vm.warp(listableAt);
+                if (block.timestamp < listableAt) later(listableAt);
                 break;
             }
             seat = people[((seed >> 8) + i) % people.length];
@@ -282,7 +280,7 @@ abstract contract CourtActs is PoolActs {
                 seat = _seatHolder(seed | 1);
                 vm.prank(seat);
                 court.takeSeat();
-                vm.warp(block.timestamp + DAY_S);
+                later(block.timestamp + DAY_S);
             }
         }
         _maybe(stranger, address(court), abi.encodeCall(IDisputeCourt.listSeat, (seat)), "listSeat");
@@ -299,7 +297,7 @@ abstract contract CourtActs is PoolActs {
         for (uint256 i; i < people.length && seed % 8 != 0; ++i) {
             (, uint64 leavableAt,) = court.seatOf(seat);
             if (leavableAt != 0) {
-                if (block.timestamp < leavableAt) vm.warp(leavableAt);
+                if (block.timestamp < leavableAt) later(leavableAt);
                 break;
             }
             seat = people[((seed >> 8) + i) % people.length];

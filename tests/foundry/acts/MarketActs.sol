@@ -207,10 +207,10 @@ abstract contract MarketActs is ChannelActs {
 
     function market_finalize(uint256 seed) external {
         Task storage task = provenTask(seed);
-        if (seed % 4 == 3 && task.windowEndsAt >= block.timestamp) vm.warp(uint256(task.windowEndsAt) + 1);
+        if (seed % 4 != 1 && task.state == State.Proven && task.windowEndsAt >= block.timestamp) later(uint256(task.windowEndsAt) + 1);
         ITaskMarket.TaskTerms memory terms = task.terms;
         ITaskMarket.ProvenWork memory work = ITaskMarket.ProvenWork(task.provider, task.charge, task.receipt);
-        uint256 twist = (seed >> 30) % 24;
+        uint256 twist = (seed >> 130) % 24;
         if (twist == 0) work.charge += 1;
         if (twist == 1) work.provider = appOwner;
         bool accepts = seed % 4 == 1;
@@ -467,7 +467,7 @@ abstract contract MarketActs is ChannelActs {
             Task storage other = tasks[((seed >> 8) + i) % tasks.length];
             if (other.state == State.Open && block.timestamp > _endOf(other)) return other;
         }
-        if (seed % 2 == 1) vm.warp(_endOf(task) + 1);
+        if (seed % 2 == 1) later(_endOf(task) + 1);
     }
 
     // ------------------------------------------------------------------ what an act needs, if it is not there
@@ -501,8 +501,10 @@ abstract contract MarketActs is ChannelActs {
     }
 
     function provenTask(uint256 seed) internal returns (Task storage task) {
-        task = pickTask(seed, State.Proven, State.Proven);
-        if (task.state == State.Proven || seed % 16 == 0) return task;
+        if (tasks.length != 0) {
+            task = pickTask(seed, State.Proven, State.Proven);
+            if (task.state == State.Proven || seed % 16 == 0) return task;
+        }
         task = newTask(seed, false);
         proveHonestly(task, seed);
     }

@@ -81,12 +81,13 @@ abstract contract PoolActs is MarketActs {
     }
 
     function staking_withdrawDelegation(uint256 seed) external {
+        if (seed % 4 == 3) _makeLeaving(seed);
         if (leavings.length == 0) revert Refused("nobody leaves");
         Leaving storage leaving = leavings[(seed >> 8) % leavings.length];
         for (uint256 i; i < leavings.length && leaving.withdrawn && seed % 8 != 0; ++i) {
             leaving = leavings[((seed >> 8) + i) % leavings.length];
         }
-        if (seed % 4 == 1 && leaving.withdrawableAt > block.timestamp) vm.warp(leaving.withdrawableAt);
+        if (seed % 2 == 1 && leaving.withdrawableAt > block.timestamp) later(leaving.withdrawableAt);
         (, uint128 worth,) = staking.undelegateRequest(leaving.delegator, leaving.id);
         uint256 before = bond.balanceOf(address(staking));
         bool due = !leaving.withdrawn && block.timestamp >= leaving.withdrawableAt;
@@ -98,6 +99,16 @@ abstract contract PoolActs is MarketActs {
         uint256 paid = before - bond.balanceOf(address(staking));
         if (paid != worth) violate(Law.Stake, "withdrawDelegation paid something else");
         stakedOut += paid;
+    }
+
+    function _makeLeaving(uint256 seed) private {
+        (address provider, address delegator) = _position(seed);
+        (uint160 shares, uint128 worth) = staking.delegationOf(provider, delegator);
+        if (worth == 0) return;
+        vm.prank(delegator);
+        (uint256 id,) = staking.requestUndelegate(provider, shares, 0);
+        leavings.push(Leaving(delegator, id, block.timestamp + UNBONDING_S, false));
+        notePrice(provider, false);
     }
 
     function staking_claimRewards(uint256 seed) external {
@@ -173,7 +184,7 @@ abstract contract PoolActs is MarketActs {
             provider = people[(4 + i) % people.length];
         }
         uint64 until = staking.jailedUntil(provider);
-        if (seed % 2 == 1 && until > block.timestamp) vm.warp(until);
+        if (seed % 2 == 1 && until > block.timestamp) later(until);
         (uint128 bonded,) = staking.stakeOf(provider);
         bool good = until != 0 && block.timestamp >= until && bonded >= UNIT;
         bytes memory data = abi.encodeCall(IProviderStaking.unjail, ());
@@ -216,7 +227,7 @@ abstract contract PoolActs is MarketActs {
                 escrow.shareFees(provider);
             }
         }
-        vm.warp(block.timestamp + DAY_S);
+        later(block.timestamp + DAY_S);
     }
 
     // ------------------------------------------------------------------ the price of a share

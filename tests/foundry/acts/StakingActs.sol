@@ -66,6 +66,14 @@ abstract contract StakingActs is Model {
         requests.push(Request(from, abi.decode(answer, (uint256)), block.timestamp + UNBONDING_S, false));
     }
 
+    function _makeRequest(uint256 seed) private {
+        address from = people[PROVIDER_FROM + (seed >> 4) % PROVIDERS];
+        uint256 amount = unbondable(from) / 10;
+        if (amount < 2) return;
+        vm.prank(from);
+        requests.push(Request(from, staking.requestUnbond(uint128(amount)), block.timestamp + UNBONDING_S, false));
+    }
+
     function unbondable(address provider) internal view virtual returns (uint256) {
         (uint128 bonded,) = staking.stakeOf(provider);
         (uint16 seats,) = staking.seatsOf(provider);
@@ -74,12 +82,13 @@ abstract contract StakingActs is Model {
     }
 
     function staking_withdrawStake(uint256 seed) external {
+        if (seed % 4 == 3) _makeRequest(seed);
         if (requests.length == 0) revert Refused("there is no request");
         Request storage request = requests[(seed >> 8) % requests.length];
         for (uint256 step; step < requests.length && request.withdrawn && seed % 8 != 0; ++step) {
             request = requests[((seed >> 8) + step) % requests.length];
         }
-        if (seed % 2 == 1 && request.withdrawableAt > block.timestamp) vm.warp(request.withdrawableAt);
+        if (seed % 2 == 1 && request.withdrawableAt > block.timestamp) later(request.withdrawableAt);
         address from = seed % 16 == 1 ? stranger : request.provider;
         (uint128 amount,) = staking.unbondRequest(request.provider, request.id);
         uint256 before = bond.balanceOf(address(staking));

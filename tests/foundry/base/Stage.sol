@@ -156,6 +156,11 @@ abstract contract Stage is Check, IWitness {
         return person;
     }
 
+    /// @dev Time only goes on.
+    function later(uint256 time) internal {
+        if (time > block.timestamp) vm.warp(time);
+    }
+
     function count() public view returns (uint256) {
         return people.length;
     }
