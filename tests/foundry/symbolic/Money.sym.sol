@@ -100,7 +100,7 @@ contract MoneySymbolic {
         assert(cost * 1000 >= exact && cost * 1000 < exact + 1000);
     }
 
-    function check_a_share_is_a_part(uint16 amount, uint16 bps) external pure {
+    function check_a_share_is_a_part(uint8 amount, uint16 bps) external pure {
         if (bps > 10_000) return;
         uint256 share = CallPricing.shareDown(amount, bps);
         assert(share <= amount && share * 10_000 <= uint256(amount) * bps);
