@@ -226,6 +226,12 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         address provider = line.channel.provider;
         (IComputeEscrow.Row[] memory rows, uint256 expected) = _rows(line, seed);
         if (seed % 32 == 17) (provider, expected) = (stranger, 0);
+        uint128[] memory foretold = escrow.redeemable(provider, rows);
+        uint256 sum;
+        for (uint256 i; i < foretold.length; ++i) {
+            sum += foretold[i];
+        }
+        if (sum != expected || foretold.length != rows.length) violate(Law.Voucher, "redeemable foretold something else");
         vm.prank(stranger);
         uint128 paid = escrow.redeem(provider, rows);
         if (paid != expected) violate(Law.Voucher, "redeem paid something else");

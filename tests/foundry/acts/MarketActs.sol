@@ -349,8 +349,15 @@ abstract contract MarketActs is ChannelActs {
         else if (how == 8) terms.verification = 256;
         else if (how == 9) terms.verification = 1 + 256 * 10_001;
         else if (how == 7 && tasks.length != 0) return _sameNonce(terms);
+        else if (how == 10) return _mostShares(terms);
         else return true;
         return false;
+    }
+
+    /// @dev All that shares may take together.
+    function _mostShares(ITaskMarket.TaskTerms memory terms) private view returns (bool) {
+        (terms.dispatcher, terms.dispatcherBps) = (dispatcher, uint16(3000 - terms.royaltyBps));
+        return true;
     }
 
     /// @dev A nonce is used up by creation or payment, not by a signature.
