@@ -49,8 +49,8 @@ test-contracts: compiled ## Run the contract tests with Brownie on a local chain
 	@.venv/bin/brownie test tests/contracts $(ARGS)
 
 test-foundry: setup ## Check the laws of the protocol and fuzz the money contracts with Foundry
-	@echo "== Fuzz tests"
-	@forge test --mp 'tests/foundry/fuzz/*' $(ARGS)
+	@echo "== Roles, edges and fuzz tests"
+	@forge test --mp 'tests/foundry/{unit,fuzz}/*' $(ARGS)
 	@echo "== Laws, 20,480 acts each"
 	@forge test --mp 'tests/foundry/laws/*' $(ARGS) | $(PYTHON_IN_VENV) tools/foundry_reach.py
 

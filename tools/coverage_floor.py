@@ -1,6 +1,6 @@
 """Lines and branches of the money contracts that tests ran, against the floor.
 
-    python tools/coverage_floor.py build/coverage.info
+python tools/coverage_floor.py build/coverage.info
 """
 
 from __future__ import annotations

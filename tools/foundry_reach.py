@@ -54,7 +54,9 @@ VERDICT = re.compile(r"\[(PASS|FAIL)[^\]]*\]\s+(invariant_\w+)\(\)\s+\(runs: (\d
 
 def main() -> int:
     text = sys.stdin.read()
-    print("\n".join(line for line in text.splitlines() if not line.startswith(("|", "+", "╭", "╰"))))
+    print(
+        "\n".join(line for line in text.splitlines() if not line.startswith(("|", "+", "╭", "╰")))
+    )
     calls: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     for name, called, reverted, _ in ROW.findall(text):
@@ -70,9 +72,7 @@ def main() -> int:
 
 
 def _complaints(calls: Counter[str], refused: Counter[str]) -> list[str]:
-    found = [
-        f"{verb} is reached by no act" for verb in sorted(_verbs()) if _needs_act(verb, calls)
-    ]
+    found = [f"{verb} is reached by no act" for verb in sorted(_verbs()) if _needs_act(verb, calls)]
     for act, count in sorted(calls.items()):
         percent = 100 * (count - refused[act]) / count
         print(f"  {act:44} {count:9,} calls {percent:5.1f} % got through")

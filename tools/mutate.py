@@ -1,4 +1,4 @@
-"""How much of the money contracts the tests really hold: change one thing at a time, see who notices.
+"""How much of the money contracts the tests hold: change one thing at a time, see who notices.
 
 Every mutant is applied to a copy of the tree; the source is never touched. A mutant that does not
 compile is not counted, and neither is one whose bytecode is the original's. One that makes the
@@ -135,9 +135,7 @@ def hand_written() -> list[Mutant]:
                 f"{row['path']}: name a text that occurs once"
             )
         line = text[: text.index(row["before"])].count("\n") + 1
-        mutants.append(
-            Mutant(row["path"], line, "hand", row["before"], row["after"], row["why"])
-        )
+        mutants.append(Mutant(row["path"], line, "hand", row["before"], row["after"], row["why"]))
     return mutants
 
 
@@ -217,7 +215,9 @@ class Bench:
             path = self.folder / "build/foundry/out" / f"{name}.sol" / f"{name}.json"
             if path.exists():
                 code = json.loads(path.read_text())["bytecode"]["object"]
-                digest.update(re.sub(r"a264697066735822.{68}64736f6c6343.{6}0033", "", code).encode())
+                digest.update(
+                    re.sub(r"a264697066735822.{68}64736f6c6343.{6}0033", "", code).encode()
+                )
         return digest.hexdigest()
 
 
@@ -237,7 +237,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="so many of the generated ones")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long")
-    parser.add_argument("--tests", default="--mp tests/foundry/{laws,fuzz,unit}/*", help="for forge")
+    parser.add_argument(
+        "--tests", default="--mp tests/foundry/{laws,fuzz,unit}/*", help="for forge"
+    )
     parser.add_argument("--bench", default="bench", help="folder of the copy")
     parser.add_argument("--retry", action="store_true", help="survivors too, once more")
     parser.add_argument("--report", action="store_true", help="only tell what is known")

@@ -83,9 +83,7 @@ def main() -> int:
 def judge(report: dict[str, object]) -> int:
     results = report["results"]
     assert isinstance(results, dict)
-    findings = [
-        row for row in results.get("detectors", []) if row["impact"] in ("High", "Medium")
-    ]
+    findings = [row for row in results.get("detectors", []) if row["impact"] in ("High", "Medium")]
     found = {(row["check"], row["elements"][0]["name"]): row["description"] for row in findings}
     new = [text for key, text in found.items() if key not in ACCEPTED]
     stale = [key for key in ACCEPTED if key not in found]

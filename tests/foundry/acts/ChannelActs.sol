@@ -73,14 +73,12 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         (IComputeEscrow.Channel memory channel, uint128 amount, bool good) = _toBeFunded(seed, amountSeed);
         address from = people[seed % 2];
         good = good && payment.balanceOf(from) >= amount;
-        bytes32 inside = keccak256(
-            abi.encode(PERMIT, from, escrow, type(uint256).max, payment.nonces(from), block.timestamp)
-        );
+        bytes32 inside =
+            keccak256(abi.encode(PERMIT, from, escrow, type(uint256).max, payment.nonces(from), block.timestamp));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(keyOf[from], tokenDigest(inside));
         arm(seed);
-        bytes memory data = abi.encodeCall(
-            IComputeEscrow.depositToChannelWithPermit, (channel, amount, block.timestamp, v, r, s)
-        );
+        bytes memory data =
+            abi.encodeCall(IComputeEscrow.depositToChannelWithPermit, (channel, amount, block.timestamp, v, r, s));
         (bool done,) = attempt(from, address(escrow), data, good, Law.Voucher, "depositToChannelWithPermit");
         if (!done) return;
         paidIn += amount;
@@ -97,8 +95,7 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         if (seed % 16 == 9) (nonce, good) = (escrow.authorizationNonce(from, salt), false);
         arm(seed);
         bytes memory data = _authorizedChannel(from, channel, amount, nonce, salt);
-        (bool done,) =
-            attempt(stranger, address(escrow), data, good, Law.Voucher, "depositToChannelWithAuthorization");
+        (bool done,) = attempt(stranger, address(escrow), data, good, Law.Voucher, "depositToChannelWithAuthorization");
         if (!done) return;
         paidIn += amount;
         _funded(channel, amount);
@@ -111,8 +108,9 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         bytes32 nonce,
         bytes32 salt
     ) private view returns (bytes memory) {
-        bytes32 inside =
-            keccak256(abi.encode(AUTHORIZATION, from, escrow, amount, uint256(0), type(uint256).max, nonce));
+        bytes32 inside = keccak256(
+            abi.encode(AUTHORIZATION, from, escrow, amount, uint256(0), type(uint256).max, nonce)
+        );
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(keyOf[from], tokenDigest(inside));
         return abi.encodeCall(
             IComputeEscrow.depositToChannelWithAuthorization,
@@ -231,7 +229,9 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         for (uint256 i; i < foretold.length; ++i) {
             sum += foretold[i];
         }
-        if (sum != expected || foretold.length != rows.length) violate(Law.Voucher, "redeemable foretold something else");
+        if (sum != expected || foretold.length != rows.length) {
+            violate(Law.Voucher, "redeemable foretold something else");
+        }
         vm.prank(stranger);
         uint128 paid = escrow.redeem(provider, rows);
         if (paid != expected) violate(Law.Voucher, "redeem paid something else");
@@ -258,7 +258,9 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
         );
         if (!done) return;
         uint256 fee = sum * PROTOCOL_FEE_BPS / 10_000;
-        if (abi.decode(answer, (uint128)) != sum - fee) violate(Law.Conservation, "withdrawCredit with rows paid else");
+        if (abi.decode(answer, (uint128)) != sum - fee) {
+            violate(Law.Conservation, "withdrawCredit with rows paid else");
+        }
         line.claimed += expected;
         redeemed += expected;
         credit[provider] = 0;

@@ -83,7 +83,9 @@ abstract contract CourtActs is PoolActs {
 
     function market_endDispute(uint256 seed) external {
         Task storage task = disputedTask(seed, IDisputeCourt.State.None);
-        if (seed % 2 == 1 && task.state == State.Disputed) later(task.disputedAt + COURT_S + 1 > block.timestamp ? task.disputedAt + COURT_S + 1 : block.timestamp);
+        if (seed % 2 == 1 && task.state == State.Disputed) {
+            later(task.disputedAt + COURT_S + 1 > block.timestamp ? task.disputedAt + COURT_S + 1 : block.timestamp);
+        }
         bool good = task.state == State.Disputed && block.timestamp > uint256(task.disputedAt) + COURT_S;
         bytes memory data = abi.encodeCall(ITaskMarket.endDispute, (task.terms, _workOf(task)));
         (bool done,) = attempt(stranger, address(market), data, good, Law.Exit, "endDispute");
@@ -109,9 +111,7 @@ abstract contract CourtActs is PoolActs {
         (Task storage task, address checker, bytes32 slot) = _drawn(seed, false);
         IDisputeCourt.Vote vote = _voteOf(seed);
         bytes32 commitment = court.commitmentOf(vote, slot, checker, task.id);
-        _maybe(
-            checker, address(court), abi.encodeCall(IDisputeCourt.commit, (task.id, checker, commitment)), "commit"
-        );
+        _maybe(checker, address(court), abi.encodeCall(IDisputeCourt.commit, (task.id, checker, commitment)), "commit");
         sworn[slot] = vote;
     }
 
@@ -378,7 +378,9 @@ abstract contract CourtActs is PoolActs {
         if (seed % 8 == 3) other.startedAtMs = one.endedAtMs - 2000;
         bool good = seed % 8 != 2 && seed % 8 != 3;
         bytes32 offence = court.offenceOfGpu(
-            one.provider, gpuId, uint64((one.startedAtMs > other.startedAtMs ? one.startedAtMs : other.startedAtMs) / 86_400_000)
+            one.provider,
+            gpuId,
+            uint64((one.startedAtMs > other.startedAtMs ? one.startedAtMs : other.startedAtMs) / 86_400_000)
         );
         bytes memory data = abi.encodeCall(
             IDisputeCourt.reportGpuSoldTwice,
@@ -502,11 +504,7 @@ abstract contract CourtActs is PoolActs {
         return IDisputeCourt.Vote(1 + (seed >> 70) % 4);
     }
 
-    function _votes(Task storage task)
-        private
-        view
-        returns (uint256 rights, uint256 wrongs, address[3] memory seats)
-    {
+    function _votes(Task storage task) private view returns (uint256 rights, uint256 wrongs, address[3] memory seats) {
         IDisputeCourt.Checker[3] memory drawn = court.checkersOf(task.id, task.round);
         for (uint256 i; i < 3; ++i) {
             seats[i] = drawn[i].seat;

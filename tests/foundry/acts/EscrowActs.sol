@@ -47,9 +47,7 @@ abstract contract EscrowActs is Model {
     function _permitted(address from, address to, uint128 amount, bool usedUp) private returns (bytes memory) {
         uint256 key = keyOf[from] == 0 ? 1 : keyOf[from];
         uint256 deadline = block.timestamp + 1;
-        bytes32 inside = keccak256(
-            abi.encode(PERMIT, from, escrow, type(uint256).max, payment.nonces(from), deadline)
-        );
+        bytes32 inside = keccak256(abi.encode(PERMIT, from, escrow, type(uint256).max, payment.nonces(from), deadline));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, tokenDigest(inside));
         if (usedUp && vm.addr(key) == from) {
             IERC20Permit(address(payment)).permit(from, address(escrow), type(uint256).max, deadline, v, r, s);
@@ -110,7 +108,9 @@ abstract contract EscrowActs is Model {
         if (!done) return;
         uint256 fee = credit[payee] * PROTOCOL_FEE_BPS / 10_000;
         uint256 paid = credit[payee] - fee;
-        if (payment.balanceOf(payout) != before + paid) violate(Law.Conservation, "withdrawCredit paid something else");
+        if (payment.balanceOf(payout) != before + paid) {
+            violate(Law.Conservation, "withdrawCredit paid something else");
+        }
         credit[payee] = 0;
         fees[payee] += fee;
         paidOut += paid;

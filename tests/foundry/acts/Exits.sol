@@ -67,7 +67,9 @@ abstract contract Exits is RegistryActs {
         address somebody = people[which % people.length];
         payment.arm(address(0), "");
         (uint128 free,) = escrow.accountOf(somebody);
-        if (free != 0) _mustPass(somebody, address(escrow), abi.encodeCall(IComputeEscrow.withdraw, (free, somebody)), gasLimit);
+        if (free != 0) {
+            _mustPass(somebody, address(escrow), abi.encodeCall(IComputeEscrow.withdraw, (free, somebody)), gasLimit);
+        }
         (uint128 earned,) = escrow.payeeOf(somebody);
         if (earned != 0) _mustPass(stranger, address(escrow), _withdrawCreditCall(somebody), gasLimit);
         (free,) = escrow.accountOf(somebody);
@@ -94,8 +96,7 @@ abstract contract Exits is RegistryActs {
             if (task.state == State.Open) {
                 _mustPass(stranger, address(market), abi.encodeCall(ITaskMarket.reclaim, (task.terms)), gasleft());
             } else if (task.state == State.Proven) {
-                ITaskMarket.ProvenWork memory work =
-                    ITaskMarket.ProvenWork(task.provider, task.charge, task.receipt);
+                ITaskMarket.ProvenWork memory work = ITaskMarket.ProvenWork(task.provider, task.charge, task.receipt);
                 bytes memory data = abi.encodeCall(ITaskMarket.finalize, (task.terms, work, ""));
                 _mustPass(stranger, address(market), data, gasleft());
             } else if (task.state == State.Disputed) {
@@ -120,9 +121,7 @@ abstract contract Exits is RegistryActs {
         for (uint256 i; i < lines.length; ++i) {
             (,, uint64 closeAt) = escrow.channelOf(lines[i].id);
             if (closeAt == 0) continue;
-            _mustPass(
-                stranger, address(escrow), abi.encodeCall(IComputeEscrow.close, (lines[i].channel)), gasleft()
-            );
+            _mustPass(stranger, address(escrow), abi.encodeCall(IComputeEscrow.close, (lines[i].channel)), gasleft());
         }
     }
 
@@ -184,8 +183,7 @@ abstract contract Exits is RegistryActs {
         for (uint256 i; i < positions.length; ++i) {
             (uint160 shares, uint128 worth) = staking.delegationOf(positions[i][0], positions[i][1]);
             if (worth == 0) continue;
-            bytes memory data =
-                abi.encodeCall(IProviderStaking.requestUndelegate, (positions[i][0], shares, 0));
+            bytes memory data = abi.encodeCall(IProviderStaking.requestUndelegate, (positions[i][0], shares, 0));
             _mustPass(positions[i][1], address(staking), data, gasleft());
         }
     }

@@ -46,8 +46,7 @@ contract Handler is Exits {
 
     /// @notice Mostly a moment; now and then long enough that something ends.
     function time_passes(uint256 seed) external {
-        uint256[8] memory jumps =
-            [uint256(1), 12, 60, 10 minutes, 1 hours, CANCEL_S + 1, 1 days, 8 days];
+        uint256[8] memory jumps = [uint256(1), 12, 60, 10 minutes, 1 hours, CANCEL_S + 1, 1 days, 8 days];
         uint256 jump = jumps[seed % 32 < 28 ? (seed >> 8) % 6 : 6 + (seed >> 8) % 2];
         vm.warp(block.timestamp + jump);
         vm.roll(block.number + 1 + jump / 12);

@@ -75,9 +75,8 @@ abstract contract MarketActs is ChannelActs {
         address from = seed % 16 == 3 ? stranger : terms.consumer;
         bool good = task.state == State.Open && task.cancelledAt == 0 && block.timestamp <= terms.deadline
             && from == terms.consumer;
-        (bool done,) = attempt(
-            from, address(market), abi.encodeCall(ITaskMarket.cancel, (terms)), good, Law.Terms, "cancel"
-        );
+        (bool done,) =
+            attempt(from, address(market), abi.encodeCall(ITaskMarket.cancel, (terms)), good, Law.Terms, "cancel");
         if (done) task.cancelledAt = uint64(block.timestamp);
     }
 
@@ -85,9 +84,8 @@ abstract contract MarketActs is ChannelActs {
         Task storage task = _pickEnded(seed);
         ITaskMarket.TaskTerms memory terms = task.terms;
         bool good = task.state == State.Open && block.timestamp > _endOf(task);
-        (bool done,) = attempt(
-            stranger, address(market), abi.encodeCall(ITaskMarket.reclaim, (terms)), good, Law.Exit, "reclaim"
-        );
+        (bool done,) =
+            attempt(stranger, address(market), abi.encodeCall(ITaskMarket.reclaim, (terms)), good, Law.Exit, "reclaim");
         if (!done) return;
         locked[terms.consumer] -= terms.maxCharge;
         available[terms.consumer] += terms.maxCharge;
@@ -107,9 +105,8 @@ abstract contract MarketActs is ChannelActs {
     function _proveOne(uint256 seed, bool asOrder) private {
         Task storage task = liveTask(seed, asOrder ? State.Order : State.Open);
         (ITaskMarket.AcceptedProof memory proof, bool good, uint256 charge) = _accepted(task, mix(seed, 1));
-        bytes memory data = asOrder
-            ? abi.encodeCall(ITaskMarket.proveOrder, (proof))
-            : abi.encodeCall(ITaskMarket.prove, (proof));
+        bytes memory data =
+            asOrder ? abi.encodeCall(ITaskMarket.proveOrder, (proof)) : abi.encodeCall(ITaskMarket.prove, (proof));
         (bool done,) = attempt(stranger, address(market), data, good, Law.OnePayment, "prove");
         if (done) _settled(task, proof.usage.provider, charge);
     }
@@ -160,9 +157,7 @@ abstract contract MarketActs is ChannelActs {
             && staking.unitsOf(proof.usage.provider) >= terms.gpus && task.state == State.Open;
 
         (, bytes32 digest) = market.receiptOf(terms, proof.usage);
-        uint256 pen = seed % 16 == 7
-            ? strangePen(proof.usage.provider, seed)
-            : penOf(proof.usage.provider, seed);
+        uint256 pen = seed % 16 == 7 ? strangePen(proof.usage.provider, seed) : penOf(proof.usage.provider, seed);
         proof.receiptSignature = signed(pen, digest, seed % 2 == 0);
         good = good && _writesFor(pen, proof.usage.provider);
         good = _assign(task, proof, seed) && good;
@@ -207,7 +202,9 @@ abstract contract MarketActs is ChannelActs {
 
     function market_finalize(uint256 seed) external {
         Task storage task = provenTask(seed);
-        if (seed % 4 != 1 && task.state == State.Proven && task.windowEndsAt >= block.timestamp) later(uint256(task.windowEndsAt) + 1);
+        if (seed % 4 != 1 && task.state == State.Proven && task.windowEndsAt >= block.timestamp) {
+            later(uint256(task.windowEndsAt) + 1);
+        }
         ITaskMarket.TaskTerms memory terms = task.terms;
         ITaskMarket.ProvenWork memory work = ITaskMarket.ProvenWork(task.provider, task.charge, task.receipt);
         uint256 twist = (seed >> 130) % 24;
@@ -333,7 +330,9 @@ abstract contract MarketActs is ChannelActs {
         terms.deadline = uint64(block.timestamp + (chance >> 72) % (3 days));
         terms.challengeWindow = uint32(within(mix(chance, 5), MIN_CHALLENGE_S, MAX_CHALLENGE_S));
         // Rule 1 or 2, and up to all of the work for each checker to repeat.
-        if (verifies() && chance % 2 == 1) terms.verification = uint32(1 + (chance >> 110) % 2 + 256 * ((chance >> 112) % 10_001));
+        if (verifies() && chance % 2 == 1) {
+            terms.verification = uint32(1 + (chance >> 110) % 2 + 256 * ((chance >> 112) % 10_001));
+        }
         terms.nonce = nextNonce;
         if (mayBeBad) good = _spoil(terms, (chance >> 100) % 48);
     }
@@ -430,8 +429,7 @@ abstract contract MarketActs is ChannelActs {
         good = good
             && (bySession
                     ? twist != Twist.AcceptanceByStranger || terms.consumer == stranger
-                    : signsFor(terms.consumer)
-                        && (twist != Twist.AcceptanceByStranger || terms.consumer == stranger));
+                    : signsFor(terms.consumer) && (twist != Twist.AcceptanceByStranger || terms.consumer == stranger));
         // The session key accepts, it does not order.
         if (task.state == State.Order && bySession) good = good && signsFor(terms.consumer);
         _accept(task, proof, charge, receipt, pen, seed);
@@ -449,8 +447,7 @@ abstract contract MarketActs is ChannelActs {
         uint256 pen,
         uint256 seed
     ) private view returns (ITaskMarket.AcceptedProof memory) {
-        bytes32 digest =
-            market.digestOfAcceptance(ITaskMarket.Acceptance(task.id, uint128(charge), receipt));
+        bytes32 digest = market.digestOfAcceptance(ITaskMarket.Acceptance(task.id, uint128(charge), receipt));
         proof.acceptance = signed(pen, digest, seed % 2 == 0 && !isWallet(task.terms.consumer));
         proof.termsSignature = signedBy(task.terms.consumer, task.id, seed % 2 == 1);
         return proof;
@@ -527,9 +524,8 @@ abstract contract MarketActs is ChannelActs {
         proof.leaseUntil = uint64(block.timestamp);
         (, bytes32 digest) = market.receiptOf(task.terms, proof.usage);
         proof.receiptSignature = signed(keyOf[proof.usage.provider], digest, false);
-        ITaskMarket.Assignment memory assignment = ITaskMarket.Assignment(
-            task.id, proof.usage.provider, proof.usage.fence, proof.leaseFrom, proof.leaseUntil
-        );
+        ITaskMarket.Assignment memory assignment =
+            ITaskMarket.Assignment(task.id, proof.usage.provider, proof.usage.fence, proof.leaseFrom, proof.leaseUntil);
         proof.assignment = signed(keyOf[dispatcher], market.digestOfAssignment(assignment), true);
         market.proveAlone(proof);
         _proven(task, proof.usage, digest);

@@ -160,7 +160,7 @@ abstract contract Model is Stage {
 
     /// @notice In the middle of a transfer the books never promise more than is there.
     function booksAreCovered() external view returns (bool) {
-        return payment.balanceOf(address(escrow)) >= owedByEscrow()
-            && bond.balanceOf(address(staking)) >= owedByStaking();
+        return
+            payment.balanceOf(address(escrow)) >= owedByEscrow() && bond.balanceOf(address(staking)) >= owedByStaking();
     }
 }

@@ -50,9 +50,8 @@ abstract contract PoolActs is MarketActs {
     function staking_delegateWithPermit(uint256 seed, uint256 amountSeed) external {
         (address provider, address from, uint128 amount) = _toDelegate(seed, amountSeed);
         bool good = amount >= UNIT / 100 && bond.balanceOf(from) >= amount && from != treasury;
-        bytes32 inside = keccak256(
-            abi.encode(STAKE_PERMIT, from, staking, type(uint256).max, bond.nonces(from), block.timestamp)
-        );
+        bytes32 inside =
+            keccak256(abi.encode(STAKE_PERMIT, from, staking, type(uint256).max, bond.nonces(from), block.timestamp));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(
             keyOf[from] == 0 ? 1 : keyOf[from], keccak256(abi.encodePacked(hex"1901", bond.DOMAIN_SEPARATOR(), inside))
         );
@@ -91,8 +90,7 @@ abstract contract PoolActs is MarketActs {
         (, uint128 worth,) = staking.undelegateRequest(leaving.delegator, leaving.id);
         uint256 before = bond.balanceOf(address(staking));
         bool due = !leaving.withdrawn && block.timestamp >= leaving.withdrawableAt;
-        bytes memory data =
-            abi.encodeCall(IProviderStaking.withdrawDelegation, (leaving.id, person(seed >> 30)));
+        bytes memory data = abi.encodeCall(IProviderStaking.withdrawDelegation, (leaving.id, person(seed >> 30)));
         (bool done,) = attempt(leaving.delegator, address(staking), data, due, Law.Exit, "withdrawDelegation");
         if (!done) return;
         leaving.withdrawn = true;

@@ -27,9 +27,8 @@ abstract contract StakingActs is Model {
         address from = providerBy(seed);
         uint128 amount = uint128(within(amountSeed, 0, 5 * UNIT));
         bool fits = amount != 0 && bond.balanceOf(from) >= amount && from != treasury;
-        (bool done,) = attempt(
-            from, address(staking), abi.encodeCall(IProviderStaking.stake, (amount)), fits, Law.Stake, "stake"
-        );
+        (bool done,) =
+            attempt(from, address(staking), abi.encodeCall(IProviderStaking.stake, (amount)), fits, Law.Stake, "stake");
         if (done) stakedIn += amount;
     }
 
@@ -37,9 +36,8 @@ abstract contract StakingActs is Model {
         address from = providerBy(seed);
         uint128 amount = uint128(within(amountSeed, 0, 5 * UNIT));
         uint256 key = keyOf[from] == 0 ? 1 : keyOf[from];
-        bytes32 inside = keccak256(
-            abi.encode(STAKE_PERMIT, from, staking, type(uint256).max, bond.nonces(from), block.timestamp)
-        );
+        bytes32 inside =
+            keccak256(abi.encode(STAKE_PERMIT, from, staking, type(uint256).max, bond.nonces(from), block.timestamp));
         (uint8 v, bytes32 r, bytes32 s) =
             vm.sign(key, keccak256(abi.encodePacked(hex"1901", bond.DOMAIN_SEPARATOR(), inside)));
         bool fits = amount != 0 && bond.balanceOf(from) >= amount && from != treasury
@@ -114,7 +112,8 @@ abstract contract StakingActs is Model {
         bytes32 gpuSet = seed % 16 == 2 ? bytes32(0) : bytes32(mix(seed, 1));
         (uint128 bonded,) = staking.stakeOf(from);
         (uint16 seats,) = staking.seatsOf(from);
-        bool fits = (gpus == 0 || gpuSet != 0) && (gpus == 0 || bonded >= (uint256(gpus) + seats) * UNIT) && boundTo[from] == address(0);
+        bool fits = (gpus == 0 || gpuSet != 0) && (gpus == 0 || bonded >= (uint256(gpus) + seats) * UNIT)
+            && boundTo[from] == address(0);
         attempt(
             from,
             address(staking),

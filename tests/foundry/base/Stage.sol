@@ -89,19 +89,14 @@ abstract contract Stage is Check, IWitness {
         escrow = IComputeEscrow(
             deploy(
                 "ComputeEscrow",
-                abi.encode(
-                    payment_, marketAhead, stakingAhead, treasury, PROTOCOL_FEE_BPS, POOL_SHARE_BPS, CLOSE_S
-                )
+                abi.encode(payment_, marketAhead, stakingAhead, treasury, PROTOCOL_FEE_BPS, POOL_SHARE_BPS, CLOSE_S)
             )
         );
         IProviderStaking.Clocks memory clocks =
             IProviderStaking.Clocks(UNBONDING_S, RETIRED_KEY_S, COMMISSION_NOTICE_S, JAIL_S, STREAM_S);
-        staking = IProviderStaking(
-            deploy("ProviderStaking", abi.encode(bond_, escrow, courtAhead, UNIT, clocks))
-        );
+        staking = IProviderStaking(deploy("ProviderStaking", abi.encode(bond_, escrow, courtAhead, UNIT, clocks)));
         Windows memory windows = Windows(CANCEL_S, MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S);
-        market =
-            ITaskMarket(deploy("TaskMarket", abi.encode(escrow, staking, courtAhead, windows, BOND_FLOOR)));
+        market = ITaskMarket(deploy("TaskMarket", abi.encode(escrow, staking, courtAhead, windows, BOND_FLOOR)));
         court = IDisputeCourt(
             deploy("DisputeCourt", abi.encode(market, staking, escrow, CourtWindows(DAY_S, DAY_S, DAY_S)))
         );

@@ -18,7 +18,11 @@ contract PricingFuzz is Check {
         uint256 charge = CallPricing.chargeUp(flat, feePerCall, rate, maxCharge, calls, gpuMs);
         uint256 exactTimes1000 = (uint256(flat) + uint256(feePerCall) * calls) * 1000 + uint256(rate) * gpuMs;
         if (charge == maxCharge) {
-            check(exactTimes1000 > (uint256(maxCharge) * 1000 == 0 ? 0 : uint256(maxCharge) * 1000 - 1000) || maxCharge == 0, "capped only from there on");
+            check(
+                exactTimes1000 > (uint256(maxCharge) * 1000 == 0 ? 0 : uint256(maxCharge) * 1000 - 1000)
+                    || maxCharge == 0,
+                "capped only from there on"
+            );
             return;
         }
         checkAtMost(maxCharge, charge, "never above the ceiling");

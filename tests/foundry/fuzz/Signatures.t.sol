@@ -29,7 +29,9 @@ contract SignaturesFuzz is Check {
     function testFuzz_the_other_s_is_nobody(uint256 seed, bytes32 digest) external view {
         (, bytes32 r, bytes32 s, uint8 v) = _signed(seed, digest);
         bytes32 high = bytes32(ORDER - uint256(s));
-        checkEqual(address(0), this.recover(digest, abi.encodePacked(r, high, v == 27 ? uint8(28) : uint8(27))), "high s");
+        checkEqual(
+            address(0), this.recover(digest, abi.encodePacked(r, high, v == 27 ? uint8(28) : uint8(27))), "high s"
+        );
     }
 
     function testFuzz_only_27_and_28(uint256 seed, bytes32 digest, uint8 v) external view {

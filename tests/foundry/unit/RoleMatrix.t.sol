@@ -108,7 +108,9 @@ contract RoleMatrix is Stage {
         (bool done, bytes memory answer) = target.call(row.data);
         bool barred = !done && bytes4(answer) == row.gate && row.gate != 0;
         bool may = row.gate == 0 || row.may & (1 << role) != 0;
-        if (barred == may) revert NotTrue(string.concat(name, may ? ": may, and was barred" : ": may not, and was not barred"));
+        if (barred == may) {
+            revert NotTrue(string.concat(name, may ? ": may, and was barred" : ": may not, and was not barred"));
+        }
         if (row.gate == 0 && !done) check(!_isGate(bytes4(answer)), string.concat(name, ": for anyone, and barred"));
         vm.revertToState(before);
         ++_pairs;
@@ -125,9 +127,8 @@ contract RoleMatrix is Stage {
         address t = address(escrow);
         IComputeEscrow.Channel memory channel =
             IComputeEscrow.Channel(_consumer, vm.addr(sessionKeyOf[_consumer]), _provider, 1);
-        IComputeEscrow.ChannelAllowance memory allowance = IComputeEscrow.ChannelAllowance(
-            _consumer, vm.addr(sessionKeyOf[_consumer]), 5, type(uint64).max, 0, 0
-        );
+        IComputeEscrow.ChannelAllowance memory allowance =
+            IComputeEscrow.ChannelAllowance(_consumer, vm.addr(sessionKeyOf[_consumer]), 5, type(uint64).max, 0, 0);
         IComputeEscrow.Row[] memory rows = new IComputeEscrow.Row[](0);
         _anyone(t, abi.encodeCall(IComputeEscrow.deposit, (_consumer, 1)));
         _anyone(t, abi.encodeCall(IComputeEscrow.depositWithPermit, (_consumer, 1, 0, 0, 0, 0)));
@@ -135,7 +136,8 @@ contract RoleMatrix is Stage {
         _anyone(t, abi.encodeCall(IComputeEscrow.depositToChannel, (channel, 1)));
         _anyone(t, abi.encodeCall(IComputeEscrow.depositToChannelWithPermit, (channel, 1, 0, 0, 0, 0)));
         _anyone(
-            t, abi.encodeCall(IComputeEscrow.depositToChannelWithAuthorization, (_consumer, channel, 1, 0, 0, 0, 0, 0, 0))
+            t,
+            abi.encodeCall(IComputeEscrow.depositToChannelWithAuthorization, (_consumer, channel, 1, 0, 0, 0, 0, 0, 0))
         );
         _anyone(t, abi.encodeCall(IComputeEscrow.withdraw, (1, _consumer)));
         _anyone(t, abi.encodeCall(IComputeEscrow.revokeAllowance, (bytes32(uint256(1)))));
@@ -171,15 +173,31 @@ contract RoleMatrix is Stage {
         bytes memory pay =
             abi.encodeCall(IComputeEscrow.payProviderFrom, (_consumer, 0, 0, _provider, _provider, 0, _provider, 0));
         _only(t, pay, onlyMarket, MARKET);
-        _reads(t, [
-            "accountOf(address)", "payeeOf(address)", "payoutAddressOf(address)", "channelOf(bytes32)",
-            "channelIdOf((address,address,address,uint96))",
-            "redeemable(address,(uint256,uint128,bytes32,bytes32,bytes32)[])", "allowanceOf(address,bytes32)",
-            "authorizationNonce(address,bytes32)", "channelAuthorizationNonce(bytes32,bytes32)",
-            "digestOfVoucher((address,address,uint96,uint128,bytes32))",
-            "digestOfChannelAllowance((address,address,uint128,uint64,bytes32,uint256))", "token()", "market()",
-            "staking()", "treasury()", "protocolFeeBps()", "poolShareBps()", "closeSeconds()", "", ""
-        ]);
+        _reads(
+            t,
+            [
+                "accountOf(address)",
+                "payeeOf(address)",
+                "payoutAddressOf(address)",
+                "channelOf(bytes32)",
+                "channelIdOf((address,address,address,uint96))",
+                "redeemable(address,(uint256,uint128,bytes32,bytes32,bytes32)[])",
+                "allowanceOf(address,bytes32)",
+                "authorizationNonce(address,bytes32)",
+                "channelAuthorizationNonce(bytes32,bytes32)",
+                "digestOfVoucher((address,address,uint96,uint128,bytes32))",
+                "digestOfChannelAllowance((address,address,uint128,uint64,bytes32,uint256))",
+                "token()",
+                "market()",
+                "staking()",
+                "treasury()",
+                "protocolFeeBps()",
+                "poolShareBps()",
+                "closeSeconds()",
+                "",
+                ""
+            ]
+        );
     }
 
     function _stakingRows() private {
@@ -207,25 +225,60 @@ contract RoleMatrix is Stage {
             IProviderStaking.OnlyProvider.selector,
             PROVIDER
         );
-        _only(
-            t, abi.encodeCall(IProviderStaking.addFees, (_provider, 1)), IProviderStaking.OnlyEscrow.selector, ESCROW
-        );
+        _only(t, abi.encodeCall(IProviderStaking.addFees, (_provider, 1)), IProviderStaking.OnlyEscrow.selector, ESCROW);
         bytes4 onlyCourt = IProviderStaking.OnlyCourt.selector;
         _only(t, abi.encodeCall(IProviderStaking.slash, (_provider, 1, 0, none)), onlyCourt, COURT);
         _only(t, abi.encodeCall(IProviderStaking.setSeats, (_provider, 0)), onlyCourt, COURT);
-        _reads(t, [
-            "stakeOf(address)", "gpusOf(address)", "unitsOf(address)", "seatsOf(address)", "isJailed(address)",
-            "jailedUntil(address)", "isPunished(bytes32)", "unbondRequest(address,uint256)",
-            "unbondRequestsOf(address)", "hasPool(address)", "poolOf(address)", "delegationOf(address,address)",
-            "undelegateRequest(address,uint256)", "undelegateRequestsOf(address)", "rewardsOf(address,address)",
-            "streamOf(address)", "commissionOf(address)", "feesOf(address)", "bountyOf(address)", "unburned()"
-        ]);
-        _reads(t, [
-            "operatorKey(address)", "signsFor(address,address)", "answersFor(address,address)",
-            "digestOfOperatorKey(address,address)", "token()", "paymentToken()", "escrow()", "court()", "treasury()",
-            "unit()", "minDelegation()", "unbondingSeconds()", "retiredKeySeconds()", "commissionNoticeSeconds()",
-            "jailSeconds()", "streamSeconds()", "", "", "", ""
-        ]);
+        _reads(
+            t,
+            [
+                "stakeOf(address)",
+                "gpusOf(address)",
+                "unitsOf(address)",
+                "seatsOf(address)",
+                "isJailed(address)",
+                "jailedUntil(address)",
+                "isPunished(bytes32)",
+                "unbondRequest(address,uint256)",
+                "unbondRequestsOf(address)",
+                "hasPool(address)",
+                "poolOf(address)",
+                "delegationOf(address,address)",
+                "undelegateRequest(address,uint256)",
+                "undelegateRequestsOf(address)",
+                "rewardsOf(address,address)",
+                "streamOf(address)",
+                "commissionOf(address)",
+                "feesOf(address)",
+                "bountyOf(address)",
+                "unburned()"
+            ]
+        );
+        _reads(
+            t,
+            [
+                "operatorKey(address)",
+                "signsFor(address,address)",
+                "answersFor(address,address)",
+                "digestOfOperatorKey(address,address)",
+                "token()",
+                "paymentToken()",
+                "escrow()",
+                "court()",
+                "treasury()",
+                "unit()",
+                "minDelegation()",
+                "unbondingSeconds()",
+                "retiredKeySeconds()",
+                "commissionNoticeSeconds()",
+                "jailSeconds()",
+                "streamSeconds()",
+                "",
+                "",
+                "",
+                ""
+            ]
+        );
     }
 
     function _marketRows() private {
@@ -253,12 +306,31 @@ contract RoleMatrix is Stage {
         _read(t, ITaskMarket.receiptOf.selector);
         _read(t, ITaskMarket.digestOfTaskTerms.selector);
         _read(t, ITaskMarket.digestOfReceipt.selector);
-        _reads(t, [
-            "taskOf(bytes32)", "nonceUsed(address,uint256)", "bondOf(uint32,uint128)",
-            "digestOfAssignment((bytes32,address,uint64,uint64,uint64))",
-            "digestOfAcceptance((bytes32,uint128,bytes32))", "escrow()", "staking()", "court()", "cancelSeconds()",
-            "minChallengeSeconds()", "maxChallengeSeconds()", "courtSeconds()", "bondFloor()", "", "", "", "", "", "", ""
-        ]);
+        _reads(
+            t,
+            [
+                "taskOf(bytes32)",
+                "nonceUsed(address,uint256)",
+                "bondOf(uint32,uint128)",
+                "digestOfAssignment((bytes32,address,uint64,uint64,uint64))",
+                "digestOfAcceptance((bytes32,uint128,bytes32))",
+                "escrow()",
+                "staking()",
+                "court()",
+                "cancelSeconds()",
+                "minChallengeSeconds()",
+                "maxChallengeSeconds()",
+                "courtSeconds()",
+                "bondFloor()",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                ""
+            ]
+        );
     }
 
     function _courtRows() private {
@@ -290,13 +362,31 @@ contract RoleMatrix is Stage {
             IDisputeCourt.OnlyMarket.selector,
             MARKET
         );
-        _reads(t, [
-            "disputeOf(bytes32)", "checkersOf(bytes32,uint8)", "timesOf(bytes32)", "seatOf(address)", "seats()",
-            "commitmentOf(uint8,bytes32,address,bytes32)", "offenceOfRoute(address,bytes32)",
-            "offenceOfGpu(address,bytes32,uint64)", "offenceOfTask(bytes32)",
-            "offenceOfSilence(bytes32,address,uint8)", "market()", "staking()", "commitSeconds()", "revealSeconds()",
-            "seatSeconds()", "", "", "", "", ""
-        ]);
+        _reads(
+            t,
+            [
+                "disputeOf(bytes32)",
+                "checkersOf(bytes32,uint8)",
+                "timesOf(bytes32)",
+                "seatOf(address)",
+                "seats()",
+                "commitmentOf(uint8,bytes32,address,bytes32)",
+                "offenceOfRoute(address,bytes32)",
+                "offenceOfGpu(address,bytes32,uint64)",
+                "offenceOfTask(bytes32)",
+                "offenceOfSilence(bytes32,address,uint8)",
+                "market()",
+                "staking()",
+                "commitSeconds()",
+                "revealSeconds()",
+                "seatSeconds()",
+                "",
+                "",
+                "",
+                "",
+                ""
+            ]
+        );
     }
 
     function _registryRows() private {
@@ -319,11 +409,31 @@ contract RoleMatrix is Stage {
         _only(t, abi.encodeCall(IAppRegistry.setDiscount, (_appId, 1, 0, 0)), gate, PUBLISHER);
         _only(t, abi.encodeCall(IAppRegistry.retire, (_appId)), gate, PUBLISHER);
         _only(t, abi.encodeCall(IAppRegistry.renounce, (_appId)), gate, PUBLISHER);
-        _reads(t, [
-            "priceAt(bytes32,uint32,uint64)", "discountAt(bytes32,uint64)", "discountOf(bytes32)", "appOf(bytes32)",
-            "versionOf(bytes32,uint32)", "appIdOf(address,bytes32)", "noticeSeconds()", "", "", "", "", "", "", "", "",
-            "", "", "", "", ""
-        ]);
+        _reads(
+            t,
+            [
+                "priceAt(bytes32,uint32,uint64)",
+                "discountAt(bytes32,uint64)",
+                "discountOf(bytes32)",
+                "appOf(bytes32)",
+                "versionOf(bytes32,uint32)",
+                "appIdOf(address,bytes32)",
+                "noticeSeconds()",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                "",
+                ""
+            ]
+        );
     }
 
     // ------------------------------------------------------------------ the table
