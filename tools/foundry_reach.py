@@ -41,6 +41,7 @@ NOT_A_FIFTH = {
     "court_reportGpuSoldTwice": "two thirds of the faults are kept back, or no stake is left",
     "court_reportBrokenChain": "two thirds of the faults are kept back, or no stake is left",
     "escrow_cancelClose": "needs a channel whose close was requested",
+    "court_takeSeat": "most of those who may hold one already",
     "registry_retire": "happens once for each app",
     "registry_renounce": "happens once for each app",
     "staking_withdrawDelegation": "each request is paid once, after three weeks",
