@@ -24,6 +24,10 @@ def main() -> int:
             name = Path(value).stem if value.startswith("contracts/") else ""
         elif key in ("LF", "LH", "BRF", "BRH") and name in MONEY + LIBRARIES:
             found.setdefault(name, Counter())[key] += int(value)
+    missing = sorted(set(MONEY) - found.keys())
+    if missing:
+        print(f"no figures for {', '.join(missing)}: the report does not know them")
+        return 1
     total: Counter[str] = sum(found.values(), Counter())
     for name, counts in sorted(found.items()):
         _tell(name, counts)
