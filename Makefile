@@ -11,6 +11,10 @@ ROOT := $(CURDIR)
 export PATH := $(ROOT)/.make/bin:$(ROOT)/.venv/bin:$(PATH)
 PYTHON_IN_VENV := .venv/bin/python
 
+# Which law `make invariants` checks, all of them if empty; how many mutants `make mutation` draws.
+LAWS ?=
+MUTANTS ?= 200
+
 # Arguments for the program behind a target, as in: make demo ARGS=--json
 ARGS ?=
 
@@ -33,7 +37,7 @@ down: setup ## Stop the local market that `make up` started
 
 ##@ Prove it
 
-test: test-python test-contracts e2e ## Run every test: Python, contracts, end to end
+test: test-python test-contracts test-foundry e2e ## Run every test: Python, contracts, end to end
 	@echo "test: everything passed"
 
 test-python: compiled ## Run the tests of protocol, SDK, backend and provider
@@ -43,6 +47,32 @@ test-python: compiled ## Run the tests of protocol, SDK, backend and provider
 test-contracts: compiled ## Run the contract tests with Brownie on a local chain
 	@echo "== Contract tests"
 	@.venv/bin/brownie test tests/contracts $(ARGS)
+
+test-foundry: setup ## Check the laws of the protocol and fuzz the money contracts with Foundry
+	@echo "== Roles, edges and fuzz tests"
+	@forge test --mp 'tests/foundry/{unit,fuzz}/*' $(ARGS)
+	@echo "== Laws, 20,480 acts each"
+	@forge test --mp 'tests/foundry/laws/*' $(ARGS) | $(PYTHON_IN_VENV) tools/foundry_reach.py
+
+invariants: setup ## Check each law over more than a million acts; takes hours, `LAWS=L4` checks one
+	@echo "== Laws $(LAWS), 1,024,000 acts each"
+	@time (FOUNDRY_PROFILE=deep forge test --mp 'tests/foundry/laws/$(LAWS)*' $(ARGS) | $(PYTHON_IN_VENV) tools/foundry_reach.py)
+
+halmos: setup .make/halmos/.installed ## Prove small properties of the money for every value
+	@FOUNDRY_PROFILE=symbolic .make/halmos/bin/halmos --contract MoneySymbolic \
+	  --forge-build-out build/symbolic/out --solver-timeout-assertion 120000 $(ARGS)
+
+slither: setup .make/slither/.installed ## Look for known weaknesses; every accepted finding has its reason
+	@$(PYTHON_IN_VENV) tools/slither_check.py .make/slither/bin/slither
+
+mutation: setup ## Change the money contracts in one place at a time and see whether the tests notice
+	@$(PYTHON_IN_VENV) tools/mutate.py --hand
+	@$(PYTHON_IN_VENV) tools/mutate.py --sample $(MUTANTS) $(ARGS)
+
+coverage: setup ## Measure which lines and branches of the money contracts the Foundry tests run
+	@forge coverage --ir-minimum --mp 'tests/foundry/**' --report lcov --report-file build/coverage.info >build/coverage.log \
+	  || { tail -20 build/coverage.log; exit 1; }
+	@$(PYTHON_IN_VENV) tools/coverage_floor.py build/coverage.info
 
 e2e: compiled ## Run real chain, broker, backend and providers against each other
 	@echo "== End-to-end tests"
@@ -97,7 +127,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts e2e gas check setup contracts abi openapi compiled format clean help
+.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas check setup contracts abi openapi compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
@@ -122,6 +152,17 @@ build/contracts/.compiled: brownie-config.yaml $(SOLIDITY) | setup
 
 .make/node: | .make/prerequisites
 	@tools/bootstrap node
+	@touch $@
+
+# Each in an environment of its own: Brownie pins what these need in other versions.
+.make/halmos/.installed: | .make/bin/uv
+	@uv venv --quiet --python 3.11 .make/halmos
+	@uv pip install --quiet --python .make/halmos/bin/python halmos==0.3.3
+	@touch $@
+
+.make/slither/.installed: | .make/bin/uv
+	@uv venv --quiet --python 3.11 .make/slither
+	@uv pip install --quiet --python .make/slither/bin/python slither-analyzer==0.11.6
 	@touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json | .make/node

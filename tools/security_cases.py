@@ -278,7 +278,8 @@ def table(root: Path) -> str:
 def tests_of(root: Path) -> dict[int, tuple[str, ...]]:
     """Paths of tests by case number."""
     found: dict[int, set[str]] = defaultdict(set)
-    for path in sorted((root / "tests").rglob("test_*.py")):
+    tests = root / "tests"
+    for path in sorted([*tests.rglob("test_*.py"), *(tests / "foundry").rglob("*.t.sol")]):
         where = path.relative_to(root).as_posix()
         if where.startswith("tests/docs/"):
             continue

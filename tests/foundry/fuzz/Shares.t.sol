@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {FeeStream} from "../../../contracts/libraries/FeeStream.sol";
+import {SharePot} from "../../../contracts/libraries/SharePot.sol";
+import {Check} from "../base/Check.sol";
+
+/// @notice Pots and streams against exact rationals (cases 53, 57, 59, 63, 66).
+contract SharesFuzz is Check {
+    using SharePot for SharePot.Pot;
+
+    SharePot.Pot private _pot;
+
+    /// @dev Whatever came before: in and out again never profits, and costs the holder no more than a share's price.
+    function testFuzz_in_and_out_never_profits(uint128 before, uint128 slash, uint128 amount) external {
+        before = uint128(1 + before % 1e30);
+        amount = uint128(1 + amount % 1e30);
+        _pot.add(before);
+        (bool voided,) = _pot.slash(uint128(slash % (uint256(before) + 1)));
+        uint256 shares = _pot.add(amount);
+        if (shares == 0) return;
+        uint256 others = _pot.shares - shares;
+        uint256 worth = SharePot.tokensDown(shares, _pot.tokens, _pot.shares);
+        checkAtMost(voided || others == 0 ? _pot.tokens : amount, worth, "what comes back");
+    }
+
+    /// @dev (53): a first holder of one unit takes no more than a unit from the next.
+    function testFuzz_a_first_holder_takes_nothing(uint128 first, uint128 amount) external {
+        first = uint128(1 + first % 1e24);
+        amount = uint128(1 + amount % 1e30);
+        _pot.add(first);
+        uint256 shares = _pot.add(amount);
+        uint256 worth = SharePot.tokensDown(shares, _pot.tokens, _pot.shares);
+        checkAtMost(worth + 1, amount, "loss of the second");
+        checkAtMost(amount, worth, "no gain either");
+    }
+
+    /// @dev (66): whatever the slash, what all holders have is what is left, to less than a unit for each.
+    function testFuzz_a_slash_takes_from_all_alike(uint128 one, uint128 other, uint128 slash) external {
+        one = uint128(1e6 + one % 1e30);
+        other = uint128(1e6 + other % 1e30);
+        uint256 held = _pot.add(one);
+        uint256 alsoHeld = _pot.add(other);
+        uint256 sum = uint256(one) + other;
+        slash = uint128(slash % (sum + 1));
+        (bool voided, uint128 rest) = _pot.slash(slash);
+        if (voided) {
+            checkEqual(sum - slash, rest, "what nobody holds");
+            checkEqual(0, _pot.tokens, "the pot starts afresh");
+            checkEqual(1, _pot.generation, "a new generation");
+            checkEqual(0, _pot.valueDown(held, 0), "old shares are void");
+            return;
+        }
+        uint256 left = sum - slash;
+        checkEqual(left, _pot.tokens, "to the unit");
+        uint256 worth = _pot.valueDown(held, 0);
+        uint256 alsoWorth = _pot.valueDown(alsoHeld, 0);
+        checkAtMost(left, worth + alsoWorth, "never more than is there");
+        // left * one / sum, exact; the virtual share and token cost less than two units.
+        checkAtMost(left * one, worth == 0 ? 0 : (worth - 1) * sum, "not above the exact part by a unit");
+        checkAtMost((worth + 2) * sum, left * one, "not below it by two");
+    }
+
+    function testFuzz_the_last_one_out_takes_what_is_there(uint128 amount, uint128 slash) external {
+        amount = uint128(1 + amount % 1e30);
+        uint256 held = _pot.add(amount);
+        (bool voided,) = _pot.slash(uint128(slash % amount));
+        if (voided) return;
+        uint128 left = _pot.tokens;
+        checkEqual(left, _pot.remove(held), "everything");
+        checkEqual(0, _pot.tokens, "nothing stays");
+        checkEqual(0, _pot.shares, "no share stays");
+    }
+
+    /// @dev Each wei that was added has flowed, is carried, or is still to flow: nothing is lost, nothing made.
+    function testFuzz_a_stream_loses_nothing(uint128 amount, uint128 shares, uint32[6] calldata steps) external pure {
+        amount = uint128(1 + amount % 1e30);
+        shares = uint128(1 + shares % 1e30);
+        FeeStream.Stream memory stream;
+        stream.updatedAt = 1_800_000_000;
+        FeeStream.add(stream, amount, 7 days);
+        uint256 time = 1_800_000_000;
+        uint256 before = stream.remaining;
+        for (uint256 i; i < steps.length; ++i) {
+            time += steps[i] % (3 days);
+            stream = FeeStream.advanced(stream, shares, time);
+            checkAtMost(before, stream.remaining, "only less is left");
+            before = stream.remaining;
+        }
+        uint256 flowed = uint256(shares) * stream.perShare + stream.carry;
+        checkEqual(uint256(amount) << 96, (uint256(stream.remaining) << 96) + flowed, "to the last fraction");
+        check(stream.carry < shares, "the carry is less than one for each share");
+        if (time >= 1_800_000_000 + 7 days) checkEqual(0, stream.remaining, "all has flowed");
+    }
+
+    /// @dev Never before its time: at most the part of the time that has passed.
+    function testFuzz_a_stream_flows_evenly(uint128 amount, uint32 elapsed) external pure {
+        amount = uint128(1 + amount % 1e30);
+        uint256 seconds_ = elapsed % (7 days);
+        FeeStream.Stream memory stream;
+        stream.updatedAt = 1_800_000_000;
+        FeeStream.add(stream, amount, 7 days);
+        stream = FeeStream.advanced(stream, 1, 1_800_000_000 + seconds_);
+        uint256 flowed = amount - stream.remaining;
+        checkAtMost(uint256(amount) * seconds_, flowed * 7 days, "not before its time");
+        checkAtMost((flowed + 1) * 7 days, uint256(amount) * seconds_, "and not after it");
+    }
+}

@@ -1,0 +1,309 @@
+"""How much of the money contracts the tests hold: change one thing at a time, see who notices.
+
+Every mutant is applied to a copy of the tree; the source is never touched. A mutant that does not
+compile is not counted, and neither is one whose bytecode is the original's. One that makes the
+tests run out of time counts as survived: a time-out is no kill. Results are kept by the mutant's
+content, so that a run that was cut off goes on where it stopped.
+
+    python tools/mutate.py --sample 120 --seed 1        a sample of the generated mutants
+    python tools/mutate.py --hand                       the hand-written ones, all to be killed
+    python tools/mutate.py --report                     what is known, without running anything
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "build" / "mutation"
+HAND = ROOT / "tests" / "foundry" / "mutants.json"
+MONEY = (
+    "contracts/ComputeEscrow.sol",
+    "contracts/ProviderStaking.sol",
+    "contracts/TaskMarket.sol",
+    "contracts/DisputeCourt.sol",
+    "contracts/libraries/CallPricing.sol",
+    "contracts/libraries/SharePot.sol",
+    "contracts/libraries/FeeStream.sol",
+    "contracts/libraries/Signatures.sol",
+    "contracts/libraries/ExactTransfer.sol",
+    "contracts/libraries/Channels.sol",
+)
+COPIED = ("contracts", "tests/foundry", "tests/protocol/vectors", "foundry.toml")
+LINKED = ("node_modules", ".make")
+TEST_TIMEOUT_S = 240
+COMPILE_TIMEOUT_S = 240
+AIM_PERCENT = 85
+
+# Each pattern changes one thing that a reviewer could overlook.
+SWAPS: tuple[tuple[str, str, str], ...] = (
+    (r"(?<![<>=!])<(?![<=])", "<=", "bound"),
+    (r"(?<![<>=!-])>(?![>=])", ">=", "bound"),
+    (r"<=", "<", "bound"),
+    (r">=", ">", "bound"),
+    (r"==", "!=", "condition"),
+    (r"!=", "==", "condition"),
+    (r"&&", "||", "condition"),
+    (r"\|\|", "&&", "condition"),
+    (r"(?<!\+)\+(?![+=])", "-", "arithmetic"),
+    (r"(?<!-)-(?![-=>])", "+", "arithmetic"),
+    (r"\+=", "-=", "arithmetic"),
+    (r"-=", "+=", "arithmetic"),
+    (r"(?<=\s)\*(?=\s)", "/", "arithmetic"),
+    (r"(?<=\s)/(?=\s)", "*", "arithmetic"),
+    (r"(?<=\s)%(?=\s)", "/", "arithmetic"),
+    (r"\btrue\b", "false", "constant"),
+    (r"\bfalse\b", "true", "constant"),
+    (r"\bmsg\.sender\b", "tx.origin", "sender"),
+    (r" nonReentrant\b", "", "modifier"),
+    (r" only(?:Market|Court|Escrow)\b(?= )", "", "modifier"),
+)
+STATEMENT = re.compile(r"^\s+(?!return|uint|int|bool|bytes|address|emit|assembly)[\w.\[\]()]+.*;$")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One line of one file, as it was and as it becomes."""
+
+    path: str
+    line: int
+    kind: str
+    before: str
+    after: str
+    why: str = ""
+
+    @property
+    def key(self) -> str:
+        text = f"{self.path}\0{self.line}\0{self.before}\0{self.after}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def generated(root: Path) -> list[Mutant]:
+    return [mutant for path in MONEY if (root / path).exists() for mutant in _of_file(root, path)]
+
+
+def _of_file(root: Path, path: str) -> Iterator[Mutant]:
+    inside_assembly = 0
+    inside_function = False
+    for number, line in enumerate((root / path).read_text().splitlines(), 1):
+        code = line.split("//")[0].rstrip()
+        inside_function = inside_function or code.startswith(("    function", "    constructor"))
+        if line == "    }":
+            inside_function = False
+        if not inside_function or not code.strip() or code.strip().startswith("*"):
+            continue
+        if "assembly" in code:
+            inside_assembly = 1
+        if '"' in code:
+            continue
+        seen = set()
+        for pattern, swap, kind in SWAPS:
+            for match in re.finditer(pattern, code):
+                after = code[: match.start()] + swap + code[match.end() :]
+                if after not in seen:
+                    seen.add(after)
+                    yield Mutant(path, number, kind, line, after)
+        if STATEMENT.match(code) and not inside_assembly and "{" not in code:
+            blank = re.match(r"^\s*", code)
+            assert blank is not None
+            yield Mutant(path, number, "statement", line, blank[0] + "{}")
+        if code.strip() == "}":
+            inside_assembly = 0
+
+
+def hand_written() -> list[Mutant]:
+    """From the table: a text that occurs once in its file, and what takes its place."""
+    mutants = []
+    for row in json.loads(HAND.read_text()):
+        text = (ROOT / row["path"]).read_text()
+        if text.count(row["before"]) != 1:
+            sys.exit(
+                f"{HAND.name}: {row['before']!r} occurs {text.count(row['before'])} times in "
+                f"{row['path']}: name a text that occurs once"
+            )
+        line = text[: text.index(row["before"])].count("\n") + 1
+        mutants.append(Mutant(row["path"], line, "hand", row["before"], row["after"], row["why"]))
+    return mutants
+
+
+class Bench:
+    """A copy of the tree with warm compiler caches, in which one mutant at a time lives."""
+
+    def __init__(self, folder: Path, tests: str) -> None:
+        self.folder = folder
+        self.original = ""
+        self.tests = tests
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in COPIED:
+            target = folder / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, target)
+            else:
+                shutil.copyfile(source, target)
+        for name in LINKED:
+            link = folder / name
+            if not link.exists():
+                link.symlink_to((ROOT / name).resolve(), target_is_directory=True)
+
+    def start(self) -> None:
+        """The original must compile and pass, or nothing could be said of a mutant."""
+        if self._forge("build", COMPILE_TIMEOUT_S * 4) != 0:
+            sys.exit("the original does not compile: run forge build")
+        self.original = self._bytecodes()
+        began = time.monotonic()
+        if self._test() != "survived":
+            sys.exit("the original fails its tests: run them first")
+        print(f"original: passes in {time.monotonic() - began:.0f} s", flush=True)
+
+    def judge(self, mutant: Mutant) -> str:
+        """killed, survived, timeout, uncompilable or equal."""
+        target = self.folder / mutant.path
+        original = (ROOT / mutant.path).read_text()
+        target.write_text(_apply(original, mutant))
+        try:
+            if self._forge("build", COMPILE_TIMEOUT_S) != 0:
+                return "uncompilable"
+            if self._bytecodes() == self.original:
+                return "equal"
+            return self._test()
+        finally:
+            target.write_text(original)
+
+    def _test(self) -> str:
+        code = self._forge(f"test --fail-fast {self.tests}", TEST_TIMEOUT_S)
+        return {0: "survived", None: "timeout"}.get(code, "killed")
+
+    def _forge(self, command: str, timeout_s: float) -> int | None:
+        environment = dict(os.environ, FOUNDRY_PROFILE="mutation")
+        process = subprocess.Popen(
+            [str(self.folder / ".make/bin/forge"), *command.split()],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return None
+
+    def _bytecodes(self) -> str:
+        """Of what is deployed, without the metadata at the end, which names every comment."""
+        digest = hashlib.sha256()
+        names = {Path(path).stem for path in MONEY if "/libraries/" not in path} | {"Harness"}
+        for name in sorted(names):
+            path = self.folder / "build/foundry/out" / f"{name}.sol" / f"{name}.json"
+            if path.exists():
+                code = json.loads(path.read_text())["bytecode"]["object"]
+                digest.update(
+                    re.sub(r"a264697066735822.{68}64736f6c6343.{6}0033", "", code).encode()
+                )
+        return digest.hexdigest()
+
+
+def _apply(text: str, mutant: Mutant) -> str:
+    if mutant.kind == "hand":
+        return text.replace(mutant.before, mutant.after)
+    lines = text.splitlines()
+    if lines[mutant.line - 1] != mutant.before:
+        sys.exit(f"{mutant.path}:{mutant.line} is not what it was: start afresh")
+    lines[mutant.line - 1] = mutant.after
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--hand", action="store_true", help="the hand-written mutants")
+    parser.add_argument("--sample", type=int, default=0, help="so many of the generated ones")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so long")
+    parser.add_argument(
+        "--tests", default="--mp tests/foundry/{laws,fuzz,unit}/*", help="for forge"
+    )
+    parser.add_argument("--bench", default="bench", help="folder of the copy")
+    parser.add_argument("--retry", action="store_true", help="survivors too, once more")
+    parser.add_argument("--report", action="store_true", help="only tell what is known")
+    options = parser.parse_args()
+
+    mutants = hand_written() if options.hand else generated(ROOT)
+    if options.sample:
+        mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
+    results_path = WORK / ("hand.json" if options.hand else "generated.json")
+    results = json.loads(results_path.read_text()) if results_path.exists() else {}
+    if not options.report:
+        _run(mutants, results, results_path, options)
+    return _report(mutants, results, all_must_die=options.hand)
+
+
+def _run(
+    mutants: list[Mutant],
+    results: dict[str, dict[str, object]],
+    path: Path,
+    options: argparse.Namespace,
+) -> None:
+    bench = Bench(WORK / options.bench, options.tests)
+    bench.start()
+    began = time.monotonic()
+    for at, mutant in enumerate(mutants, 1):
+        known = results.get(mutant.key)
+        if known and not (options.retry and known["verdict"] in ("survived", "timeout")):
+            continue
+        if options.minutes and time.monotonic() - began > options.minutes * 60:
+            print(f"stopped after {options.minutes:g} minutes")
+            break
+        verdict = bench.judge(mutant)
+        results[mutant.key] = {"verdict": verdict, **asdict(mutant)}
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        if verdict != "killed":
+            print(f"{at}/{len(mutants)} {verdict}: {_describe(mutant)}", flush=True)
+
+
+def _report(
+    mutants: list[Mutant], results: dict[str, dict[str, object]], *, all_must_die: bool
+) -> int:
+    verdicts = [results[mutant.key]["verdict"] for mutant in mutants if mutant.key in results]
+    counted = [verdict for verdict in verdicts if verdict in ("killed", "survived", "timeout")]
+    killed = counted.count("killed")
+    share = 100 * killed / len(counted) if counted else 0.0
+    for mutant in mutants:
+        known = results.get(mutant.key)
+        if known and known["verdict"] in ("survived", "timeout"):
+            print(f"{known['verdict']}: {_describe(mutant)}")
+    print(
+        f"{killed} of {len(counted)} killed ({share:.1f} %), "
+        f"{counted.count('timeout')} of them timed out; not counted: "
+        f"{verdicts.count('uncompilable')} do not compile, {verdicts.count('equal')} change "
+        f"nothing; not run: {len(mutants) - len(verdicts)} of {len(mutants)}"
+    )
+    if all_must_die:
+        return 0 if killed == len(counted) == len(verdicts) == len(mutants) else 1
+    return 0 if share >= AIM_PERCENT else 1
+
+
+def _describe(mutant: Mutant) -> str:
+    change = f"{mutant.before.strip()}  ->  {mutant.after.strip()}"
+    return f"{mutant.path}:{mutant.line} [{mutant.kind}] {mutant.why or change}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
