@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IDisputeCourt} from "../../../contracts/interfaces/IDisputeCourt.sol";
 import {ITaskMarket} from "../../../contracts/interfaces/ITaskMarket.sol";
 import {Stage} from "../base/Stage.sol";
 import {vm} from "../base/Vm.sol";
@@ -203,6 +204,39 @@ contract AloneEdges is Stage {
         checkEqual(0, _credit(_provider), "the provider has nothing");
     }
 
+    // ------------------------------------------------------------------ the court
+
+    /// @dev Four seats, of which one may accept results for the consumer: the other three are drawn, whatever the seed.
+    function test_a_party_is_not_drawn() external {
+        _terms.signer = people[SEAT_FROM];
+        for (uint256 i; i < 8; ++i) {
+            ++_terms.nonce;
+            vm.prank(_consumer);
+            _id = market.createTask(_terms, "");
+            address[3] memory drawn = _drawn();
+            for (uint256 j; j < drawn.length; ++j) {
+                check(drawn[j] != _terms.signer, "no party judges itself");
+                check(drawn[j] != drawn[(j + 1) % 3], "three people");
+            }
+        }
+    }
+
+    function test_a_vote_is_the_one_that_was_committed() external {
+        address[3] memory drawn = _drawn();
+        bytes32 committed = court.commitmentOf(IDisputeCourt.Vote.Right, "salt", drawn[0], _id);
+        bytes32 other = court.commitmentOf(IDisputeCourt.Vote.Wrong, "salt", drawn[0], _id);
+        vm.prank(drawn[0]);
+        court.commit(_id, drawn[0], committed);
+        vm.warp(block.timestamp + DAY_S + 1);
+        vm.expectRevert(abi.encodeWithSelector(IDisputeCourt.WrongReveal.selector, committed, other));
+        court.reveal(_id, drawn[0], IDisputeCourt.Vote.Wrong, "salt");
+        bytes32 never = court.commitmentOf(IDisputeCourt.Vote.Right, "salt", drawn[1], _id);
+        vm.expectRevert(abi.encodeWithSelector(IDisputeCourt.WrongReveal.selector, bytes32(0), never));
+        court.reveal(_id, drawn[1], IDisputeCourt.Vote.Right, "salt");
+        court.reveal(_id, drawn[0], IDisputeCourt.Vote.Right, "salt");
+        check(court.checkersOf(_id, 1)[0].vote == IDisputeCourt.Vote.Right, "the vote counts");
+    }
+
     // ------------------------------------------------------------------ acts
 
     /// @param startMs Counted from the lease's first second, as is the end.
@@ -251,6 +285,12 @@ contract AloneEdges is Stage {
         work = _proven();
         vm.prank(_consumer);
         market.dispute(_terms, work);
+    }
+
+    function _drawn() private returns (address[3] memory) {
+        _disputed();
+        vm.roll(block.number + 10);
+        return court.draw(_terms);
     }
 
     function _locked() private view returns (uint256 locked) {
