@@ -51,7 +51,7 @@ LINKED = ("node_modules", ".make")
 COMPILED = "build/foundry"
 # Edges, roles and fuzz tests take two seconds, the laws most of a minute: they see what is left.
 STAGES = ("tests/foundry/{unit,fuzz}/*", "tests/foundry/laws/*")
-FAILED_TEST = re.compile(r"\b((?:test|testFuzz|invariant)_\w+|setUp)\(")
+FAILED_TEST = re.compile(r"\b((?:test|testFuzz|invariant)_\w+|setUp|afterInvariant)\(")
 TEST_TIMEOUT_S = 240
 COMPILE_TIMEOUT_S = 240
 AIM_PERCENT = 85
