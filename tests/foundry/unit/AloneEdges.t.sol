@@ -7,7 +7,7 @@ import {Stage} from "../base/Stage.sol";
 import {vm} from "../base/Vm.sol";
 
 /// @notice A proof without acceptance, from the lease to the last word of the court: who may, until when, for how much
-/// (cases 14, 23, 24, 25 and 29, law L11).
+/// (cases 14, 23, 25 and 29, law L11).
 contract AloneEdges is Stage {
     ITaskMarket.TaskTerms private _terms;
     bytes32 private _id;
@@ -132,7 +132,7 @@ contract AloneEdges is Stage {
 
     // ------------------------------------------------------------------ dispute
 
-    /// @dev Case 24: until the window's last second, not in the next.
+    /// @dev Until the window's last second, not in the next.
     function test_a_dispute_comes_inside_the_window() external {
         ITaskMarket.ProvenWork memory work = _proven();
         uint64 endsAt = uint64(block.timestamp + MIN_CHALLENGE_S);

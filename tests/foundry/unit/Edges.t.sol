@@ -95,7 +95,7 @@ contract Edges is Stage {
         checkEqual(UNIT, court.reportTwoHistories(one, other), "one unit");
     }
 
-    /// @dev Case 37: one receipt of its own and one that somebody else signed in its name, in either order.
+    /// @dev One receipt of its own and one that somebody else signed in its name, in either order.
     function test_a_forged_second_receipt_shows_nothing() external {
         address provider = people[PROVIDER_FROM];
         vm.prank(provider);

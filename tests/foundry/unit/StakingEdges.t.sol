@@ -5,7 +5,7 @@ import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.s
 import {Stage} from "../base/Stage.sol";
 import {vm} from "../base/Vm.sol";
 
-/// @notice Who loses how much, in which order, and when stake may leave (cases 42, 54 to 58, 61, 63, 69, 70, 71 and 120).
+/// @notice Who loses how much, in which order, and when stake may leave (cases 54 to 58, 61, 63, 69, 70, 71 and 120).
 contract StakingEdges is Stage {
     address private _provider;
     address private _delegator;
@@ -86,7 +86,7 @@ contract StakingEdges is Stage {
         check(!staking.isJailed(_provider), "free");
     }
 
-    /// @dev Cases 42 and 120: a key is bound with its own signature over this provider, and then to nobody else.
+    /// @dev Case 120: a key is bound with its own signature over this provider, and then to nobody else.
     function test_a_key_consents_and_stays() external {
         uint256 keysKey = 0x0BE;
         address key = vm.addr(keysKey);
