@@ -1,8 +1,9 @@
 """How much of the money contracts the tests hold: change one thing at a time, see who notices.
 
 Every mutant is applied to a copy of the tree; the source is never touched. A mutant that does not
-compile is not counted, and neither is one whose bytecode is the original's. One that makes the
-tests run out of time counts as survived: a time-out is no kill. Results are kept by the mutant's
+compile is not counted, and neither is one whose bytecode is the original's. A kill is a named test
+that fails; one that makes the tests run out of time, or Foundry stop for another reason, is none.
+The quick tests come first, the laws only if they all pass. Results are kept by the mutant's
 content, so that a run that was cut off goes on where it stopped.
 
     python tools/mutate.py --sample 120 --seed 1        a sample of the generated mutants
@@ -22,8 +23,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,9 +48,14 @@ MONEY = (
 )
 COPIED = ("contracts", "tests/foundry", "tests/protocol/vectors", "foundry.toml")
 LINKED = ("node_modules", ".make")
+COMPILED = "build/foundry"
+# Edges, roles and fuzz tests take two seconds, the laws most of a minute: they see what is left.
+STAGES = ("tests/foundry/{unit,fuzz}/*", "tests/foundry/laws/*")
+FAILED_TEST = re.compile(r"\b((?:test|testFuzz|invariant)_\w+|setUp|afterInvariant)\(")
 TEST_TIMEOUT_S = 240
 COMPILE_TIMEOUT_S = 240
 AIM_PERCENT = 85
+NO_KILL = ("survived", "timeout", "crashed")
 
 # Each pattern changes one thing that a reviewer could overlook.
 SWAPS: tuple[tuple[str, str, str], ...] = (
@@ -142,10 +151,10 @@ def hand_written() -> list[Mutant]:
 class Bench:
     """A copy of the tree with warm compiler caches, in which one mutant at a time lives."""
 
-    def __init__(self, folder: Path, tests: str) -> None:
+    def __init__(self, folder: Path, stages: tuple[str, ...]) -> None:
         self.folder = folder
         self.original = ""
-        self.tests = tests
+        self.stages = stages
         folder.mkdir(parents=True, exist_ok=True)
         for name in COPIED:
             target = folder / name
@@ -161,51 +170,68 @@ class Bench:
             link = folder / name
             if not link.exists():
                 link.symlink_to((ROOT / name).resolve(), target_is_directory=True)
+        if (ROOT / COMPILED).exists() and not (folder / COMPILED).exists():
+            shutil.copytree(ROOT / COMPILED, folder / COMPILED)
 
     def start(self) -> None:
         """The original must compile and pass, or nothing could be said of a mutant."""
-        if self._forge("build", COMPILE_TIMEOUT_S * 4) != 0:
+        if self._forge("build", COMPILE_TIMEOUT_S * 4)[0] != 0:
             sys.exit("the original does not compile: run forge build")
         self.original = self._bytecodes()
         began = time.monotonic()
-        if self._test() != "survived":
-            sys.exit("the original fails its tests: run them first")
+        verdict, by = self._test()
+        if verdict != "survived":
+            sys.exit(f"the original fails its tests ({verdict} {by}): run them first")
         print(f"original: passes in {time.monotonic() - began:.0f} s", flush=True)
 
-    def judge(self, mutant: Mutant) -> str:
-        """killed, survived, timeout, uncompilable or equal."""
+    def judge(self, mutant: Mutant) -> tuple[str, str]:
+        """killed, survived, timeout, crashed, uncompilable or equal; and the tests that failed."""
         target = self.folder / mutant.path
         original = (ROOT / mutant.path).read_text()
         target.write_text(_apply(original, mutant))
         try:
-            if self._forge("build", COMPILE_TIMEOUT_S) != 0:
-                return "uncompilable"
+            code, _ = self._forge("build", COMPILE_TIMEOUT_S)
+            if code is None:
+                return "timeout", ""
+            if code != 0:
+                return "uncompilable", ""
             if self._bytecodes() == self.original:
-                return "equal"
+                return "equal", ""
             return self._test()
         finally:
             target.write_text(original)
 
-    def _test(self) -> str:
-        code = self._forge(f"test --fail-fast {self.tests}", TEST_TIMEOUT_S)
-        return {0: "survived", None: "timeout"}.get(code, "killed")
+    def _test(self) -> tuple[str, str]:
+        for stage in self.stages:
+            code, output = self._forge(f"test --fail-fast --mp {stage}", TEST_TIMEOUT_S)
+            if code is None:
+                return "timeout", ""
+            if code != 0:
+                summary = output.partition("\nFailing tests:\n")[2]
+                failed = sorted(set(FAILED_TEST.findall(summary)))
+                return ("killed" if failed else "crashed"), ", ".join(failed)
+        return "survived", ""
 
-    def _forge(self, command: str, timeout_s: float) -> int | None:
+    def _forge(self, command: str, timeout_s: float) -> tuple[int | None, str]:
+        """The exit status, None if it ran out of time; and what was printed."""
         environment = dict(os.environ, FOUNDRY_PROFILE="mutation")
-        process = subprocess.Popen(
-            [str(self.folder / ".make/bin/forge"), *command.split()],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            return process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return None
+        with tempfile.TemporaryFile("w+") as printed:
+            process = subprocess.Popen(
+                [str(self.folder / ".make/bin/forge"), *command.split()],
+                cwd=self.folder,
+                env=environment,
+                stdout=printed,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                code: int | None = process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                code = None
+            printed.seek(0)
+            return code, printed.read()
 
     def _bytecodes(self) -> str:
         """Of what is deployed, without the metadata at the end, which names every comment."""
@@ -238,14 +264,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long")
     parser.add_argument(
-        "--tests", default="--mp tests/foundry/{laws,fuzz,unit}/*", help="for forge"
+        "--tests",
+        nargs="+",
+        default=list(STAGES),
+        help="paths, each tried if the last finds nothing",
     )
-    parser.add_argument("--bench", default="bench", help="folder of the copy")
+    parser.add_argument("--workers", type=int, default=2, help="so many copies side by side")
+    parser.add_argument("--only", default="", help="those whose path or reason contains this")
     parser.add_argument("--retry", action="store_true", help="survivors too, once more")
+    parser.add_argument("--again", action="store_true", help="all of them, whatever is known")
     parser.add_argument("--report", action="store_true", help="only tell what is known")
     options = parser.parse_args()
 
     mutants = hand_written() if options.hand else generated(ROOT)
+    mutants = [mutant for mutant in mutants if options.only in f"{mutant.path} {mutant.why}"]
     if options.sample:
         mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
     results_path = WORK / ("hand.json" if options.hand else "generated.json")
@@ -261,37 +293,52 @@ def _run(
     path: Path,
     options: argparse.Namespace,
 ) -> None:
-    bench = Bench(WORK / options.bench, options.tests)
-    bench.start()
-    began = time.monotonic()
-    for at, mutant in enumerate(mutants, 1):
+    undone = list(mutants) if options.again else []
+    for mutant in mutants:
         known = results.get(mutant.key)
-        if known and not (options.retry and known["verdict"] in ("survived", "timeout")):
-            continue
-        if options.minutes and time.monotonic() - began > options.minutes * 60:
-            print(f"stopped after {options.minutes:g} minutes")
-            break
-        verdict = bench.judge(mutant)
-        results[mutant.key] = {"verdict": verdict, **asdict(mutant)}
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        if verdict != "killed":
-            print(f"{at}/{len(mutants)} {verdict}: {_describe(mutant)}", flush=True)
+        if not options.again and (not known or (options.retry and known["verdict"] in NO_KILL)):
+            undone.append(mutant)
+    if not undone:
+        return
+    waiting = iter(enumerate(undone, 1))
+    lock = threading.Lock()
+    began = time.monotonic()
+
+    def work(number: int) -> None:
+        bench = Bench(WORK / f"bench{number}", tuple(options.tests))
+        bench.start()
+        while not options.minutes or time.monotonic() - began < options.minutes * 60:
+            with lock:
+                at, mutant = next(waiting, (0, None))
+            if mutant is None:
+                return
+            verdict, by = bench.judge(mutant)
+            with lock:
+                results[mutant.key] = {"verdict": verdict, "by": by, **asdict(mutant)}
+                path.write_text(json.dumps(results, indent=1) + "\n")
+                print(f"{at}/{len(undone)} {verdict} {by}: {_describe(mutant)}", flush=True)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        # Reading each result lets an error of a worker end the run.
+        for done in [pool.submit(work, number) for number in range(options.workers)]:
+            done.result()
+    print(f"took {time.monotonic() - began:.0f} s for {len(undone)} at most")
 
 
 def _report(
     mutants: list[Mutant], results: dict[str, dict[str, object]], *, all_must_die: bool
 ) -> int:
     verdicts = [results[mutant.key]["verdict"] for mutant in mutants if mutant.key in results]
-    counted = [verdict for verdict in verdicts if verdict in ("killed", "survived", "timeout")]
+    counted = [verdict for verdict in verdicts if verdict in ("killed", *NO_KILL)]
     killed = counted.count("killed")
     share = 100 * killed / len(counted) if counted else 0.0
     for mutant in mutants:
         known = results.get(mutant.key)
-        if known and known["verdict"] in ("survived", "timeout"):
+        if known and known["verdict"] in NO_KILL:
             print(f"{known['verdict']}: {_describe(mutant)}")
     print(
         f"{killed} of {len(counted)} killed ({share:.1f} %), "
-        f"{counted.count('timeout')} of them timed out; not counted: "
+        f"{counted.count('timeout')} timed out, {counted.count('crashed')} crashed; not counted: "
         f"{verdicts.count('uncompilable')} do not compile, {verdicts.count('equal')} change "
         f"nothing; not run: {len(mutants) - len(verdicts)} of {len(mutants)}"
     )

@@ -24,6 +24,26 @@ contract SharesFuzz is Check {
         checkAtMost(voided || others == 0 ? _pot.tokens : amount, worth, "what comes back");
     }
 
+    /// @dev (53): shares are the exact quotient rounded down, in a pot of any price that can come about.
+    function testFuzz_shares_are_rounded_down(uint128 tokens, uint128 price, uint128 amount) external pure {
+        tokens = uint128(tokens % 1e30);
+        amount = uint128(amount % 1e30);
+        uint256 shares = uint256(tokens) * (1 + price % 2 ** 32);
+        uint256 held = SharePot.sharesDown(amount, tokens, shares);
+        uint256 exact = uint256(amount) * (shares + 1);
+        checkAtMost(exact, held * (uint256(tokens) + 1), "not above");
+        checkAtMost((held + 1) * (uint256(tokens) + 1) - 1, exact, "not below by a share");
+        if (shares == tokens) checkEqual(amount, held, "a share is a token while nothing was slashed");
+    }
+
+    /// @dev While a pot was never slashed a share is a token, exactly.
+    function testFuzz_an_unslashed_share_is_a_token(uint128 first, uint128 amount) external {
+        first = uint128(1 + first % 1e30);
+        amount = uint128(1 + amount % 1e30);
+        checkEqual(first, _pot.add(first), "the first holder's");
+        checkEqual(amount, _pot.add(amount), "the next one's");
+    }
+
     /// @dev (53): a first holder of one unit takes no more than a unit from the next.
     function testFuzz_a_first_holder_takes_nothing(uint128 first, uint128 amount) external {
         first = uint128(1 + first % 1e24);

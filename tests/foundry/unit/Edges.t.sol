@@ -95,6 +95,21 @@ contract Edges is Stage {
         checkEqual(UNIT, court.reportTwoHistories(one, other), "one unit");
     }
 
+    /// @dev One receipt of its own and one that somebody else signed in its name, in either order.
+    function test_a_forged_second_receipt_shows_nothing() external {
+        address provider = people[PROVIDER_FROM];
+        vm.prank(provider);
+        staking.stake(2 * UNIT);
+        uint64 endedAtMs = uint64(block.timestamp * 1000);
+        IDisputeCourt.SignedReceipt memory own = _receipt(provider, endedAtMs, 1);
+        IDisputeCourt.SignedReceipt memory forged = _receipt(provider, endedAtMs, 2);
+        (forged.r, forged.vs) = signedWords(keyOf[stranger], market.digestOfReceipt(forged.receipt));
+        vm.expectRevert(abi.encodeWithSelector(IDisputeCourt.NotAnswerable.selector, provider, stranger));
+        court.reportTwoHistories(own, forged);
+        vm.expectRevert(abi.encodeWithSelector(IDisputeCourt.NotAnswerable.selector, provider, stranger));
+        court.reportTwoHistories(forged, own);
+    }
+
     /// @dev Case 36: a channel without a signer takes no deposit.
     function test_a_channel_needs_a_signer() external {
         vm.expectRevert(IComputeEscrow.ChannelWithoutSigner.selector);
