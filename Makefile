@@ -56,7 +56,7 @@ test-foundry: setup ## Check the laws of the protocol and fuzz the money contrac
 
 invariants: setup ## Check each law over more than a million acts; takes hours, `LAWS=L4` checks one
 	@echo "== Laws $(LAWS), 1,024,000 acts each"
-	@time (FOUNDRY_PROFILE=deep forge test --mp 'tests/foundry/laws/$(LAWS)*' $(ARGS) | $(PYTHON_IN_VENV) tools/foundry_reach.py)
+	@time (FOUNDRY_PROFILE=deep forge test --mp 'tests/foundry/laws/$(if $(LAWS),$(LAWS)[A-Z]*,*)' $(ARGS) | $(PYTHON_IN_VENV) tools/foundry_reach.py)
 
 halmos: setup .make/halmos/.installed ## Prove small properties of the money for every value
 	@FOUNDRY_PROFILE=symbolic .make/halmos/bin/halmos --contract MoneySymbolic \

@@ -34,20 +34,6 @@ ONLY_BY_A_NEIGHBOUR = {
     "market_resolve",
     "court_open",
 }
-NOT_A_FIFTH = {
-    "court_listSeat": "most seats are listed already",
-    "court_freeSeat": "needs a seat that was left a day ago",
-    "court_dismissSeat": "needs a seat whose holder was slashed",
-    "court_reportGpuSoldTwice": "two thirds of the faults are kept back, or no stake is left",
-    "court_reportBrokenChain": "two thirds of the faults are kept back, or no stake is left",
-    "escrow_cancelClose": "needs a channel whose close was requested",
-    "court_takeSeat": "most of those who may hold one already",
-    "registry_retire": "happens once for each app",
-    "registry_renounce": "happens once for each app",
-    "staking_withdrawDelegation": "each request is paid once, after three weeks",
-    "staking_withdrawStake": "each request is paid once, after three weeks",
-    "staking_retireOperatorKey": "happens once for each key",
-}
 LEAST_PERCENT = 20
 ROW = re.compile(r"\|\s*Handler\s*\|\s*(\w+)\s*\|\s*(\d+)\s*\|\s*(\d+)\s*\|\s*(\d+)\s*\|")
 VERDICT = re.compile(r"\[(PASS|FAIL)[^\]]*\]\s+(invariant_\w+)\(\)\s+\(runs: (\d+), calls: (\d+)")
@@ -80,7 +66,7 @@ def _complaints(calls: Counter[str], refused: Counter[str]) -> list[str]:
         if act.startswith("refused_"):
             if percent:
                 found.append(f"{act} got through")
-        elif percent < LEAST_PERCENT and (act not in NOT_A_FIFTH or not percent):
+        elif percent < LEAST_PERCENT:
             found.append(f"{act} got through in {percent:.1f} % of its calls only")
     return found
 

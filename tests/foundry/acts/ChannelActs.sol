@@ -172,6 +172,7 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
 
     function escrow_cancelClose(uint256 seed) external {
         Line storage line = _closing(seed);
+        if (line.closeAt == 0 && seed % 2 == 1 && line.deposited != line.claimed) _requestClose(line);
         address from = seed % 16 == 5 ? stranger : line.channel.payer;
         bytes memory data = abi.encodeCall(IComputeEscrow.cancelClose, (line.channel));
         bool good = from == line.channel.payer && line.closeAt != 0;
@@ -181,11 +182,7 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
 
     function escrow_close(uint256 seed) external {
         Line storage line = _closing(seed);
-        if (line.closeAt == 0 && seed % 8 != 0 && line.deposited != line.claimed) {
-            vm.prank(line.channel.payer);
-            escrow.requestClose(line.channel);
-            line.closeAt = block.timestamp + CLOSE_S;
-        }
+        if (line.closeAt == 0 && seed % 8 != 0 && line.deposited != line.claimed) _requestClose(line);
         if (seed % 2 == 1 && line.closeAt > block.timestamp) later(line.closeAt);
         bool good = line.closeAt != 0 && block.timestamp >= line.closeAt;
         bytes memory data = abi.encodeCall(IComputeEscrow.close, (line.channel));
@@ -367,6 +364,12 @@ abstract contract ChannelActs is EscrowActs, StakingActs {
     function _lineBy(uint256 seed) private view returns (Line storage) {
         if (lines.length == 0) revert Refused("there is no channel");
         return lines[(seed >> 8) % lines.length];
+    }
+
+    function _requestClose(Line storage line) private {
+        vm.prank(line.channel.payer);
+        escrow.requestClose(line.channel);
+        line.closeAt = block.timestamp + CLOSE_S;
     }
 
     function _closing(uint256 seed) private view returns (Line storage line) {

@@ -264,7 +264,8 @@ abstract contract CourtActs is PoolActs {
     // ------------------------------------------------------------------ seats
 
     function court_takeSeat(uint256 seed) external {
-        _maybe(_seatHolder(seed), address(court), abi.encodeCall(IDisputeCourt.takeSeat, ()), "takeSeat");
+        address seat = seed % 2 == 0 ? _seatHolder(seed) : _freeOfSeats(seed);
+        _maybe(seat, address(court), abi.encodeCall(IDisputeCourt.takeSeat, ()), "takeSeat");
     }
 
     function court_listSeat(uint256 seed) external {
@@ -276,8 +277,8 @@ abstract contract CourtActs is PoolActs {
                 break;
             }
             seat = people[((seed >> 8) + i) % people.length];
-            if (i + 1 == people.length) {
-                seat = _seatHolder(seed | 1);
+            if (i + 1 == people.length && seed % 4 != 0) {
+                seat = _freeOfSeats(seed);
                 vm.prank(seat);
                 court.takeSeat();
                 later(block.timestamp + DAY_S);
@@ -301,6 +302,12 @@ abstract contract CourtActs is PoolActs {
                 break;
             }
             seat = people[((seed >> 8) + i) % people.length];
+            if (i + 1 == people.length && seed % 4 == 1) {
+                seat = _withSeat(seed);
+                vm.prank(seat);
+                court.leaveSeat();
+                later(block.timestamp + DAY_S);
+            }
         }
         _maybe(stranger, address(court), abi.encodeCall(IDisputeCourt.freeSeat, (seat)), "freeSeat");
     }
@@ -314,7 +321,9 @@ abstract contract CourtActs is PoolActs {
         }
         bool jailed = staking.isJailed(seat);
         (uint64 taken,,) = court.seatOf(seat);
-        if (seed % 4 == 1 && !jailed && taken != 0) {
+        if (seed % 4 == 1 && (!jailed || taken == 0)) {
+            seat = _withSeat(seed);
+            _addStake(seat, UNIT);
             // It signs two histories.
             ITaskMarket.Receipt memory one = _blank(seat);
             ITaskMarket.Receipt memory other = _copy(one);
@@ -520,5 +529,47 @@ abstract contract CourtActs is PoolActs {
 
     function _seatHolder(uint256 seed) private view returns (address) {
         return seed % 4 == 0 ? providerBy(seed >> 10) : people[SEAT_FROM + (seed >> 8) % SEATS];
+    }
+
+    /// @dev Somebody who can leave its seat, or be slashed on it.
+    function _withSeat(uint256 seed) private view returns (address seat) {
+        for (uint256 i; i < people.length; ++i) {
+            seat = people[(SEAT_FROM + (seed >> 8) % SEATS + i) % people.length];
+            (uint64 listableAt, uint64 leavableAt,) = court.seatOf(seat);
+            if (listableAt != 0 && leavableAt == 0 && !staking.isJailed(seat)) return seat;
+        }
+        revert Refused("there is no seat");
+    }
+
+    /// @dev Somebody who can take a seat; one who holds one gives it up for that.
+    function _freeOfSeats(uint256 seed) private returns (address seat) {
+        for (uint256 i; i < SEATS; ++i) {
+            seat = people[SEAT_FROM + ((seed >> 8) + i) % SEATS];
+            (uint64 listableAt,,) = court.seatOf(seat);
+            if (listableAt == 0 && !staking.isJailed(seat) && unbondable(seat) >= UNIT) return seat;
+        }
+        (uint64 taken, uint64 leavableAt,) = court.seatOf(seat);
+        if (taken != 0 && leavableAt == 0) {
+            vm.prank(seat);
+            court.leaveSeat();
+            leavableAt = uint64(block.timestamp + DAY_S);
+        }
+        if (taken != 0) {
+            later(leavableAt);
+            court.freeSeat(seat);
+        }
+        _addStake(seat, UNIT);
+        if (staking.isJailed(seat)) {
+            later(staking.jailedUntil(seat));
+            vm.prank(seat);
+            staking.unjail();
+        }
+    }
+
+    function _addStake(address provider, uint128 amount) private {
+        bond.mint(provider, amount);
+        vm.prank(provider);
+        staking.stake(amount);
+        stakedIn += amount;
     }
 }

@@ -128,6 +128,19 @@ abstract contract Model is Stage {
 
     // ------------------------------------------------------------------ sums
 
+    /// @notice Every book of the escrow is the model's; the error names the first that differs (L2).
+    function checkBooks() external view {
+        for (uint256 i; i < people.length; ++i) {
+            address somebody = people[i];
+            (uint128 free, uint128 held) = escrow.accountOf(somebody);
+            (uint128 earned, uint128 setAside) = escrow.payeeOf(somebody);
+            checkEqual(available[somebody], free, "L2: available");
+            checkEqual(locked[somebody], held, "L2: locked");
+            checkEqual(credit[somebody], earned, "L2: credit");
+            checkEqual(fees[somebody], setAside, "L2: fees");
+        }
+    }
+
     function owedByEscrow() public view virtual returns (uint256 owed) {
         for (uint256 i; i < people.length; ++i) {
             (uint128 free, uint128 held) = escrow.accountOf(people[i]);

@@ -80,7 +80,7 @@ abstract contract PoolActs is MarketActs {
     }
 
     function staking_withdrawDelegation(uint256 seed) external {
-        if (seed % 4 == 3) _makeLeaving(seed);
+        if (seed % 4 == 3 || (seed % 4 == 1 && _allLeft())) _makeLeaving(seed);
         if (leavings.length == 0) revert Refused("nobody leaves");
         Leaving storage leaving = leavings[(seed >> 8) % leavings.length];
         for (uint256 i; i < leavings.length && leaving.withdrawn && seed % 8 != 0; ++i) {
@@ -97,6 +97,13 @@ abstract contract PoolActs is MarketActs {
         uint256 paid = before - bond.balanceOf(address(staking));
         if (paid != worth) violate(Law.Stake, "withdrawDelegation paid something else");
         stakedOut += paid;
+    }
+
+    function _allLeft() private view returns (bool) {
+        for (uint256 i; i < leavings.length; ++i) {
+            if (!leavings[i].withdrawn) return false;
+        }
+        return true;
     }
 
     function _makeLeaving(uint256 seed) private {

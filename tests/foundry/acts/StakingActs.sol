@@ -142,7 +142,11 @@ abstract contract StakingActs is Model {
 
     function staking_retireOperatorKey(uint256 seed) external {
         if (nextOperator == 0x0BE) revert Refused("there is no key");
-        address key = vm.addr(0x0BE + (seed >> 8) % (nextOperator - 0x0BE));
+        uint256 keys = nextOperator - 0x0BE;
+        address key = vm.addr(0x0BE + (seed >> 8) % keys);
+        for (uint256 i; i < keys && retiredAt[key] != 0 && seed % 4 != 1; ++i) {
+            key = vm.addr(0x0BE + ((seed >> 8) + i) % keys);
+        }
         address from = seed % 8 == 0 ? person(seed >> 40) : boundTo[key];
         (bool done,) = attempt(
             from,

@@ -7,15 +7,7 @@ import {Law} from "./Law.sol";
 /// @notice L2: what one loses others gain, to the wei: every book equals the one that the model keeps (case 7).
 contract L2Conservation is Law {
     function invariant_L2_conservation() external view {
-        for (uint256 i; i < stage.count(); ++i) {
-            address person = stage.people(i);
-            (uint128 available, uint128 locked) = stage.escrow().accountOf(person);
-            (uint128 credit, uint128 fees) = stage.escrow().payeeOf(person);
-            checkEqual(stage.available(person), available, "L2: available");
-            checkEqual(stage.locked(person), locked, "L2: locked");
-            checkEqual(stage.credit(person), credit, "L2: credit");
-            checkEqual(stage.fees(person), fees, "L2: fees");
-        }
+        stage.checkBooks();
         checkEqual(stage.paidIn(), stage.paidOut() + stage.owedByEscrow(), "L2: paid in = paid out + owed");
         checkEqual(stage.stakedIn(), stage.stakedOut() + stage.owedByStaking(), "L2: staked = withdrawn + there");
         uint256 feesThere = stage.payment().balanceOf(address(stage.staking()));
