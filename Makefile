@@ -78,8 +78,9 @@ e2e: compiled ## Run real chain, broker, backend and providers against each othe
 	@echo "== End-to-end tests"
 	@.venv/bin/pytest tests/e2e $(ARGS)
 
-gas: compiled ## Measure gas and print it beside the bar, the floor and the best of the field
+gas: compiled ## Measure gas; print it beside bar, floor, best of the field, and what moved since the snapshot
 	@$(PYTHON_IN_VENV) benchmarks/gas.py $(ARGS)
+	@$(PYTHON_IN_VENV) tools/gas_drift.py
 
 check: compiled ## Lint, check types, layers, formatting and generated files
 	@echo "== ruff"

@@ -170,8 +170,14 @@ class Bench:
             link = folder / name
             if not link.exists():
                 link.symlink_to((ROOT / name).resolve(), target_is_directory=True)
-        if (ROOT / COMPILED).exists() and not (folder / COMPILED).exists():
-            shutil.copytree(ROOT / COMPILED, folder / COMPILED)
+
+    def another(self, folder: Path) -> Bench:
+        """The same once more, without compiling and judging the original again."""
+        bench = Bench(folder, self.stages)
+        shutil.rmtree(folder / COMPILED, ignore_errors=True)
+        shutil.copytree(self.folder / COMPILED, folder / COMPILED)
+        bench.original = self.original
+        return bench
 
     def start(self) -> None:
         """The original must compile and pass, or nothing could be said of a mutant."""
@@ -302,11 +308,13 @@ def _run(
         return
     waiting = iter(enumerate(undone, 1))
     lock = threading.Lock()
+
+    first = Bench(WORK / "bench0", tuple(options.tests))
+    first.start()
+    others = [first.another(WORK / f"bench{number}") for number in range(1, options.workers)]
     began = time.monotonic()
 
-    def work(number: int) -> None:
-        bench = Bench(WORK / f"bench{number}", tuple(options.tests))
-        bench.start()
+    def work(bench: Bench) -> None:
         while not options.minutes or time.monotonic() - began < options.minutes * 60:
             with lock:
                 at, mutant = next(waiting, (0, None))
@@ -320,7 +328,7 @@ def _run(
 
     with ThreadPoolExecutor(options.workers) as pool:
         # Reading each result lets an error of a worker end the run.
-        for done in [pool.submit(work, number) for number in range(options.workers)]:
+        for done in [pool.submit(work, bench) for bench in (first, *others)]:
             done.result()
     print(f"took {time.monotonic() - began:.0f} s for {len(undone)} at most")
 
