@@ -34,6 +34,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "mutation"
 HAND = ROOT / "tests" / "foundry" / "mutants.json"
+SURVIVORS = ROOT / "tests" / "foundry" / "survivors.json"
 MONEY = (
     "contracts/ComputeEscrow.sol",
     "contracts/ProviderStaking.sol",
@@ -340,10 +341,14 @@ def _report(
     counted = [verdict for verdict in verdicts if verdict in ("killed", *NO_KILL)]
     killed = counted.count("killed")
     share = 100 * killed / len(counted) if counted else 0.0
+    unexplained = 0
+    reasons = _reasons()
     for mutant in mutants:
         known = results.get(mutant.key)
         if known and known["verdict"] in NO_KILL:
-            print(f"{known['verdict']}: {_describe(mutant)}")
+            reason = reasons.get(_change(mutant))
+            unexplained += reason is None
+            print(f"{known['verdict']}: {_describe(mutant)}\n    {reason or 'NOT EXPLAINED'}")
     print(
         f"{killed} of {len(counted)} killed ({share:.1f} %), "
         f"{counted.count('timeout')} timed out, {counted.count('crashed')} crashed; not counted: "
@@ -352,12 +357,24 @@ def _report(
     )
     if all_must_die:
         return 0 if killed == len(counted) == len(verdicts) == len(mutants) else 1
-    return 0 if share >= AIM_PERCENT else 1
+    if unexplained:
+        print(f"{unexplained} survivors have no reason in {SURVIVORS.relative_to(ROOT)}")
+    return 0 if share >= AIM_PERCENT and not unexplained else 1
+
+
+def _reasons() -> dict[tuple[str, str], str]:
+    """Why a survivor may live, by its change: line numbers move."""
+    if not SURVIVORS.exists():
+        return {}
+    return {(row["path"], row["change"]): row["why"] for row in json.loads(SURVIVORS.read_text())}
+
+
+def _change(mutant: Mutant) -> tuple[str, str]:
+    return mutant.path, f"{mutant.before.strip()}  ->  {mutant.after.strip()}"
 
 
 def _describe(mutant: Mutant) -> str:
-    change = f"{mutant.before.strip()}  ->  {mutant.after.strip()}"
-    return f"{mutant.path}:{mutant.line} [{mutant.kind}] {mutant.why or change}"
+    return f"{mutant.path}:{mutant.line} [{mutant.kind}] {mutant.why or _change(mutant)[1]}"
 
 
 if __name__ == "__main__":
