@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
+import {Stage} from "../base/Stage.sol";
+import {vm} from "../base/Vm.sol";
+
+/// @notice Those behind a provider, its keys and its GPUs: what is refused, and what is left when a pool is slashed away.
+contract PoolEdges is Stage {
+    uint256 private constant KEY = 0x0BE;
+    address private _provider;
+    address private _delegator;
+    address private _key;
+
+    function booksAreCovered() external pure returns (bool) {
+        return true;
+    }
+
+    function setUp() public {
+        build();
+        _provider = people[PROVIDER_FROM];
+        _delegator = stranger;
+        _key = vm.addr(KEY);
+        vm.prank(_provider);
+        staking.stake(2 * UNIT);
+    }
+
+    // ------------------------------------------------------------------ stake
+
+    function test_stake_leaves_to_somebody() external {
+        vm.prank(_provider);
+        uint256 request = staking.requestUnbond(UNIT);
+        checkEqual(1, staking.unbondRequestsOf(_provider), "one request");
+        vm.warp(START + UNBONDING_S);
+        address[2] memory nobody = [address(0), address(staking)];
+        for (uint256 i; i < nobody.length; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IProviderStaking.InvalidRecipient.selector, nobody[i]));
+            vm.prank(_provider);
+            staking.withdrawStake(request, nobody[i]);
+        }
+        vm.prank(_provider);
+        checkEqual(UNIT, staking.withdrawStake(request, _provider), "all of it");
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.UnknownRequest.selector, _provider, request));
+        vm.prank(_provider);
+        staking.withdrawStake(request, _provider);
+    }
+
+    function test_what_leaves_was_there() external {
+        vm.expectRevert(IProviderStaking.ZeroAmount.selector);
+        vm.prank(_provider);
+        staking.requestUnbond(0);
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.InsufficientBonded.selector, 2 * UNIT + 1, 2 * UNIT));
+        vm.prank(_provider);
+        staking.requestUnbond(2 * UNIT + 1);
+        vm.expectRevert(IProviderStaking.ZeroAmount.selector);
+        vm.prank(_provider);
+        staking.stake(0);
+    }
+
+    // ------------------------------------------------------------------ GPUs and keys
+
+    function test_a_key_registers_gpus_until_it_is_retired() external {
+        _bind();
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.GpuSetMissing.selector, 1));
+        vm.prank(_key);
+        staking.registerGpus(0, 1);
+        vm.prank(_key);
+        staking.registerGpus(bytes32("gpus"), 2);
+        checkEqual(2, staking.gpusOf(_provider), "the provider's");
+        vm.prank(_provider);
+        staking.retireOperatorKey(_key);
+        vm.expectRevert(
+            abi.encodeWithSelector(IProviderStaking.KeyAlreadyRetired.selector, _key, uint64(block.timestamp))
+        );
+        vm.prank(_key);
+        staking.registerGpus(0, 0);
+        vm.prank(_provider);
+        staking.registerGpus(0, 0);
+        checkEqual(0, staking.gpusOf(_provider), "none are left");
+    }
+
+    /// @dev Case 120: a retired key signs nothing new, and answers for what it signed until its time is over.
+    function test_a_retired_key_answers_for_its_time() external {
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.KeyNotBound.selector, _key));
+        vm.prank(_provider);
+        staking.retireOperatorKey(_key);
+        _bind();
+        check(staking.signsFor(_key, _provider), "it signs");
+        vm.prank(_provider);
+        staking.retireOperatorKey(_key);
+        (address bound, uint64 retiredAt) = staking.operatorKey(_key);
+        checkEqual(_provider, bound, "still the provider's");
+        checkEqual(START, retiredAt, "retired now");
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.KeyAlreadyRetired.selector, _key, retiredAt));
+        vm.prank(_provider);
+        staking.retireOperatorKey(_key);
+        check(!staking.signsFor(_key, _provider), "it signs no more");
+        vm.warp(START + RETIRED_KEY_S);
+        check(staking.answersFor(_provider, _key), "the last second it answers for");
+        vm.warp(START + RETIRED_KEY_S + 1);
+        check(!staking.answersFor(_provider, _key), "and no longer");
+    }
+
+    /// @dev Case 36: a key that was never bound names the zero address as its provider.
+    function test_nobody_signs_for_nobody() external view {
+        check(staking.signsFor(_provider, _provider), "each signs for itself");
+        check(staking.answersFor(_provider, _provider), "and answers");
+        check(!staking.signsFor(_key, address(0)), "an unbound key for nobody");
+        check(!staking.signsFor(address(0), _provider), "nobody for a provider");
+        check(!staking.answersFor(address(0), _key), "nobody by an unbound key");
+        check(!staking.answersFor(_provider, address(0)), "a provider by nobody");
+        check(!staking.answersFor(_provider, _key), "a provider by an unbound key");
+    }
+
+    // ------------------------------------------------------------------ the court's orders
+
+    function test_a_jailed_provider_gets_no_seat_and_keeps_the_one_it_has() external {
+        vm.prank(address(court));
+        staking.setSeats(_provider, 1);
+        _slash(1, "offence");
+        uint64 until = staking.jailedUntil(_provider);
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.ProviderJailed.selector, _provider, until));
+        vm.prank(address(court));
+        staking.setSeats(_provider, 2);
+        (uint16 seats,) = staking.seatsOf(_provider);
+        checkEqual(1, seats, "one seat");
+        vm.prank(address(court));
+        staking.setSeats(_provider, 0);
+        (seats,) = staking.seatsOf(_provider);
+        checkEqual(0, seats, "taken away");
+    }
+
+    function test_out_of_jail_with_a_whole_unit() external {
+        _slash(UNIT + 1, "offence");
+        check(staking.isPunished("offence"), "punished");
+        check(!staking.isPunished("another"), "for this alone");
+        vm.warp(START + JAIL_S);
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.StakeTooLow.selector, UNIT, UNIT - 1));
+        vm.prank(_provider);
+        staking.unjail();
+        vm.prank(_provider);
+        staking.stake(1);
+        vm.prank(_provider);
+        staking.unjail();
+        check(!staking.isJailed(_provider), "free");
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.NotJailed.selector, _provider));
+        vm.prank(_provider);
+        staking.unjail();
+    }
+
+    /// @dev A fifth is shared out; what nobody is named for burns with the rest.
+    function test_a_bounty_for_nobody_burns() external {
+        address[] memory some = new address[](2);
+        some[0] = people[0];
+        vm.prank(address(court));
+        staking.slash(_provider, UNIT, "offence", some);
+        checkEqual(UNIT / 10, staking.bountyOf(people[0]), "half of a fifth");
+        checkEqual(0, staking.bountyOf(address(0)), "nobody has nothing");
+        uint256 burned = bond.balanceOf(BURN);
+        checkEqual(UNIT - UNIT / 10, staking.burnSlashed(), "the rest");
+        checkEqual(burned + UNIT - UNIT / 10, bond.balanceOf(BURN), "burned");
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.NothingToWithdraw.selector, BURN));
+        staking.burnSlashed();
+    }
+
+    function test_a_bounty_of_less_than_a_unit_each_is_none() external {
+        address[] memory some = new address[](2);
+        some[0] = people[0];
+        some[1] = people[1];
+        vm.prank(address(court));
+        staking.slash(_provider, 9, "offence", some);
+        checkEqual(0, staking.bountyOf(people[0]), "a fifth of nine is one, which two do not share");
+        checkEqual(9, staking.burnSlashed(), "all of it");
+    }
+
+    // ------------------------------------------------------------------ a pool
+
+    function test_a_delegation_is_for_somebody_and_worth_its_shares() external {
+        vm.expectRevert(IProviderStaking.ZeroAddress.selector);
+        vm.prank(_delegator);
+        staking.delegate(address(0), UNIT, 0);
+        uint128 least_ = UNIT / 100;
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.DelegationTooSmall.selector, least_, least_ - 1));
+        vm.prank(_delegator);
+        staking.delegate(_provider, least_ - 1, 0);
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.SharesBelowMinimum.selector, UNIT + 1, UNIT));
+        vm.prank(_delegator);
+        staking.delegate(_provider, UNIT, uint160(UNIT) + 1);
+        vm.prank(_delegator);
+        checkEqual(UNIT, staking.delegate(_provider, UNIT, uint160(UNIT)), "a share is a token");
+    }
+
+    function test_what_is_undelegated_is_worth_what_was_asked() external {
+        _delegate(UNIT);
+        vm.expectRevert(IProviderStaking.ZeroAmount.selector);
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, 0, 0);
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.InsufficientShares.selector, UNIT + 1, UNIT));
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, uint160(UNIT) + 1, 0);
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.AmountBelowMinimum.selector, UNIT + 1, UNIT));
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, uint160(UNIT), UNIT + 1);
+        vm.expectRevert(
+            abi.encodeWithSelector(IProviderStaking.DelegationTooSmall.selector, UNIT / 100, UNIT / 100 - 1)
+        );
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, uint160(UNIT) - uint160(UNIT) / 100 + 1, 0);
+        vm.prank(_delegator);
+        (, uint128 amount) = staking.requestUndelegate(_provider, uint160(UNIT), UNIT);
+        checkEqual(UNIT, amount, "all of it");
+        checkEqual(1, staking.undelegateRequestsOf(_delegator), "one request");
+    }
+
+    /// @dev After a slash one share alone is worth less than a unit of the token, and is not given away.
+    function test_a_share_worth_nothing_stays() external {
+        _delegate(UNIT);
+        _slash(2 * UNIT + UNIT / 2, "offence");
+        vm.expectRevert(IProviderStaking.ZeroAmount.selector);
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, 1, 0);
+        (uint160 shares, uint128 amount) = staking.delegationOf(_provider, _delegator);
+        checkEqual(UNIT, shares, "all its shares");
+        checkEqual(UNIT / 2, amount, "half of the worth");
+    }
+
+    /// @dev Case 55: what delegators take out is slashed beside what they leave in, by the same part.
+    function test_undelegating_does_not_save_from_a_slash() external {
+        _delegate(4 * UNIT);
+        vm.prank(_delegator);
+        (uint256 request,) = staking.requestUndelegate(_provider, uint160(UNIT), 0);
+        _slash(2 * UNIT + 2 * UNIT, "offence");
+        (uint128 delegated,,, uint128 undelegating) = staking.poolOf(_provider);
+        checkEqual(3 * UNIT / 2, delegated, "half of what stayed");
+        checkEqual(UNIT / 2, undelegating, "half of what leaves");
+        vm.warp(START + UNBONDING_S);
+        vm.prank(_delegator);
+        checkEqual(UNIT / 2, staking.withdrawDelegation(request, _delegator), "paid");
+    }
+
+    /// @dev What cannot be shared among the old shares is the treasury's, as are the fees that had not flowed. Who was in
+    /// the pool keeps what it had earned, and comes back as anybody does.
+    function test_a_pool_slashed_away_starts_afresh() external {
+        _delegate(5 * UNIT);
+        _addFees(STREAM_S * 10);
+        vm.warp(START + STREAM_S / 2);
+        uint128 earned = staking.rewardsOf(_provider, _delegator);
+        check(earned + 1 >= STREAM_S * 5 && earned <= STREAM_S * 5, "half of the fees, to the unit");
+        _slash(2 * UNIT + 5 * UNIT - 1, "offence");
+        (uint128 delegated, uint160 shares, uint32 generation,) = staking.poolOf(_provider);
+        checkEqual(0, delegated, "nothing is left");
+        checkEqual(0, shares, "nor a share");
+        checkEqual(1, generation, "the next generation");
+        check(!staking.hasPool(_provider), "no pool");
+        checkEqual(1, staking.bountyOf(treasury), "the unit that was left");
+        checkEqual(STREAM_S * 5, staking.feesOf(treasury), "what had not flowed");
+        (uint128 remaining,) = staking.streamOf(_provider);
+        checkEqual(0, remaining, "nothing flows");
+        checkEqual(earned, staking.rewardsOf(_provider, _delegator), "what it had earned");
+
+        _delegate(UNIT);
+        (shares, delegated) = staking.delegationOf(_provider, _delegator);
+        checkEqual(UNIT, shares, "a share is a token again");
+        checkEqual(UNIT, delegated, "no old share came back");
+        checkEqual(earned, staking.rewardsOf(_provider, _delegator), "what it had earned");
+        vm.prank(_delegator);
+        checkEqual(earned, staking.claimRewards(_provider, _delegator), "claimed");
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.NothingToWithdraw.selector, _delegator));
+        vm.prank(_delegator);
+        staking.claimRewards(_provider, _delegator);
+    }
+
+    // ------------------------------------------------------------------ fees
+
+    function test_a_commission_is_all_at_most() external {
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.CommissionTooHigh.selector, 10_000, 10_001));
+        vm.prank(_provider);
+        staking.setCommission(10_001);
+        vm.prank(_provider);
+        staking.setCommission(10_000);
+        _delegate(UNIT);
+        vm.warp(START + COMMISSION_NOTICE_S - 1);
+        _addFees(8);
+        checkEqual(0, staking.feesOf(_provider), "not before its notice is over");
+        vm.warp(START + COMMISSION_NOTICE_S);
+        _addFees(8);
+        checkEqual(8, staking.feesOf(_provider), "all of it");
+        (uint16 bps, uint16 nextBps, uint64 effectiveAt) = staking.commissionOf(_provider);
+        checkEqual(10_000, bps, "now");
+        checkEqual(10_000, nextBps, "and next");
+        checkEqual(START + COMMISSION_NOTICE_S, effectiveAt, "since then");
+    }
+
+    function test_a_stream_of_nothing_has_no_time() external {
+        _delegate(UNIT);
+        _addFees(0);
+        (uint128 remaining, uint64 endsAt) = staking.streamOf(_provider);
+        checkEqual(0, remaining, "nothing");
+        checkEqual(START, endsAt, "over at once");
+        _addFees(10);
+        (remaining, endsAt) = staking.streamOf(_provider);
+        checkEqual(10, remaining, "all of it");
+        checkEqual(START + STREAM_S, endsAt, "over its whole time");
+    }
+
+    // ------------------------------------------------------------------ acts
+
+    function _bind() private {
+        bytes memory consent = signed(KEY, staking.digestOfOperatorKey(_provider, _key), false);
+        vm.prank(_provider);
+        staking.bindOperatorKey(_key, consent);
+    }
+
+    function _delegate(uint128 amount) private {
+        vm.prank(_delegator);
+        staking.delegate(_provider, amount, 0);
+    }
+
+    /// @dev As the escrow does: it sends them, and says so.
+    function _addFees(uint128 amount) private {
+        payment.mint(address(staking), amount);
+        vm.prank(address(escrow));
+        staking.addFees(_provider, amount);
+    }
+
+    function _slash(uint128 amount, bytes32 offence) private {
+        address[] memory nobody = new address[](0);
+        vm.prank(address(court));
+        staking.slash(_provider, amount, offence, nobody);
+    }
+}
