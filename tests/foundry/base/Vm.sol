@@ -24,6 +24,8 @@ interface Vm {
     function snapshotState() external returns (uint256);
     function revertToState(uint256 id) external returns (bool);
     function prevrandao(bytes32 value) external;
+    function pauseGasMetering() external;
+    function resumeGasMetering() external;
 }
 
 Vm constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
