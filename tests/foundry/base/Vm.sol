@@ -25,8 +25,7 @@ interface Vm {
     function snapshotState() external returns (uint256);
     function revertToState(uint256 id) external returns (bool);
     function prevrandao(bytes32 value) external;
-    function pauseGasMetering() external;
-    function resumeGasMetering() external;
+    function resetGasMetering() external;
 }
 
 Vm constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));

@@ -134,9 +134,11 @@ contract Town is Stage {
 
     // ------------------------------------------------------------------ the crowd
 
+    /// @dev Each of them has a test's whole gas, and no more: a crowd needs more than that.
     function delegateAll(uint256 size) external {
         for (uint256 i; i < size; ++i) {
             this.delegateOne(i);
+            vm.resetGasMetering();
         }
     }
 
@@ -167,6 +169,7 @@ contract Town is Stage {
     function dust(uint256 size) external {
         for (uint256 i; i < size; ++i) {
             this.dustOne();
+            vm.resetGasMetering();
         }
     }
 
@@ -177,6 +180,7 @@ contract Town is Stage {
         for (uint256 i; i < size; ++i) {
             vm.prank(one);
             staking.requestUndelegate(_provider, uint160(10 * TALLY), 0);
+            vm.resetGasMetering();
         }
         checkEqual(size, staking.undelegateRequestsOf(one), "its own");
     }
@@ -249,10 +253,8 @@ contract Crowds is Check {
 
     /// @dev Case 68: slash, reward and exit with 10,000 delegators, a third of them on their way out.
     function test_ten_thousand_delegators_make_no_act_dearer() external {
-        vm.pauseGasMetering();
         _small.delegateAll(FEW);
         _large.delegateAll(MANY);
-        vm.resumeGasMetering();
         for (uint256 i; i < 2; ++i) {
             _checkFlat(_small.roundOfAPool(_small.people(i)), _large.roundOfAPool(_large.people(i)));
         }
@@ -260,20 +262,16 @@ contract Crowds is Check {
 
     /// @dev Cases 9 and 60: whoever asks counts its own requests; 1,000 of a stranger cost nobody.
     function test_a_thousand_requests_of_a_stranger_are_in_nobodys_way() external {
-        vm.pauseGasMetering();
         _small.requests(FEW);
         _large.requests(1000);
-        vm.resumeGasMetering();
         _checkFlat(_small.roundOfRequests(_small.people(0)), _large.roundOfRequests(_large.people(0)));
     }
 
     /// @dev Case 8: 10,000 strangers with an account, a channel and a task of one unit each, all of them with the same
     /// provider and dispatcher.
     function test_dust_of_ten_thousand_strangers_makes_no_act_dearer() external {
-        vm.pauseGasMetering();
         _small.dust(FEW);
         _large.dust(MANY);
-        vm.resumeGasMetering();
         for (uint256 i; i < 2; ++i) {
             _checkFlat(_small.roundOfMoney(_small.people(i)), _large.roundOfMoney(_large.people(i)));
         }
