@@ -59,7 +59,7 @@ invariants: setup ## Check each law over more than a million acts; takes hours, 
 	@time (FOUNDRY_PROFILE=deep forge test --mp 'tests/foundry/laws/$(if $(LAWS),$(LAWS)[A-Z]*,*)' $(ARGS) | $(PYTHON_IN_VENV) tools/foundry_reach.py)
 
 halmos: setup .make/halmos/.installed ## Prove small properties of the money for every value
-	@FOUNDRY_PROFILE=symbolic .make/halmos/bin/halmos --contract MoneySymbolic \
+	@FOUNDRY_PROFILE=symbolic .make/halmos/bin/halmos --match-contract 'Symbolic$$' \
 	  --forge-build-out build/symbolic/out --solver-timeout-assertion 120000 $(ARGS)
 
 slither: setup .make/slither/.installed ## Look for known weaknesses; every accepted finding has its reason

@@ -1,5 +1,7 @@
 """The cases of the threat model, and which tests of this release name them.
 
+A case that nobody can bring about here says why: "does not apply, because ...".
+
 A test names a case in a comment or docstring: "case 92", "cases 72, 73 and 80". Further numbers in
 brackets on such a line count too: "(35, 36)". `NAMED_HERE` has tests that do not say the number.
 """
@@ -14,7 +16,8 @@ CASE = re.compile(r"\b[Cc]ases?\s+(\d{1,3}(?:(?:,\s*|\s+and\s+|,\s+and\s+)\d{1,3
 BRACKETED = re.compile(r"\((\d{1,3}(?:,\s*\d{1,3})*)\)")
 
 WEB_APP = "comes with the web app"
-NO_OWNER = "nothing to test: no owner, setter, pause or upgrade exists"
+NOT_HERE = "does not apply"
+NO_OWNER = f"{NOT_HERE}, because there is no owner, setter, pause or upgrade"
 OPEN = "applies; no test names it yet"
 
 GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
@@ -23,7 +26,11 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
         {
             1: ("A token calls back into the contracts while it moves", OPEN),
             2: ("A token keeps a fee when it moves", OPEN),
-            3: ("A token whose balances change by themselves", "such tokens must not be used"),
+            3: (
+                "A token whose balances change by themselves",
+                "does not apply, because an escrow has one token, chosen when it is deployed, and "
+                "one that changes balances by itself must not be chosen",
+            ),
             4: ("A token that answers nothing, false, or far too much", OPEN),
             5: ("One blocked payee among a hundred", OPEN),
             6: ("Other decimals, and figures near the width of a word", OPEN),
@@ -41,7 +48,11 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
             18: ("Tokens or coin sent straight to a contract", OPEN),
             19: ("Prices change between offer and task", OPEN),
             20: ("Somebody uses a permit up first", OPEN),
-            21: ("Sender or value counted twice through a multicall", "no multicall, no forwarder"),
+            21: (
+                "Sender or value counted twice through a multicall",
+                "does not apply, because there is no multicall, no forwarder, and no verb takes "
+                "coin",
+            ),
             22: ("Blocks are filled until a window is over", OPEN),
             23: ("A flood of disputes", OPEN),
             24: ("Windows change during a dispute", NO_OWNER),
@@ -121,7 +132,7 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
             83: ("The event that work rests on disappears", OPEN),
             84: (
                 "A subscription that is open and silent",
-                "the chain is polled",
+                "does not apply, because the chain is polled",
             ),
             85: ("The database fails, fills up, restarts", OPEN),
             86: ("A transaction underpriced, dropped, reorganised", OPEN),
@@ -184,7 +195,10 @@ GROUPS: tuple[tuple[str, dict[int, tuple[str, str]]], ...] = (
             128: ("Every object, asked for by another tenant", OPEN),
             129: ("One provider speaks for another", OPEN),
             130: ("Rate limits, at the door too", OPEN),
-            131: ("A webhook that points inwards", "there are no webhooks"),
+            131: (
+                "A webhook that points inwards",
+                "does not apply, because there are no webhooks",
+            ),
             132: ("Bodies too large, too deep, too slow", OPEN),
             133: ("Injection, odd characters, odd sizes", OPEN),
             134: ("Fields that are not the caller's to set", OPEN),
@@ -268,7 +282,11 @@ def table(root: Path) -> str:
         rows = [f"### {group}", "", "| | case | tested in |", "|---|---|---|"]
         for number, (title, otherwise) in cases.items():
             paths = ", ".join(_link(path) for path in tested.get(number, ()))
-            rows.append(f"| {number} | {title} | {paths or f'*{otherwise}*'} |")
+            if not paths:
+                paths = f"*{otherwise}*"
+            elif otherwise.startswith(NOT_HERE):
+                paths = f"*{otherwise}*; that it stays so: {paths}"
+            rows.append(f"| {number} | {title} | {paths} |")
         parts.append("\n".join(rows))
     named = sum(1 for number in KNOWN if number in tested)
     parts.append(f"{named} of {len(KNOWN)} cases are named by a test.")

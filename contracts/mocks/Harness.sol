@@ -77,6 +77,13 @@ contract Harness is TallystickDomain {
         }
     }
 
+    function bondsUp(uint256[3][] calldata rows) external pure returns (uint256[] memory bonds) {
+        bonds = new uint256[](rows.length);
+        for (uint256 i; i < rows.length; ++i) {
+            bonds[i] = CallPricing.bondUp(rows[i][0], rows[i][1], rows[i][2]);
+        }
+    }
+
     function discountedUp(uint256[2][] calldata rows) external pure returns (uint256[] memory amounts) {
         amounts = new uint256[](rows.length);
         for (uint256 i; i < rows.length; ++i) {

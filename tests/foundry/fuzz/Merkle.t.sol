@@ -7,7 +7,8 @@ import {Stage} from "../base/Stage.sol";
 import {vm} from "../base/Vm.sol";
 
 /// @notice A GPU counts as sold twice only if its own leaf is in both sets (case 26): no inner node passes for a leaf, no
-/// empty or foreign proof for a real one.
+/// empty or foreign proof for a real one, no leaf counts twice. A leaf is one word, hashed twice, so that no 64 bytes of an
+/// inner node can be given for one; there are no multiproofs. At 10,000 runs, 100,000 proofs that do not hold.
 contract MerkleFuzz is Stage {
     address private _provider;
 
@@ -49,6 +50,21 @@ contract MerkleFuzz is Stage {
         _refused(root, ids[which % 4], proof);
         (proof[0], proof[1]) = (proof[1], right);
         _refused(root, ids[which % 4], proof);
+    }
+
+    /// @dev A set of three: its last leaf counted twice makes another set, and no proof of one holds in the other.
+    function testFuzz_a_leaf_counted_twice_is_refused(bytes32[3] calldata ids) external {
+        vm.assume(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+        bytes32 both = _pair(_leaf(ids[0]), _leaf(ids[1]));
+        bytes32 last = _leaf(ids[2]);
+        bytes32[] memory doubled = new bytes32[](2);
+        (doubled[0], doubled[1]) = (last, both);
+        bytes32[] memory right = new bytes32[](1);
+        right[0] = both;
+        bytes32 root = _pair(last, both);
+        _refused(root, ids[2], doubled);
+        _refused(_pair(_pair(last, last), both), ids[2], right);
+        checkEqual(UNIT, _report(root, ids[2], right), "the last leaf of three");
     }
 
     function testFuzz_a_set_of_none_holds_nothing(bytes32 id) external {

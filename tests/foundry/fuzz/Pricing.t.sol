@@ -62,4 +62,78 @@ contract PricingFuzz is Check {
         checkAtMost(bond * 10_000, 3 * bps * charge, "rounded up");
         check(bond * 10_000 - 3 * bps * charge < 10_000, "by less than one");
     }
+
+    // ------------------------------------------------------------------ a million samples each, at 10,000 runs
+
+    uint256 private constant SAMPLES = 100;
+
+    /// @dev Case 6: to the unit, from no decimals to twenty-seven and up to the width of every field. Numbers below 2^204
+    /// are exact here, so the quotient is.
+    function testFuzz_a_million_prices_are_exact(uint256 seed) external pure {
+        for (uint256 i; i < SAMPLES; ++i) {
+            seed = mix(seed, i);
+            uint256 flat = _spread(seed, 128);
+            uint256 fee = _spread(seed >> 16, 128);
+            uint256 rate = _spread(seed >> 32, 128);
+            uint256 calls = _spread(seed >> 48, 64);
+            uint256 gpuMs = _spread(seed >> 64, 64);
+            uint256 most = _spread(seed >> 80, 128);
+            uint256 thousandths = (flat + fee * calls) * 1000 + rate * gpuMs;
+            uint256 exact = thousandths / 1000;
+            if (thousandths % 1000 != 0) ++exact;
+            uint256 charge = CallPricing.chargeUp(flat, fee, rate, most, calls, gpuMs);
+            if (charge != least(exact, most)) revert NotEqual("exact, rounded up once, capped", exact, charge);
+        }
+    }
+
+    /// @dev Case 7, law L2: every unit of a charge is somebody's; and a charge cut in two is the same charge, of which a cut
+    /// moves one unit a share at most to the provider, who pays for one settlement more, and none to anybody else.
+    function testFuzz_a_million_settlements_add_up(uint256 seed) external pure {
+        for (uint256 i; i < SAMPLES; ++i) {
+            seed = mix(seed, i);
+            uint256 charge = _spread(seed, 128);
+            uint256 first = charge == 0 ? 0 : mix(seed, 1) % (charge + 1);
+            uint256 dispatcherBps = (seed >> 16) % 3001;
+            uint256 royaltyBps = (seed >> 32) % (3001 - dispatcherBps);
+            uint256 feeBps = (seed >> 48) % 501;
+            uint256 cut = _afterShares(first, dispatcherBps, royaltyBps, feeBps)
+                + _afterShares(charge - first, dispatcherBps, royaltyBps, feeBps);
+            uint256 whole = _afterShares(charge, dispatcherBps, royaltyBps, feeBps);
+            // What the others lose the provider has, no more and no less: a unit for each of the three.
+            if (cut < whole || cut > whole + 3) revert NotEqual("a cut moves units", whole, cut);
+            _checkCut(charge, first, dispatcherBps);
+            _checkCut(charge, first, royaltyBps);
+        }
+    }
+
+    /// @dev A share of the two parts is that of the whole, or one unit less.
+    function _checkCut(uint256 charge, uint256 first, uint256 bps) private pure {
+        uint256 whole = CallPricing.shareDown(charge, bps);
+        uint256 cut = CallPricing.shareDown(first, bps) + CallPricing.shareDown(charge - first, bps);
+        if (cut > whole || cut + 1 < whole) revert NotEqual("a share gains by a cut", whole, cut);
+    }
+
+    /// @dev What the provider is paid: all of the charge but dispatcher's, royalty's and, of its credit, the protocol's.
+    function _afterShares(uint256 charge, uint256 dispatcherBps, uint256 royaltyBps, uint256 feeBps)
+        private
+        pure
+        returns (uint256)
+    {
+        uint256 shares = CallPricing.shareDown(charge, dispatcherBps) + CallPricing.shareDown(charge, royaltyBps);
+        if (shares > charge) revert NotAtMost("shares within the charge", charge, shares);
+        uint256 credit = charge - shares;
+        return credit - CallPricing.shareDown(credit, feeBps);
+    }
+
+    /// @dev Ends, neighbours of round numbers in any decimals, and anything between.
+    function _spread(uint256 seed, uint256 bits) private pure returns (uint256) {
+        uint256 most = (1 << bits) - 1;
+        uint256 kind = seed % 8;
+        if (kind == 0) return 0;
+        if (kind == 1) return most;
+        if (kind == 2) return least(10 ** ((seed >> 3) % 28) + (seed >> 8) % 2, most);
+        unchecked {
+            return (seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 >> 64) & (most >> ((seed >> 3) % bits));
+        }
+    }
 }

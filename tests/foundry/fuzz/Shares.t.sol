@@ -81,6 +81,33 @@ contract SharesFuzz is Check {
         checkAtMost((worth + 2) * sum, left * one, "not below it by two");
     }
 
+    /// @dev (66): case 66 asks for a unit a slash; whatever their number, each holder stays within one unit of the exact
+    /// rational, what was slashed is gone to the unit, and what is left leaves.
+    function testFuzz_fifty_small_slashes_stay_exact(uint128 one, uint128 other, uint256 seed) external {
+        one = uint128(1e6 + one % 1e30);
+        other = uint128(1e6 + other % 1e30);
+        uint256 held = _pot.add(one);
+        uint256 alsoHeld = _pot.add(other);
+        uint256 sum = uint256(one) + other;
+        uint256 left = sum;
+        for (uint256 i; i < 50; ++i) {
+            uint128 amount = uint128(1 + mix(seed, i) % (i % 5 == 4 ? left / 100 : 3));
+            (bool voided, uint128 rest) = _pot.slash(amount);
+            check(!voided && rest == 0, "shared");
+            left -= amount;
+            checkEqual(left, _pot.tokens, "to the unit");
+            _checkExactPart(left * one, sum, _pot.valueDown(held, 0));
+            _checkExactPart(left * other, sum, _pot.valueDown(alsoHeld, 0));
+        }
+        checkEqual(left, uint256(_pot.remove(held)) + _pot.remove(alsoHeld), "all of it leaves");
+    }
+
+    /// @dev Less than one above and less than one below numerator / denominator.
+    function _checkExactPart(uint256 numerator, uint256 denominator, uint256 worth) private pure {
+        check(worth * denominator < numerator + denominator, "above the exact part by a unit");
+        check((worth + 1) * denominator > numerator, "below the exact part by a unit");
+    }
+
     function testFuzz_the_last_one_out_takes_what_is_there(uint128 amount, uint128 slash) external {
         amount = uint128(1 + amount % 1e30);
         uint256 held = _pot.add(amount);

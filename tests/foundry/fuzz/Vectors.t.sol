@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {IComputeEscrow} from "../../../contracts/interfaces/IComputeEscrow.sol";
+import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
 import {ITaskMarket} from "../../../contracts/interfaces/ITaskMarket.sol";
 import {Stage} from "../base/Stage.sol";
 import {vm} from "../base/Vm.sol";
@@ -17,31 +18,47 @@ contract VectorsFuzz is Stage {
         return true;
     }
 
-    function testFuzz_any_bit_of_the_terms_counts(uint256[17] calldata words, uint8 field, uint8 bit) external view {
-        bytes memory data = _fitted(words);
-        ITaskMarket.TaskTerms memory terms = abi.decode(data, (ITaskMarket.TaskTerms));
-        uint256 at_ = field % 17;
-        uint256[17] memory widths = _widths();
-        uint256 flip = 1 << (bit % widths[at_]);
-        assembly ("memory-safe") {
-            let place := add(add(data, 0x20), mul(at_, 0x20))
-            mstore(place, xor(mload(place), flip))
-        }
-        ITaskMarket.TaskTerms memory other = abi.decode(data, (ITaskMarket.TaskTerms));
-        check(market.digestOfTaskTerms(terms) != market.digestOfTaskTerms(other), "another digest");
+    /// @dev Case 39: one bit of each field of each message, one after the other. The messages are flat, so that a digest's
+    /// calldata are its fields.
+    function testFuzz_any_bit_of_every_field_counts(uint256 seed) external view {
+        uint16[17] memory terms = [uint16(160), 160, 160, 160, 256, 32, 128, 128, 128, 16, 16, 128, 32, 64, 32, 32, 256];
+        _everyField(address(market), ITaskMarket.digestOfTaskTerms.selector, terms, seed);
+        uint16[17] memory receipt = [uint16(160), 256, 64, 256, 256, 256, 256, 64, 64, 64, 64, 256, 128, 0, 0, 0, 0];
+        _everyField(address(market), ITaskMarket.digestOfReceipt.selector, receipt, seed);
+        uint16[17] memory assignment = [uint16(256), 160, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        _everyField(address(market), ITaskMarket.digestOfAssignment.selector, assignment, seed);
+        uint16[17] memory acceptance = [uint16(256), 128, 256, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        _everyField(address(market), ITaskMarket.digestOfAcceptance.selector, acceptance, seed);
+        uint16[17] memory voucher = [uint16(160), 160, 96, 128, 256, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        _everyField(address(escrow), IComputeEscrow.digestOfVoucher.selector, voucher, seed);
+        uint16[17] memory allowance = [uint16(160), 160, 128, 64, 256, 256, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        _everyField(address(escrow), IComputeEscrow.digestOfChannelAllowance.selector, allowance, seed);
+        uint16[17] memory key = [uint16(160), 160, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        _everyField(address(staking), IProviderStaking.digestOfOperatorKey.selector, key, seed);
     }
 
-    function testFuzz_any_bit_of_a_voucher_counts(IComputeEscrow.Voucher calldata voucher, uint8 field, uint8 bit)
-        external
-        view
-    {
-        IComputeEscrow.Voucher memory other = voucher;
-        if (field % 5 == 0) other.payer = address(uint160(other.payer) ^ uint160(1 << (bit % 160)));
-        if (field % 5 == 1) other.provider = address(uint160(other.provider) ^ uint160(1 << (bit % 160)));
-        if (field % 5 == 2) other.salt ^= uint96(1 << (bit % 96));
-        if (field % 5 == 3) other.total ^= uint128(1 << (bit % 128));
-        if (field % 5 == 4) other.receipt ^= bytes32(1 << bit);
-        check(escrow.digestOfVoucher(voucher) != escrow.digestOfVoucher(other), "another digest");
+    /// @param widths In bits; zero where there is no field any more.
+    function _everyField(address target, bytes4 selector, uint16[17] memory widths, uint256 seed) private view {
+        uint256 fields;
+        while (fields < 17 && widths[fields] != 0) ++fields;
+        uint256[] memory words = new uint256[](fields);
+        for (uint256 i; i < fields; ++i) {
+            words[i] = mix(seed, i) >> (256 - widths[i]);
+        }
+        bytes32 before = _digestOf(target, selector, words);
+        for (uint256 i; i < fields; ++i) {
+            uint256 flip = 1 << (mix(seed, 100 + i) % widths[i]);
+            words[i] ^= flip;
+            check(_digestOf(target, selector, words) != before, "another digest");
+            words[i] ^= flip;
+        }
+        checkEqual(before, _digestOf(target, selector, words), "the same again");
+    }
+
+    function _digestOf(address target, bytes4 selector, uint256[] memory words) private view returns (bytes32) {
+        (bool done, bytes memory answer) = target.staticcall(abi.encodePacked(selector, words));
+        check(done, "a digest of fields within their types");
+        return abi.decode(answer, (bytes32));
     }
 
     function testFuzz_another_chain_is_another_digest(IComputeEscrow.Voucher calldata voucher, uint64 id) external {
@@ -74,18 +91,5 @@ contract VectorsFuzz is Stage {
         checkEqual(
             keccak256(abi.encodePacked(hex"1901", domain, inside)), escrow.digestOfVoucher(voucher), "the standard's"
         );
-    }
-
-    function _fitted(uint256[17] calldata words) private pure returns (bytes memory data) {
-        uint256[17] memory widths = _widths();
-        uint256[17] memory fitted;
-        for (uint256 i; i < 17; ++i) {
-            fitted[i] = widths[i] == 256 ? words[i] : words[i] % (1 << widths[i]);
-        }
-        return abi.encode(fitted);
-    }
-
-    function _widths() private pure returns (uint256[17] memory) {
-        return [uint256(160), 160, 160, 160, 256, 32, 128, 128, 128, 16, 16, 128, 32, 64, 32, 32, 256];
     }
 }

@@ -5,38 +5,36 @@ import {CallPricing} from "../../../contracts/libraries/CallPricing.sol";
 import {Channels} from "../../../contracts/libraries/Channels.sol";
 import {SharePot} from "../../../contracts/libraries/SharePot.sol";
 
+/// @notice What a voucher over `total` makes of what is claimed: `ContractsSymbolic` proves that the escrow does this.
+function claimedAfter(uint256 deposited, uint256 claimed, uint256 total) pure returns (uint256) {
+    uint256 reach = deposited;
+    if (total < reach) reach = total;
+    else if (total > type(uint128).max) reach = 0;
+    return reach <= claimed ? claimed : reach;
+}
+
 /// @notice Small properties that Halmos proves for every value, `make halmos`. A property that it cannot decide in time
 /// fails the target: a time-out is no proof. Divisions of 128 bits are out of its reach, so those are proven narrower.
 contract MoneySymbolic {
-    uint256 private constant HALF = 1 << 128;
-
     // ------------------------------------------------------------------ the voucher, one step (case 34)
 
-    /// @dev As `ComputeEscrow._readRow` and `_redeem` do it.
-    function _redeem(uint256 deposited, uint256 claimed, uint256 total) private pure returns (uint256 after_) {
-        uint256 reach = deposited;
-        if (total < reach) reach = total;
-        else if (total > type(uint128).max) reach = 0;
-        after_ = reach <= claimed ? claimed : reach;
-    }
-
     function check_claimed_never_falls(uint128 deposited, uint128 claimed, uint256 total) external pure {
-        assert(_redeem(deposited, claimed, total) >= claimed);
+        assert(claimedAfter(deposited, claimed, total) >= claimed);
     }
 
     function check_claimed_stays_within_the_deposit(uint128 deposited, uint128 claimed, uint256 total) external pure {
         if (claimed > deposited) return;
-        assert(_redeem(deposited, claimed, total) <= deposited);
+        assert(claimedAfter(deposited, claimed, total) <= deposited);
     }
 
     function check_claimed_stays_within_the_total(uint128 deposited, uint128 claimed, uint256 total) external pure {
-        uint256 after_ = _redeem(deposited, claimed, total);
+        uint256 after_ = claimedAfter(deposited, claimed, total);
         assert(after_ == claimed || after_ <= total);
     }
 
     function check_the_same_voucher_pays_once(uint128 deposited, uint128 claimed, uint128 total) external pure {
-        uint256 once = _redeem(deposited, claimed, total);
-        assert(_redeem(deposited, once, total) == once);
+        uint256 once = claimedAfter(deposited, claimed, total);
+        assert(claimedAfter(deposited, once, total) == once);
     }
 
     function check_order_of_vouchers_does_not_matter(uint128 deposited, uint128 claimed, uint128 one, uint128 other)
@@ -45,14 +43,14 @@ contract MoneySymbolic {
     {
         if (claimed > deposited) return;
         assert(
-            _redeem(deposited, _redeem(deposited, claimed, one), other)
-                == _redeem(deposited, _redeem(deposited, claimed, other), one)
+            claimedAfter(deposited, claimedAfter(deposited, claimed, one), other)
+                == claimedAfter(deposited, claimedAfter(deposited, claimed, other), one)
         );
     }
 
     function check_a_total_too_wide_pays_nothing(uint128 deposited, uint128 claimed, uint256 total) external pure {
         if (total <= type(uint128).max) return;
-        assert(_redeem(deposited, claimed, total) == claimed);
+        assert(claimedAfter(deposited, claimed, total) == claimed);
     }
 
     // ------------------------------------------------------------------ two halves in a word
@@ -124,20 +122,5 @@ contract MoneySymbolic {
     function check_everything_for_all_shares(uint128 tokens, uint160 shares) external pure {
         if (shares == 0) return;
         assert(SharePot.tokensDown(shares, tokens, shares) == tokens);
-    }
-
-    // ------------------------------------------------------------------ a slash, own stake first (cases 57, 71)
-
-    function check_a_slash_takes_what_is_asked_or_what_is_there(uint128 asked, uint128 bonded, uint128 unbonding)
-        external
-        pure
-    {
-        uint256 first = asked < bonded ? asked : bonded;
-        uint256 rest = asked - first;
-        uint256 second = rest < unbonding ? rest : unbonding;
-        uint256 there = uint256(bonded) + unbonding;
-        assert(first + second == (asked < there ? asked : there));
-        assert(second == 0 || first == bonded);
-        assert(HALF > first);
     }
 }

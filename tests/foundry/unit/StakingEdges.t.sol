@@ -112,15 +112,48 @@ contract StakingEdges is Stage {
         staking.addFees(_provider, STREAM_S * 10);
         checkEqual(0, staking.rewardsOf(_provider, _delegator), "nothing at once");
         vm.warp(block.timestamp + STREAM_S / 4);
-        _checkEarned(uint256(STREAM_S) * 10 / 4);
+        checkEqual(_earned(uint256(STREAM_S) * 10 / 4, UNIT, UNIT), _rewards(_delegator), "a quarter");
+        // 5^21 divides a unit of stake, and not the fees: what is rounded off comes with the next ones.
+        checkEqual(uint256(STREAM_S) * 10 / 4 - 1, _rewards(_delegator), "a quarter, less the unit that is carried");
         vm.warp(block.timestamp + STREAM_S);
-        _checkEarned(uint256(STREAM_S) * 10);
+        checkEqual(_earned(uint256(STREAM_S) * 10, UNIT, UNIT), _rewards(_delegator), "all of it");
+        checkEqual(uint256(STREAM_S) * 10 - 1, _rewards(_delegator), "all of it, less the unit that is carried");
     }
 
-    /// @dev What a share earns is rounded down, and so is what a position does: the unit comes with the next fees.
-    function _checkEarned(uint256 expected) private view {
-        uint256 earned = staking.rewardsOf(_provider, _delegator);
-        check(earned == expected || earned + 1 == expected, "earned so far, to the unit");
+    /// @dev Case 63, law L2: to the unit, at any second, for any two delegators; both together never above what has flowed,
+    /// nor three units below it.
+    function testFuzz_fees_flow_to_the_unit(uint128 fees, uint128 one, uint128 other, uint32 elapsed) external {
+        fees = uint128(1 + fees % 1e27);
+        one = uint128(UNIT / 100 + one % (50 * UNIT));
+        other = uint128(UNIT / 100 + other % (50 * UNIT));
+        vm.prank(_delegator);
+        staking.delegate(_provider, one, 0);
+        vm.prank(people[0]);
+        staking.delegate(_provider, other, 0);
+        vm.prank(address(escrow));
+        staking.addFees(_provider, fees);
+        uint256 passed = elapsed % (STREAM_S + 1);
+        vm.warp(block.timestamp + passed);
+        uint256 flowed = uint256(fees) * passed / STREAM_S;
+        uint256 shares = uint256(one) + other;
+        checkEqual(_earned(flowed, one, shares), _rewards(_delegator), "one");
+        checkEqual(_earned(flowed, other, shares), _rewards(people[0]), "the other");
+        uint256 both = _rewards(_delegator) + _rewards(people[0]);
+        checkAtMost(flowed, both, "never above what has flowed");
+        checkAtMost(both + 2, flowed, "less than one lost for each, and one for the pool's own carry");
+    }
+
+    /// @dev The exact part of whole units that flowed to a pool with nothing carried, in rationals: flowed * held / shares,
+    /// less `held` fractions of 2^-96 at most, because a share's part is cut off there. Nothing is above 2^256: fees are
+    /// below 2^90 and stake is below 2^77.
+    function _earned(uint256 flowed, uint256 held, uint256 shares) private pure returns (uint256) {
+        uint256 cut = (flowed << 96) % shares;
+        // (flowed * 2^96 - cut) / shares is whole: what one share has earned.
+        return held * (((flowed << 96) - cut) / shares) >> 96;
+    }
+
+    function _rewards(address who) private view returns (uint256) {
+        return staking.rewardsOf(_provider, who);
     }
 
     function _slash(uint128 amount, bytes32 offence) private returns (uint128) {

@@ -233,7 +233,7 @@ def typed_signature(
 ) -> tuple[int, bytes, bytes]:
     message = encode_typed_data(
         domain_data={
-            "name": "Tally",
+            "name": str(stage.token.name()),
             "version": "1",
             "chainId": stage.domain.chain_id,
             "verifyingContract": stage.token.address,

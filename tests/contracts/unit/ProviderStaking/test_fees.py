@@ -18,6 +18,8 @@ shows one unit less until the next unit has flowed.
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import floor
 from typing import Any
 
 from tests.contracts.pools import Pools
@@ -39,11 +41,11 @@ def test_flows_evenly_over_seven_days(pools: Pools) -> None:
     assert event["endsAt"] == begun + WEEK_S
     for day in (1, 3, 6):
         pools.stage.at(begun + day * DAY_S)
-        assert pools.rewards() in (day * 100 * TALLY - 1, day * 100 * TALLY)
+        assert pools.rewards() == earned_down(day * 100 * TALLY, UNIT, UNIT) == day * 100 * TALLY
         assert pools.stream() == (700 * TALLY - day * 100 * TALLY, begun + WEEK_S)
     for day in (7, 8, 100):
         pools.stage.at(begun + day * DAY_S)
-        assert pools.rewards() in (700 * TALLY - 1, 700 * TALLY)
+        assert pools.rewards() == 700 * TALLY
         assert pools.stream()[0] == 0
 
 
@@ -52,7 +54,8 @@ def test_each_gets_its_part(pools: Pools, other_provider: Any) -> None:
     pools.delegate(3 * UNIT, by=other_provider)
     sent = pools.add_fees(4_000)
     pools.stage.at(sent.timestamp + WEEK_S)
-    assert (pools.rewards(), pools.rewards(other_provider)) == (999, 2_999)
+    assert pools.rewards() == earned_down(4_000, UNIT, 4 * UNIT) == 999
+    assert pools.rewards(other_provider) == earned_down(4_000, 3 * UNIT, 4 * UNIT) == 2_999
     before = pools.stage.token.balanceOf(pools.delegator)
     sent = pools.staking.claimRewards(pools.provider, pools.delegator, {"from": pools.delegator})
     event = sent.events["RewardsClaimed"]
@@ -272,6 +275,13 @@ def test_fees_and_stake_of_one_token_are_kept_apart(
     pools.staking.withdrawDelegation(0, pools.delegator, sender)
     pools.staking.withdrawStake(0, pools.provider, {"from": pools.provider})
     assert stage.token.balanceOf(pools.staking) == 0
+
+
+def earned_down(flowed: int, held: int, shares: int) -> int:
+    """What `held` of all `shares` have earned of whole units that flowed to a fresh pool, in exact
+    rationals: a share's part is cut off in the 96th binary place, then the holder's to a unit."""
+    per_share = floor(Fraction(flowed, shares) * 2**96)
+    return floor(Fraction(per_share, 2**96) * held)
 
 
 def commission(pools: Pools) -> tuple[int, int, int]:

@@ -113,6 +113,23 @@ def test_until_the_window_ends(room: Courtroom, stage: Stage, proven: Case, seco
                 room.dispute(proven)
 
 
+def test_fits_a_small_block_in_the_last_second(stage: Stage, proven: Case) -> None:
+    """Case 22: a day at the shortest, and then room for a million gas is enough."""
+    from brownie import web3
+
+    ends_at = stage.task(proven.terms)[1]
+    assert ends_at - stage.now() >= DAY_S
+    web3.provider.make_request("evm_setBlockGasLimit", [hex(1_000_000)])
+    try:
+        with at_time(stage, ends_at):
+            sender = {"from": stage.consumer, "gas_limit": 1_000_000}
+            sent = stage.market.dispute(proven.row, proven.proven, sender)
+    finally:
+        web3.provider.make_request("evm_setBlockGasLimit", [hex(60_000_000)])
+    assert sent.timestamp == ends_at
+    assert stage.task(proven.terms) == (3, ends_at)
+
+
 def test_reverts_for_a_stranger(stage: Stage, proven: Case, stranger: Any) -> None:
     with reverts_with("OnlyConsumer", stage.consumer, stranger):
         stage.market.dispute(proven.row, proven.proven, {"from": stranger})

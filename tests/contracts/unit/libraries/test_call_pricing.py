@@ -6,8 +6,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
+from tallystick.protocol.errors import AmountError
 from tallystick.protocol.messages import as_tuple
-from tallystick.protocol.pricing import Price, charge_up, uncapped_charge_up
+from tallystick.protocol.money import UINT128_MAX
+from tallystick.protocol.pricing import Price, bond_up, charge_up, uncapped_charge_up
 from tests.contracts.stage import Stage, reverts_with
 
 ROWS = 2_000
@@ -66,10 +70,38 @@ def test_splitting_one_call_in_many_never_costs_less(harness: Any) -> None:
 
 def test_shares_round_down(harness: Any) -> None:
     chance = random.Random(8)
-    cases = [[chance.getrandbits(128), chance.randint(0, 3_000)] for _ in range(250)]
+    cases = [
+        [chance.getrandbits(chance.randint(1, 128)), chance.randint(0, 3_000)] for _ in range(ROWS)
+    ]
     cases += [[0, 3_000], [1, 3_000], [9_999, 1], [10_000, 1], [2**128 - 1, 10_000]]
-    shares = [int(share) for share in harness.sharesDown(cases)]
-    assert shares == [amount * bps // 10_000 for amount, bps in cases]
+    for start in range(0, len(cases), 250):
+        part = cases[start : start + 250]
+        shares = [int(share) for share in harness.sharesDown(part)]
+        assert shares == [amount * bps // 10_000 for amount, bps in part]
+
+
+def test_bonds_equal_the_kernel(harness: Any, stage: Stage) -> None:
+    """2,000 of any size; those that are no amount the kernel refuses."""
+    chance = random.Random(9)
+    cases = []
+    while len(cases) < ROWS:
+        charge = chance.choice((chance.choice(AMOUNTS), chance.getrandbits(chance.randint(1, 128))))
+        floor = chance.choice((0, 1, 3 * 10**18, chance.getrandbits(100)))
+        cases.append(
+            [charge, chance.choice((0, 1, 9_999, 10_000, chance.randint(0, 10_000))), floor]
+        )
+    refused = 0
+    for start in range(0, ROWS, 250):
+        part = cases[start : start + 250]
+        for (charge, share_bps, floor), bond in zip(part, harness.bondsUp(part), strict=True):
+            terms = stage.terms(verification=1 + 256 * share_bps)
+            if bond > UINT128_MAX:
+                refused += 1
+                with pytest.raises(AmountError):
+                    bond_up(terms, charge, floor)
+            else:
+                assert bond_up(terms, charge, floor) == bond
+    assert 0 < refused < ROWS // 10
 
 
 def test_a_price_outside_its_width_is_refused(stage: Stage) -> None:
