@@ -595,7 +595,7 @@ SENT_BY = {
 def scripts() -> dict[tuple[str, str], list[str]]:
     """By contract and verb: the scripts that send it."""
     found: dict[tuple[str, str], list[str]] = {}
-    typed = {
+    typed: dict[tuple[str, str], str] = {
         (contract, name.partition(".")[2]): entry["name"]
         for contract in codec.CONTRACTS
         for entry in functions(contract, reading=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tallystick.protocol.apps import app_id
 from tallystick.protocol.contracts import Call
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.hashing import digest_of
+from tallystick.protocol.merkle import gpu_set_root
 from tallystick.protocol.messages import (
     Acceptance,
     Assignment,
@@ -68,12 +69,15 @@ class Town:
     deployment: Deployment
     brownie: BrownieShell
     folder: Path
+    people: list[Person] = field(default_factory=list)
+    channels: set[Channel] = field(default_factory=set)
 
     # --- people ------------------------------------------------------------------------------
 
     def newcomer(self, name: str, tokens: int = 0) -> Person:
         """With gas money and so many whole tokens."""
         someone = person(name)
+        self.people.append(someone)
         give_ether(self.chain, someone.address)
         if tokens:
             self.run(DEPLOYER, "fund", someone.address, str(tokens))
@@ -151,6 +155,7 @@ class Town:
     # --- what people sign --------------------------------------------------------------------
 
     def vouchers(self, channel: Channel, signer: Person, total: int) -> str:
+        self.channels.add(channel)
         voucher = channel.voucher(total, ZERO_DIGEST)
         body = {
             "voucher": json.loads(voucher.to_body().model_dump_json()),
@@ -222,10 +227,6 @@ class Town:
         said = self.run(STRANGER, "task", self.leased(terms, provider), function="prove_alone")
         assert f"10 TALLY wait for {provider.address}" in said
         return self.task_id(terms)
-
-    def settled(self) -> int:
-        """All that the escrow of the deployment holds, to the unit."""
-        return self.wallet(self.deployment.escrow)
 
 
 def body_of(message: Any) -> Any:
@@ -343,16 +344,8 @@ def test_a_watcher_is_paid_for_two_histories(town: Town) -> None:
         usage_root=ZERO_DIGEST,
         total=TOKEN,
     )
-    file = town.file(
-        "evidence.json",
-        {
-            name: {
-                "receipt": body_of(shown),
-                "signature": messages.sign(town.deployment.domain, shown, old_key.key),
-            }
-            for name, shown in (("one", receipt), ("other", replace(receipt, total=2 * TOKEN)))
-        },
-    )
+    receipts = signed_pair(town, old_key, receipt, replace(receipt, total=2 * TOKEN))
+    file = town.file("evidence.json", receipts)
     burned = town.wallet(BURNED)
     said = run(watcher, "report_fault", file)
     assert f"20 TALLY of bounties wait for {watcher.address}" in said
@@ -385,17 +378,57 @@ def test_a_jail_is_lifted_with_a_unit_of_stake_only(town: Town) -> None:
     assert "is free" in town.run(liar, "set_commission", function="unjail")
 
 
+@pytest.mark.parametrize("kind", ["broken chain", "GPU sold twice"])
+def test_the_other_faults_cost_a_unit_too(town: Town, kind: str) -> None:
+    liar = town.provider(f"liar of a {kind}", units=2)
+    watcher = town.newcomer(f"watcher of a {kind}")
+    pair, more = (broken_chain if kind == "broken chain" else gpu_sold_twice)(town, liar)
+    file = town.file("fault.json", {**signed_pair(town, liar, *pair), **more})
+    assert "shows that" in town.run(watcher, "report_fault", file, function="check")
+    assert town.bonded(liar.address) == 2 * UNIT
+    assert "20 TALLY of bounties" in town.run(watcher, "report_fault", file)
+    assert town.bonded(liar.address) == UNIT
+    assert town.is_jailed(liar.address)
+    assert "punished already" in town.refused(watcher, "report_fault", file)
+    town.run(watcher, "claim_rewards", function="bounty")
+    assert town.wallet(watcher.address) == 20 * TOKEN
+    assert "80 TALLY burned" in town.run(watcher, "report_fault", function="burn")
+
+
+def broken_chain(town: Town, liar: Person) -> tuple[tuple[Receipt, Receipt], dict[str, Any]]:
+    """Neighbours on a channel, of which the later names another one before it."""
+    payer = person("somebody").address
+    channel = Channel(payer, payer, liar.address, 4)
+    receipt = replace(
+        town.worked(town.terms(person("nobody")), liar), route=channel_id(channel), total=TOKEN
+    )
+    later = replace(receipt, seq=2, prev=digest_of_word(6), total=2 * TOKEN)
+    return (receipt, later), {"channel": json.loads(channel.to_body().model_dump_json())}
+
+
+def gpu_sold_twice(town: Town, liar: Person) -> tuple[tuple[Receipt, Receipt], dict[str, Any]]:
+    """One card, exclusively for two tasks in the same ten seconds."""
+    ids = ["GPU-1", "GPU-2"], ["GPU-2", "GPU-3", "GPU-4"]
+    one = replace(town.worked(town.terms(person("nobody")), liar), gpu_set=gpu_set_root(ids[0]))
+    other = replace(one, route=digest_of_word(7), gpu_set=gpu_set_root(ids[1]))
+    return (one, other), {"gpusOne": ids[0], "gpusOther": ids[1]}
+
+
 def two_of_one_place(town: Town, liar: Person) -> dict[str, Any]:
     """A task's receipt and another, both by the provider's own key."""
     terms = town.terms(person("nobody"))
     receipt = town.worked(terms, liar)
-    pair = {"one": receipt, "other": replace(receipt, result=digest_of_word(5))}
+    return signed_pair(town, liar, receipt, replace(receipt, result=digest_of_word(5)))
+
+
+def signed_pair(town: Town, signer: Person, one: Receipt, other: Receipt) -> dict[str, Any]:
+    """As report_fault reads it."""
     return {
         name: {
             "receipt": body_of(shown),
-            "signature": messages.sign(town.deployment.domain, shown, liar.key),
+            "signature": messages.sign(town.deployment.domain, shown, signer.key),
         }
-        for name, shown in pair.items()
+        for name, shown in (("one", one), ("other", other))
     }
 
 
@@ -543,8 +576,8 @@ def test_an_app_lives_and_ends(town: Town) -> None:
     deployed = town.deployment
     app = app_id(31337, deployed.registry, publisher.address, digest_of(b"llama"))
 
-    def price(version: int, at: int) -> tuple[int, int, int]:
-        return tuple(town.ask("AppRegistry", "priceAt", app, version, at)[0])  # type: ignore[return-value]
+    def price(version: int, at: int) -> tuple[int, ...]:
+        return tuple(town.ask("AppRegistry", "priceAt", app, version, at)[0])
 
     second = TOKEN // 10_000  # 0.36 an hour
     now = town.chain.now_s()
@@ -690,6 +723,18 @@ def test_an_operator_key_consents_where_it_lives(town: Town) -> None:
     town.run(provider, "operator_key", hot.address, function="retire")
     said = town.refused(provider, "operator_key", function="bind", **printed)
     assert "was retired: make a new one" in said
+
+
+def test_the_escrow_holds_what_it_owes_and_nothing_else(town: Town) -> None:
+    """After all of these stories, to the unit."""
+    owed = 0
+    for someone in town.people:
+        owed += sum(town.ask("ComputeEscrow", "accountOf", someone.address))
+        owed += sum(town.ask("ComputeEscrow", "payeeOf", someone.address))
+    for channel in town.channels:
+        deposited, claimed, _ = town.ask("ComputeEscrow", "channelOf", channel_id(channel))
+        owed += deposited - claimed
+    assert town.wallet(town.deployment.escrow) == owed
 
 
 # --- nonsense ---------------------------------------------------------------------------------
