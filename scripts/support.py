@@ -44,6 +44,9 @@ SHARED_DEPLOYMENTS = ROOT / "sdk" / "tallystick" / "protocol" / "deployments"
 LOCAL_CHAIN_IDS = frozenset({31337, 1337})
 NETWORK = "tallystick"
 ZERO_ADDRESS = "0x" + "00" * 20
+GAS_BUFFER = 1.5
+"""Gas is estimated as of one second and spent in another, where the same verb may write a slot
+more: a second seat of one second is 17,000 gas cheaper to list. What is not used is not paid."""
 
 
 class ScriptError(Exception):
@@ -111,7 +114,9 @@ def explained(error: Exception) -> str | None:
 def signer() -> Any:
     """The account that sends, from key, keystore or, on a development chain, Brownie's first."""
     from brownie import accounts, network
+    from brownie.network.main import gas_buffer
 
+    gas_buffer(GAS_BUFFER)
     key = os.environ.get("TALLYSTICK_PRIVATE_KEY")
     if key:
         try:
@@ -248,9 +253,10 @@ def send(sender: Any, call: Call) -> Any:
 
 
 def own_key(account: Any) -> str:
-    """For what is signed or derived here and not sent."""
-    key = getattr(account, "private_key", None)
-    if key is None:
+    """Of what `signer` answered, for what is signed or derived here and not sent."""
+    # Brownie forgets a key that it was given for an account which the RPC has unlocked.
+    key = getattr(account, "private_key", None) or os.environ.get("TALLYSTICK_PRIVATE_KEY")
+    if not key:
         raise ScriptError(
             f"Brownie does not hold the key of {account}, which has to sign: set"
             " TALLYSTICK_PRIVATE_KEY or TALLYSTICK_ACCOUNT"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tallystick.devnet import people
 from tallystick.protocol import codec, deployments, evidence, messages
 from tallystick.protocol.apps import app_id
 from tallystick.protocol.contracts import Call
@@ -53,6 +54,7 @@ from tests.support.anvil import (
 )
 
 UNIT = 100 * TOKEN
+DEVELOPER = Person("developer", people.DEPLOYER.private_key, people.DEPLOYER.address)
 BURNED = "0x000000000000000000000000000000000000dEaD"
 VERIFIED = 1 + 256 * 1_000
 """Results must be equal; a checker repeats a tenth of the work."""
@@ -443,6 +445,7 @@ def seats(town: Town) -> dict[str, Person]:
         town.run(one, "register_gpus", function="withdraw")
         assert "can be listed from" in town.run(one, "seat", function="take")
     town.chain.wait(DAY_S)
+    # In one second or in several: the first of a second costs more than the others.
     for one in people:
         assert "has one of" in town.run(STRANGER, "seat", one.address, function="list_it")
     town.chain.wait(1)
@@ -652,6 +655,20 @@ def test_a_session_key_spends_within_its_allowance(town: Town) -> None:
     held = town.wallet(provider.address)
     run(provider, "withdraw_credit")
     assert town.wallet(provider.address) - held == 11_880_000_000_000_000_000
+
+
+def test_an_account_that_the_node_has_unlocked_can_sign(town: Town) -> None:
+    """Anvil holds its first account's key, and Brownie then drops the one it was given."""
+    payer, file = DEVELOPER, str(town.folder / "unlocked.json")
+    town.run(DEPLOYER, "fund", payer.address, "5")
+    town.run(payer, "account", "5", function="deposit")
+    town.run(payer, "allowance", STRANGER.address, "5", "1d", file, function="sign")
+    provider = town.newcomer("somebody's provider")
+    said = town.run(STRANGER, "allowance", file, provider.address, "5", function="fund")
+    assert "spent              5 TALLY of 5 TALLY" in said
+    channel = Channel(payer.address, STRANGER.address, provider.address, 0)
+    town.vouchers(channel, STRANGER, 5 * TOKEN)
+    assert town.available(payer.address) == 0
 
 
 # --- task -------------------------------------------------------------------------------------
