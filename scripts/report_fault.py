@@ -2,6 +2,7 @@
 
     brownie run report_fault main evidence.json --network tallystick     sends the report
     brownie run report_fault check evidence.json --network tallystick    only says what it shows
+    brownie run report_fault burn --network tallystick                   the rest of it is burned
 
 The evidence is a JSON file with two signed receipts, numbers as decimal strings or integers:
 
@@ -12,7 +13,8 @@ The evidence is a JSON file with two signed receipts, numbers as decimal strings
 
 `channel` is needed for two neighbours of a channel that do not follow; `gpusOne` and `gpusOther`,
 all ids behind each receipt's gpuSet, for one GPU held for two at one time. Two receipts for one
-place need neither. Everything is checked before anything is sent.
+place need neither. Everything is checked before anything is sent. What was earned is paid out by
+`brownie run claim_rewards bounty`.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from scripts.support import (
     ScriptError,
     command,
     deployment,
+    domain_of,
     require_gas_money,
+    send,
     shown,
     signer,
 )
@@ -57,7 +61,7 @@ def main(path: str = "") -> None:
     reporter = signer()
     require_gas_money(reporter)
     call = call_of(Court(_NO_WEB3, to_address(market.court.address)), fault)
-    reporter.transfer(to=call.to, amount=0, data="0x" + call.data.hex())
+    send(reporter, call)
     bounty = market.staking.bountyOf(reporter)
     print(
         f"reported; {shown(bounty, market.staking_token)} of bounties wait for {reporter} in the"
@@ -70,11 +74,23 @@ def check(path: str = "") -> None:
     examined(path)
 
 
+@command
+def burn() -> None:
+    market, sender = deployment(), signer()
+    waiting = market.staking.unburned()
+    if waiting == 0:
+        print("no slashed stake waits to be burned")
+        return
+    require_gas_money(sender)
+    market.staking.burnSlashed({"from": sender})
+    print(f"{shown(waiting, market.staking_token)} burned")
+
+
 def examined(path: str) -> tuple[Deployment, Fault]:
     """What the file shows, told; everything that the court would refuse is an error."""
     content = read(path)
     market = deployment()
-    domain = Domain(market.chain_id, to_address(market.escrow.address))
+    domain = domain_of(market)
     fault = fault_in(domain, content, path)
     provider = provider_of(fault)
     try:

@@ -4,11 +4,13 @@
     brownie run seat list_it --network tallystick           a day later: the seat can be drawn
     brownie run seat leave --network tallystick             the seat ends in a day
     brownie run seat free --network tallystick              a day later: the stake is free
+    brownie run seat dismiss 0xProvider --network tallystick    a jailed provider's; anyone
     brownie run seat show --network tallystick
 
 Sends from the provider's own account (support.py says how it is chosen). `list_it` and `free` may
-be sent by anyone: `brownie run seat list_it 0xProvider`. A drawn checker that says nothing loses a
-tenth of a unit and goes to jail; in jail a seat can be ended by anyone.
+be sent by anyone: `brownie run seat list_it 0xProvider`. Who is drawn votes by `brownie run vote`.
+A drawn checker that says nothing loses a tenth of a unit and goes to jail; in jail a seat can be
+ended by anyone.
 """
 
 from __future__ import annotations
@@ -79,6 +81,20 @@ def free(provider: str = "") -> None:
     require_gas_money(sender)
     market.court.freeSeat(who, {"from": sender})
     print(f"{who} has no seat now, and its stake is free")
+
+
+@command
+def dismiss(provider: str = "") -> None:
+    if not provider:
+        raise ScriptError("whose? `brownie run seat dismiss 0xProvider`")
+    market, sender = deployment(), signer()
+    who = address_of(provider, "provider")
+    required_seat(market, who)
+    if not market.staking.isJailed(who):
+        raise ScriptError(f"{who} is not jailed: only its provider can end the seat")
+    require_gas_money(sender)
+    market.court.dismissSeat(who, {"from": sender})
+    print(f"{who} has no seat now: it is jailed, and can take another when it is free")
 
 
 @command

@@ -51,10 +51,13 @@ def main(address: str = "") -> None:
     available, locked = escrow.accountOf(account)
     print(f"escrow account     {shown(available, market.token)} available")
     print(f"                   {shown(locked, market.token)} locked in tasks")
-    credit, _ = escrow.payeeOf(account)
+    credit, set_aside = escrow.payeeOf(account)
     fee = escrow.protocolFeeBps()
     print(f"credit earned      {shown(credit, market.token)} (withdrawal pays {fee / 100:g} % fee)")
     print(f"credit is paid to  {escrow.payoutAddressOf(account)}")
+    if set_aside:
+        aside = shown(set_aside, market.token)
+        print(f"fees set aside     {aside} (`brownie run withdraw_credit share_fees`)")
     fees = staking.feesOf(account)
     if fees:
         print(f"commission earned  {shown(fees, market.token)} (`brownie run claim_rewards`)")

@@ -34,11 +34,19 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from tallystick.protocol.contract_errors import decode_error
+from tallystick.protocol.contracts import Call
+from tallystick.protocol.messages import Domain
+from tallystick.protocol.types import to_address
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DEPLOYMENTS = ROOT / "sdk" / "tallystick" / "protocol" / "deployments"
 LOCAL_CHAIN_IDS = frozenset({31337, 1337})
 NETWORK = "tallystick"
 ZERO_ADDRESS = "0x" + "00" * 20
+GAS_BUFFER = 1.5
+"""Gas is estimated as of one second and spent in another, where the same verb may write a slot
+more: a second seat of one second is 17,000 gas cheaper to list. What is not used is not paid."""
 
 
 class ScriptError(Exception):
@@ -84,11 +92,16 @@ def explained(error: Exception) -> str | None:
     """A sentence for what goes wrong on a chain every day; None for a fault of ours."""
     from brownie.exceptions import VirtualMachineError
     from requests.exceptions import ConnectionError as NoConnection
+    from web3.exceptions import ContractLogicError
 
     if isinstance(error, NoConnection):
         return f"no answer from {rpc_url()}: is the chain running? (set TALLYSTICK_RPC_URL)"
     if isinstance(error, VirtualMachineError):
         return f"the contract refused: {error.revert_msg or error}"
+    if isinstance(error, ContractLogicError) and isinstance(error.data, str):
+        # web3 leaves custom errors as they came.
+        refused = decode_error(error.data)
+        return f"the contract would refuse: {refused} ({refused.name})"
     text = str(error)
     foreseen = re.match(r"Gas estimation failed: '(.+?)'\. ", text, re.S)
     if foreseen is not None:
@@ -101,7 +114,9 @@ def explained(error: Exception) -> str | None:
 def signer() -> Any:
     """The account that sends, from key, keystore or, on a development chain, Brownie's first."""
     from brownie import accounts, network
+    from brownie.network.main import gas_buffer
 
+    gas_buffer(GAS_BUFFER)
     key = os.environ.get("TALLYSTICK_PRIVATE_KEY")
     if key:
         try:
@@ -230,6 +245,39 @@ def shown(units: int, token: Any) -> str:
     decimals = token.decimals()
     text = f"{Decimal(units).scaleb(-decimals):f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {token.symbol()}"
+
+
+def send(sender: Any, call: Call) -> Any:
+    """What `tallystick.protocol.contracts` encoded, from the account that sends."""
+    return sender.transfer(to=call.to, amount=0, data="0x" + call.data.hex())
+
+
+def own_key(account: Any) -> str:
+    """Of what `signer` answered, for what is signed or derived here and not sent."""
+    # Brownie forgets a key that it was given for an account which the RPC has unlocked.
+    key = getattr(account, "private_key", None) or os.environ.get("TALLYSTICK_PRIVATE_KEY")
+    if not key:
+        raise ScriptError(
+            f"Brownie does not hold the key of {account}, which has to sign: set"
+            " TALLYSTICK_PRIVATE_KEY or TALLYSTICK_ACCOUNT"
+        )
+    return str(key)
+
+
+def chain_time() -> int:
+    """The newest block's; Brownie's chain.time() is this machine's clock."""
+    from brownie import web3
+
+    return int(web3.eth.get_block("latest")["timestamp"])
+
+
+def domain_of(market: Deployment) -> Domain:
+    return Domain(market.chain_id, to_address(market.escrow.address))
+
+
+def number(units: int, token: Any) -> str:
+    """An amount as commands take it."""
+    return shown(units, token).split(" ")[0]
 
 
 def require_balance(token: Any, account: Any, units: int) -> None:

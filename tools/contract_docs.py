@@ -580,28 +580,55 @@ PLACES = {
 }
 """What scripts call the contracts."""
 
+SENT_BY = {
+    "call_of": (
+        ("DisputeCourt", "reportTwoHistories"),
+        ("DisputeCourt", "reportBrokenChain"),
+        ("DisputeCourt", "reportGpuSoldTwice"),
+    ),
+    "bind_operator_key": (("ProviderStaking", "bindOperatorKey"),),
+}
+"""Functions that scripts share, and what goes out when one is called."""
+
 
 @cache
 def scripts() -> dict[tuple[str, str], list[str]]:
     """By contract and verb: the scripts that send it."""
     found: dict[tuple[str, str], list[str]] = {}
+    typed: dict[tuple[str, str], str] = {
+        (contract, name.partition(".")[2]): entry["name"]
+        for contract in codec.CONTRACTS
+        for entry in functions(contract, reading=False)
+        for name in typed_methods().get((contract, entry["name"]), ())
+    }
     for path in sorted((ROOT / "scripts").glob("*.py")):
         for part in ast.parse(path.read_text(encoding="utf-8")).body:
-            for node in ast.walk(part):
-                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
-                    continue
-                contract = PLACES.get(called(node.func.value))
-                # What is sent names its sender; what is read does not.
-                sent = bool(node.args) and isinstance(node.args[-1], ast.Dict)
-                if contract and sent:
-                    users = found.setdefault((contract, node.func.attr), [])
-                    line = f"{path.stem}{entry(part)}"
-                    if line not in users:
-                        users.append(line)
+            for verb in verbs_sent(part, typed):
+                users = found.setdefault(verb, [])
+                line = f"{path.stem}{spoken(part)}"
+                if line not in users:
+                    users.append(line)
     return found
 
 
-def entry(part: ast.stmt) -> str:
+def verbs_sent(part: ast.stmt, typed: dict[tuple[str, str], str]) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(part):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Name):
+            yield from SENT_BY.get(node.func.id, ())
+        if not isinstance(node.func, ast.Attribute):
+            continue
+        contract = PLACES.get(called(node.func.value))
+        if not contract:
+            continue
+        function = typed.get((contract, node.func.attr))
+        # What is sent names its sender; what is read does not.
+        if function or (node.args and isinstance(node.args[-1], ast.Dict)):
+            yield contract, function or node.func.attr
+
+
+def spoken(part: ast.stmt) -> str:
     """What follows the script's name on the command line; `main` needs nothing."""
     if not isinstance(part, ast.FunctionDef) or part.name == "main":
         return ""

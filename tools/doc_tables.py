@@ -80,11 +80,17 @@ def deployment_table() -> str:
         re.M,
     )
     limits = dict(limits_of(script))
-    rows = ["| variable | what | default | limits |", "|---|---|---|---|"]
+    rows = ["| variable | what | default | limits | why |", "|---|---|---|---|---|"]
     for variable, flag, said in listed:
         what, _, default = " ".join(said.split()).partition("(")
         what = DEPLOYMENT_VALUES.get(variable) or what.strip()
-        shown = (f"`{variable}{flag}`", what, default.rstrip(")") or "-", limits.get(variable, "-"))
+        shown = (
+            f"`{variable}{flag}`",
+            what,
+            default.rstrip(")") or "-",
+            limits.get(variable, "-"),
+            DEPLOYMENT_REASONS[variable],
+        )
         rows.append(f"| {' | '.join(map(_cell, shown))} |")
     return "\n".join(rows)
 
@@ -117,6 +123,39 @@ DEPLOYMENT_VALUES = {
     "TALLYSTICK_NOTICE_SECONDS": "before an app's new price or retirement holds; not 0",
 }
 """What each is for, where the script's own list says less."""
+
+DEPLOYMENT_REASONS = {
+    "TALLYSTICK_TOKEN": "what consumers hold and providers price in already",
+    "TALLYSTICK_STAKING_TOKEN": "one token for both keeps the stake's worth in step with what it "
+    "guards",
+    "TALLYSTICK_SUPPLY": "for a market with a token of its own; nobody can mint more",
+    "TALLYSTICK_TREASURY": "a contract wallet outlives a lost key",
+    "TALLYSTICK_PROTOCOL_FEE_BPS": "pays treasury and delegators, and makes washed trade cost "
+    "something",
+    "TALLYSTICK_POOL_SHARE_BPS": "who stands behind the payee has as much of it as the treasury",
+    "TALLYSTICK_CLOSE_SECONDS": "a provider that is down over a weekend can still redeem",
+    "TALLYSTICK_STAKE_UNIT": "more than a lie about the work of one GPU can earn",
+    "TALLYSTICK_UNBONDING_SECONDS": "a lie of the last day can still be shown: 7 days to doubt it, "
+    "6 in court, 8 over",
+    "TALLYSTICK_RETIRED_KEY_SECONDS": "long enough for receipts to surface, short enough for the "
+    "owner of a stolen key",
+    "TALLYSTICK_COMMISSION_NOTICE_SECONDS": "fees on their way when it is announced have flowed "
+    "when it holds",
+    "TALLYSTICK_JAIL_SECONDS": "costs income beside the unit",
+    "TALLYSTICK_STREAM_SECONDS": "there is nothing to gain by joining for a day",
+    "TALLYSTICK_CANCEL_SECONDS": "a provider at work hears of the cancel and proves what it did",
+    "TALLYSTICK_MIN_CHALLENGE_SECONDS": "a consumer can be away for a night",
+    "TALLYSTICK_MAX_CHALLENGE_SECONDS": "a provider's pay waits no longer",
+    "TALLYSTICK_COURT_SECONDS": "two rounds and a day over; the constructor asks for 3 commits and "
+    "2 reveals at least",
+    "TALLYSTICK_BOND_FLOOR": "three checkers of a small task are paid something",
+    "TALLYSTICK_COMMIT_SECONDS": "the work is repeated in it",
+    "TALLYSTICK_REVEAL_SECONDS": "a checker can be away for a night",
+    "TALLYSTICK_SEAT_SECONDS": "nobody takes or leaves a seat for a dispute that is coming",
+    "TALLYSTICK_NOTICE_SECONDS": "callers hear of a price before it holds",
+    "TALLYSTICK_REDEPLOY": "the file of addresses is written over",
+}
+"""Why the default is what it is, or when to choose another."""
 
 
 # --- pages ------------------------------------------------------------------------------------

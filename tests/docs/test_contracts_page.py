@@ -139,11 +139,45 @@ def test_every_verb_of_ours_in_python_is_shown() -> None:
         ("AppRegistry", "publish", "publish_app"),
         ("AppRegistry", "setDiscount", "set_price discount"),
         ("AppRegistry", "retire", "publish_app retire"),
+        ("DisputeCourt", "commit", "vote commit"),
+        ("DisputeCourt", "reportGpuSoldTwice", "report_fault"),
+        ("ProviderStaking", "retireOperatorKey", "operator_key rotate"),
+        ("TaskMarket", "proveMany", "task prove"),
     ],
 )
 def test_scripts_are_named_beside_what_they_send(contract: str, verb: str, script: str) -> None:
     (found,) = [r for r in rows(section(contract, "Verbs")) if r[0].startswith(f"`{verb}(")]
     assert f"`brownie run {script}`" in found[3]
+
+
+LIBRARY_ONLY = "for programs: `tallystick.protocol` encodes it, and makes the signature"
+NEIGHBOURS_ONLY = "a neighbour alone may call it"
+NO_SCRIPT = {
+    ("ComputeEscrow", "depositWithPermit"): LIBRARY_ONLY,
+    ("ComputeEscrow", "depositWithAuthorization"): LIBRARY_ONLY,
+    ("ComputeEscrow", "depositToChannelWithPermit"): LIBRARY_ONLY,
+    ("ComputeEscrow", "depositToChannelWithAuthorization"): LIBRARY_ONLY,
+    ("ProviderStaking", "stakeWithPermit"): LIBRARY_ONLY,
+    ("ProviderStaking", "delegateWithPermit"): LIBRARY_ONLY,
+    ("ComputeEscrow", "lockAvailable"): NEIGHBOURS_ONLY,
+    ("ComputeEscrow", "unlock"): NEIGHBOURS_ONLY,
+    ("ComputeEscrow", "payProviderFrom"): NEIGHBOURS_ONLY,
+    ("TaskMarket", "resolve"): NEIGHBOURS_ONLY,
+    ("ProviderStaking", "addFees"): NEIGHBOURS_ONLY,
+    ("ProviderStaking", "setSeats"): NEIGHBOURS_ONLY,
+    ("ProviderStaking", "slash"): NEIGHBOURS_ONLY,
+    ("DisputeCourt", "open"): NEIGHBOURS_ONLY,
+}
+
+
+@pytest.mark.parametrize("contract", [c for c in codec.CONTRACTS if c != "TallyToken"])
+def test_every_verb_is_sent_by_a_script_or_has_a_reason(contract: codec.ContractName) -> None:
+    without = {
+        (contract, name)
+        for name in verbs(contract)
+        if not contract_docs.scripts().get((contract, name))
+    }
+    assert without == {place for place in NO_SCRIPT if place[0] == contract}
 
 
 # --- pictures ---------------------------------------------------------------------------------

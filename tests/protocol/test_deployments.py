@@ -90,7 +90,7 @@ class TestVerify:
         ("field", "value", "reason"),
         [
             ("chain_id", 1, "on chain 31337 and the deployment on 1"),
-            ("market", STRANGER.address, "does not hold this deployment"),
+            ("market", STRANGER.address, "the escrow's market should be"),
             ("token", STRANGER.address, "the escrow's token should be"),
             ("staking_token", STRANGER.address, "the staking's token should be"),
             ("stake_unit", 1, "the staking's unit should be 1"),
@@ -101,6 +101,19 @@ class TestVerify:
             ("court", STRANGER.address, "court"),
             ("registry", STRANGER.address, "does not hold this deployment"),
             ("notice_seconds", 1, "the registry's notice should be 1"),
+            ("treasury", STRANGER.address, "the escrow's treasury should be"),
+            ("retired_key_seconds", 1, "the staking's time for retired keys should be 1"),
+            ("commission_notice_seconds", 1, "the staking's notice of commission should be 1"),
+            ("jail_seconds", 1, "the staking's jail time should be 1"),
+            ("stream_seconds", 1, "the staking's stream should be 1"),
+            ("cancel_seconds", 1, "the market's cancel period should be 1"),
+            ("min_challenge_seconds", 1, "the market's shortest challenge window should be 1"),
+            ("max_challenge_seconds", 1, "the market's longest challenge window should be 1"),
+            ("court_seconds", 1, "the market's time for the court should be 1"),
+            ("bond_floor", 1, "the market's floor of bonds should be 1"),
+            ("commit_seconds", 1, "the court's time to commit should be 1"),
+            ("reveal_seconds", 1, "the court's time to reveal should be 1"),
+            ("seat_seconds", 1, "the court's time for a seat should be 1"),
         ],
     )
     async def test_another_one_is_refused(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tallystick.protocol import codec, merkle, messages
-from tallystick.protocol.contracts import Court, SignedReceipt, Vote
+from tallystick.protocol.contracts import Call, Court, SignedReceipt, Vote
+from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import MessageError
 from tallystick.protocol.evidence import (
     BrokenChain,
@@ -19,12 +20,17 @@ from tallystick.protocol.evidence import (
     fault_of,
     offence_of_gpu,
     offence_of_route,
+    offence_of_silence,
+    offence_of_task,
     signers_of,
+    vote_of,
+    vote_salt,
 )
 from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.messages import Channel, Domain, Receipt
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import ZERO_DIGEST, Digest, TaskId, to_address
+from tests.support.anvil import LocalChain, read
 
 KEY = "0x" + "11" * 32
 PROVIDER = address_of(KEY)
@@ -163,6 +169,43 @@ def test_commitments_bind_vote_salt_checker_and_task() -> None:
 def test_offences_are_named_by_provider() -> None:
     assert offence_of_route(PROVIDER, ROUTE) != offence_of_route(OTHERS, ROUTE)
     assert offence_of_gpu(PROVIDER, ROUTE, 1) != offence_of_gpu(PROVIDER, ROUTE, 2)
+
+
+def test_a_salt_follows_from_the_key_and_nothing_else_has_to_be_kept() -> None:
+    task = TaskId(digest(1))
+    salt = vote_salt(KEY, DOMAIN, task, 1, PROVIDER)
+    assert salt == vote_salt(bytes.fromhex(KEY[2:]), DOMAIN, task, 1, PROVIDER)
+    others = {
+        vote_salt("0x" + "22" * 32, DOMAIN, task, 1, PROVIDER),
+        vote_salt(KEY, replace(DOMAIN, chain_id=1), task, 1, PROVIDER),
+        vote_salt(KEY, replace(DOMAIN, escrow=OTHERS), task, 1, PROVIDER),
+        vote_salt(KEY, DOMAIN, TaskId(digest(2)), 1, PROVIDER),
+        vote_salt(KEY, DOMAIN, task, 2, PROVIDER),
+        vote_salt(KEY, DOMAIN, task, 1, OTHERS),
+    }
+    assert len(others | {salt}) == 7
+    for vote in (Vote.RIGHT, Vote.WRONG, Vote.NO_INPUT, Vote.NO_RESULT):
+        assert vote_of(commitment(vote, salt, PROVIDER, task), salt, PROVIDER, task) is vote
+    for other in others:
+        committed = commitment(Vote.RIGHT, salt, PROVIDER, task)
+        assert vote_of(committed, other, PROVIDER, task) is None
+
+
+def test_words_and_offences_are_the_courts(chain: LocalChain, deployment: Deployment) -> None:
+    task = TaskId(digest(1))
+
+    def court(function: str, *values: Any) -> Digest:
+        call = Call(deployment.court, codec.encode_call("DisputeCourt", function, *values))
+        (answer,) = codec.decode_answer("DisputeCourt", function, read(chain, call))
+        return Digest(answer)
+
+    assert court("offenceOfTask", task) == offence_of_task(task)
+    assert court("offenceOfSilence", task, PROVIDER, 2) == offence_of_silence(task, PROVIDER, 2)
+    assert court("offenceOfRoute", PROVIDER, ROUTE) == offence_of_route(PROVIDER, ROUTE)
+    assert court("offenceOfGpu", PROVIDER, ROUTE, 5) == offence_of_gpu(PROVIDER, ROUTE, 5)
+    for vote in Vote:
+        expected = commitment(vote, digest(9), PROVIDER, task)
+        assert court("commitmentOf", int(vote), digest(9), PROVIDER, task) == expected
 
 
 def selector(function: str) -> bytes:

@@ -7,7 +7,7 @@ a `Call`; sending it is `transactions.Sender`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Literal
@@ -371,9 +371,6 @@ class _Contract:
         self._web3 = web3
         self.address = address
 
-    async def domain_separator(self) -> Digest:
-        return Digest(await self._one("domainSeparator"))
-
     async def _one(self, function: str, *values: Any, block: Block = "latest") -> Any:
         return (await self._read(function, *values, block=block))[0]
 
@@ -387,7 +384,14 @@ class _Contract:
         return Call(self.address, codec.encode_call(self.NAME, function, *values))
 
 
-class Escrow(_Contract):
+class _Signing(_Contract):
+    """Checks signatures under the deployment's one domain."""
+
+    async def domain_separator(self) -> Digest:
+        return Digest(await self._one("domainSeparator"))
+
+
+class Escrow(_Signing):
     """Whose money waits for what."""
 
     NAME = "ComputeEscrow"
@@ -568,7 +572,7 @@ class Escrow(_Contract):
         return self._call("shareFees", payee)
 
 
-class Market(_Contract):
+class Market(_Signing):
     """Was this task done, and what is it worth."""
 
     NAME = "TaskMarket"
@@ -613,6 +617,14 @@ class Market(_Contract):
 
     async def max_challenge_seconds(self) -> int:
         return int(await self._one("maxChallengeSeconds"))
+
+    async def court_seconds(self) -> int:
+        """From a dispute until anyone may end it without the court."""
+        return int(await self._one("courtSeconds"))
+
+    async def bond_floor(self) -> int:
+        """The part of a bond that does not depend on the charge."""
+        return int(await self._one("bondFloor"))
 
     def create_task(self, terms: TaskTerms, signature: str = "") -> Call:
         """Without a signature only the consumer can send it."""
@@ -660,7 +672,7 @@ class Market(_Contract):
         return self._call("endDispute", as_tuple(terms), _proven_tuple(proven))
 
 
-class Staking(_Contract):
+class Staking(_Signing):
     """Who may serve, and what they stand to lose."""
 
     NAME = "ProviderStaking"
@@ -898,7 +910,7 @@ class Seat:
     listed: bool
 
 
-class Court(_Contract):
+class Court(_Signing):
     """Who lied."""
 
     NAME = "DisputeCourt"
@@ -1152,52 +1164,73 @@ async def verify_deployment(web3: AsyncWeb3[Any], deployment: Deployment) -> Non
             f"the node is on chain {actual_chain} and the deployment on {deployment.chain_id}: "
             "name the node of that chain"
         )
-    escrow = Escrow(web3, deployment.escrow)
-    market = Market(web3, deployment.market)
-    staking = Staking(web3, deployment.staking)
-    separator = "0x" + domain_separator(deployment.domain).hex()
-    try:
-        facts: list[tuple[str, object, object]] = [
-            ("the escrow's token", deployment.token, await escrow.token()),
-            ("the escrow's market", deployment.market, await escrow.market()),
-            (
-                "the escrow's protocol fee",
-                deployment.protocol_fee_bps,
-                await escrow.protocol_fee_bps(),
-            ),
-            ("the escrow's pool share", deployment.pool_share_bps, await escrow.pool_share_bps()),
-            ("the escrow's close period", deployment.close_seconds, await escrow.close_seconds()),
-            ("the escrow's staking", deployment.staking, await escrow.staking()),
-            ("the escrow's signing domain", separator, await escrow.domain_separator()),
-            ("the market's escrow", deployment.escrow, await market.escrow()),
-            ("the market's staking", deployment.staking, await market.staking()),
-            ("the market's court", deployment.court, await market.court()),
-            ("the market's signing domain", separator, await market.domain_separator()),
-            ("the staking's token", deployment.staking_token, await staking.token()),
-            ("the staking's escrow", deployment.escrow, await staking.escrow()),
-            ("the staking's court", deployment.court, await staking.court()),
-            (
-                "the staking's unbonding time",
-                deployment.unbonding_seconds,
-                await staking.unbonding_seconds(),
-            ),
-            ("the staking's unit", deployment.stake_unit, await staking.unit()),
-            ("the staking's signing domain", separator, await staking.domain_separator()),
-        ]
-        if deployment.registry != ZERO_ADDRESS:
-            notice_s = await Registry(web3, deployment.registry).notice_seconds()
-            facts.append(("the registry's notice", deployment.notice_seconds, notice_s))
-    except (MessageError, ContractError) as failure:
-        raise DeploymentError(
-            f"chain {deployment.chain_id} does not hold this deployment ({failure}): "
-            "name the file that belongs to it"
-        ) from failure
-    for what, expected, actual in facts:
+    for what, expected, ask in _frozen(web3, deployment):
+        try:
+            actual = await ask()
+        except (MessageError, ContractError) as failure:
+            raise DeploymentError(
+                f"chain {deployment.chain_id} does not hold this deployment ({failure}): "
+                "name the file that belongs to it"
+            ) from failure
         if expected != actual:
             raise DeploymentError(
                 f"{what} should be {expected} and is {actual}: the deployment file belongs to "
                 "other contracts"
             )
+
+
+def _frozen(
+    web3: AsyncWeb3[Any], deployment: Deployment
+) -> Iterator[tuple[str, object, Callable[[], Awaitable[object]]]]:
+    """What a deployment's file says that its contracts can be asked about: neighbours and domain
+    first, as wrong addresses make the rest senseless."""
+    escrow = Escrow(web3, deployment.escrow)
+    market = Market(web3, deployment.market)
+    staking = Staking(web3, deployment.staking)
+    court = Court(web3, deployment.court)
+    separator = "0x" + domain_separator(deployment.domain).hex()
+    has_court = deployment.court != ZERO_ADDRESS
+    yield "the escrow's token", deployment.token, escrow.token
+    yield "the escrow's market", deployment.market, escrow.market
+    yield "the escrow's staking", deployment.staking, escrow.staking
+    yield "the escrow's treasury", deployment.treasury, escrow.treasury
+    yield "the escrow's signing domain", separator, escrow.domain_separator
+    yield "the market's escrow", deployment.escrow, market.escrow
+    yield "the market's staking", deployment.staking, market.staking
+    yield "the market's court", deployment.court, market.court
+    yield "the market's signing domain", separator, market.domain_separator
+    yield "the staking's token", deployment.staking_token, staking.token
+    yield "the staking's escrow", deployment.escrow, staking.escrow
+    yield "the staking's court", deployment.court, staking.court
+    yield "the staking's signing domain", separator, staking.domain_separator
+    if has_court:
+        yield "the court's market", deployment.market, court.market
+        yield "the court's staking", deployment.staking, court.staking
+        yield "the court's signing domain", separator, court.domain_separator
+
+    yield "the escrow's protocol fee", deployment.protocol_fee_bps, escrow.protocol_fee_bps
+    yield "the escrow's pool share", deployment.pool_share_bps, escrow.pool_share_bps
+    yield "the escrow's close period", deployment.close_seconds, escrow.close_seconds
+    yield "the staking's unit", deployment.stake_unit, staking.unit
+    yield "the staking's unbonding time", deployment.unbonding_seconds, staking.unbonding_seconds
+    retired_key_s, notice_s = deployment.retired_key_seconds, deployment.commission_notice_seconds
+    yield "the staking's time for retired keys", retired_key_s, staking.retired_key_seconds
+    yield "the staking's notice of commission", notice_s, staking.commission_notice_seconds
+    yield "the staking's jail time", deployment.jail_seconds, staking.jail_seconds
+    yield "the staking's stream", deployment.stream_seconds, staking.stream_seconds
+    shortest_s, longest_s = deployment.min_challenge_seconds, deployment.max_challenge_seconds
+    yield "the market's cancel period", deployment.cancel_seconds, market.cancel_seconds
+    yield "the market's shortest challenge window", shortest_s, market.min_challenge_seconds
+    yield "the market's longest challenge window", longest_s, market.max_challenge_seconds
+    yield "the market's time for the court", deployment.court_seconds, market.court_seconds
+    yield "the market's floor of bonds", deployment.bond_floor, market.bond_floor
+    if has_court:
+        yield "the court's time to commit", deployment.commit_seconds, court.commit_seconds
+        yield "the court's time to reveal", deployment.reveal_seconds, court.reveal_seconds
+        yield "the court's time for a seat", deployment.seat_seconds, court.seat_seconds
+    if deployment.registry != ZERO_ADDRESS:
+        registry = Registry(web3, deployment.registry)
+        yield "the registry's notice", deployment.notice_seconds, registry.notice_seconds
 
 
 def _accepted_tuple(proof: AcceptedProof) -> tuple[Any, ...]:

@@ -7,6 +7,8 @@ knows. `call_of` makes the report's transaction.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +20,7 @@ from tallystick.protocol.contracts import Call, Court, SignedReceipt, Vote
 from tallystick.protocol.errors import MessageError
 from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.messages import Channel, Domain
+from tallystick.protocol.signatures import PrivateKey, private_key_bytes
 from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, TaskId
 
 __all__ = [
@@ -31,7 +34,11 @@ __all__ = [
     "fault_of",
     "offence_of_gpu",
     "offence_of_route",
+    "offence_of_silence",
+    "offence_of_task",
     "signers_of",
+    "vote_of",
+    "vote_salt",
 ]
 
 OVERLAP_ALLOWED_MS: Final = 2_000
@@ -137,11 +144,42 @@ def offence_of_gpu(provider: Address, gpu_id: Digest, day: int) -> Digest:
     return _hash(kinds, ["one GPU sold twice", provider, _raw(gpu_id), day])
 
 
+def offence_of_task(task_id: TaskId) -> Digest:
+    """A result that the court found wrong."""
+    return _hash(["string", "bytes32"], ["wrong result", _raw(task_id)])
+
+
+def offence_of_silence(task_id: TaskId, checker: Address, round_: int) -> Digest:
+    kinds = ["string", "bytes32", "address", "uint8"]
+    return _hash(kinds, ["silent seat", _raw(task_id), checker, round_])
+
+
 def commitment(vote: Vote, salt: Digest, checker: Address, task_id: TaskId) -> Digest:
     """What a checker commits to. Keep the salt secret until the commit is over, and take another
     for each vote: whoever knows it knows the vote."""
     kinds = ["uint8", "bytes32", "address", "bytes32"]
     return _hash(kinds, [int(vote), _raw(salt), checker, _raw(task_id)])
+
+
+def vote_salt(
+    private_key: PrivateKey, domain: Domain, task_id: TaskId, round_: int, checker: Address
+) -> Digest:
+    """A salt that follows from the key that commits: nothing has to be kept until the reveal, and
+    no file can be lost or read. Another for each round, task, checker and deployment. An HMAC of
+    the key and no signature: nobody can get it out of a wallet by asking for a signature."""
+    kinds = ["uint256", "address", "bytes32", "uint8", "address"]
+    place = encode(kinds, [domain.chain_id, domain.escrow, _raw(task_id), round_, checker])
+    secret = private_key_bytes(private_key)
+    mac = hmac.new(secret, b"Tallystick vote salt" + place, hashlib.sha256)
+    return Digest("0x" + mac.hexdigest())
+
+
+def vote_of(committed: Digest, salt: Digest, checker: Address, task_id: TaskId) -> Vote | None:
+    """The vote behind a commitment, for whoever has the salt; None if it is another's salt."""
+    for vote in (Vote.RIGHT, Vote.WRONG, Vote.NO_INPUT, Vote.NO_RESULT):
+        if commitment(vote, salt, checker, task_id) == committed:
+            return vote
+    return None
 
 
 def _broken_chain(
