@@ -604,9 +604,12 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
     // ------------------------------------------------------------------ private: pots
 
     /// @dev An amount that its pot would not tell from nothing stays where it is.
-    function _add(SharePot.Pot storage pot, uint128 amount) private returns (uint160 shares) {
-        shares = pot.add(amount);
-        if (shares == 0) revert ZeroAmount();
+    function _add(SharePot.Pot storage pot, uint128 amount) private returns (uint160) {
+        uint256 held = pot.add(amount);
+        if (held == 0) revert ZeroAmount();
+        if (held > type(uint160).max) revert PotSpent();
+        // Just compared.
+        return uint160(held);
     }
 
     /// @dev A request of `amount` on a clock of its own.
@@ -647,6 +650,7 @@ contract ProviderStaking is IProviderStaking, TallystickDomain, ReentrancyGuardT
         _pull(amount);
         (FeeStream.Stream memory stream, Delegation memory position) = _settled(provider, msg.sender);
         SharePot.Pot storage pool = _pots[provider].delegated;
+        if (pool.isSpent() || _pots[provider].undelegating.isSpent()) revert PotSpent();
         shares = _add(pool, amount);
         if (shares < minShares) revert SharesBelowMinimum(minShares, shares);
         // Checked; a position is a part of the pool, which fits.

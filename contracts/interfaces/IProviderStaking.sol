@@ -125,7 +125,7 @@ interface IProviderStaking {
         uint128 undelegating
     );
 
-    /// @notice A slash left too little in a pot to be shared: its shares are void, `rest` is the treasury's to withdraw.
+    /// @notice A slash took all but a 2^32nd of a pot at most: its shares are void, `rest` is the treasury's to withdraw.
     event PotVoided(address indexed provider, Pot indexed pot, uint32 generation, uint128 rest);
 
     /// @notice `amount` of slashed stake is `account`'s to withdraw.
@@ -162,6 +162,8 @@ interface IProviderStaking {
     error GpuSetMissing(uint32 gpus);
     error DelegationTooSmall(uint128 minimum, uint128 actual);
     error InsufficientShares(uint160 required, uint160 actual);
+    /// @dev Slashes left next to nothing behind very many shares.
+    error PotSpent();
     /// @dev A slash came in between: look at the pool, then ask again.
     error SharesBelowMinimum(uint160 minimum, uint160 actual);
     /// @dev A slash came in between: look at the pool, then ask again.

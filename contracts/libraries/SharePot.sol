@@ -10,10 +10,12 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 /// One virtual share and one virtual token stand behind every pot: the first holder cannot make a share so dear that the
 /// next one's rounds to nothing. While a pot was never slashed a share is a token, exactly. Every conversion rounds down,
 /// against who asks; the last one out takes what is there.
-/// @dev Invariant: shares + 1 <= (tokens + 1) * 2^32, hence shares fit 160 bits. A slash that would break it leaves so
-/// little (less than one part in four billion) that the pot is void: it starts afresh in a new generation, and shares
-/// of an earlier generation are worth nothing. Without this a pot slashed to a few wei would price newcomers' shares beyond any
-/// number, and their exits with them.
+/// @dev A slash takes what was asked for and nothing else, unless it takes all but a 2^32nd of a pot: then the pot is void
+/// and starts afresh in a new generation, and shares of an earlier generation are worth nothing. It is this slash that
+/// counts, not the ones before it: a pot in which shares are dear already must not be void for a small one, or what
+/// newcomers brought would be lost with it. A pot whose shares are worth less than 2^-32 tokens is spent, and takes no
+/// newcomers; who came before has shares that fit 160 bits on every way out, since what a slash makes cheaper it also
+/// makes fewer tokens of.
 library SharePot {
     /// @dev Two slots; a slash writes the first.
     struct Pot {
@@ -22,8 +24,8 @@ library SharePot {
         uint256 shares;
     }
 
-    /// @dev A share is worth at least 2^-32 tokens.
-    uint256 private constant MAX_SHARES_PER_TOKEN_BITS = 32;
+    /// @dev Newcomers' shares are worth at least 2^-32 tokens each, and no slash leaves less than a 2^32nd of a pot.
+    uint256 private constant DUST_BITS = 32;
 
     /// @notice Shares for `amount` tokens, rounded down.
     function sharesDown(uint256 amount, uint256 tokens, uint256 shares) internal pure returns (uint256) {
@@ -36,9 +38,14 @@ library SharePot {
         return held == shares ? tokens : Math.mulDiv(held, tokens + 1, shares + 1);
     }
 
-    /// @notice Whether too little is left to be shared.
-    function isVoid(uint256 tokens, uint256 shares) internal pure returns (bool) {
-        return tokens == 0 || shares + 1 > (tokens + 1) << MAX_SHARES_PER_TOKEN_BITS;
+    /// @notice Whether a slash that leaves `rest` of `tokens` leaves too little to be shared.
+    function isVoid(uint256 rest, uint256 tokens) internal pure returns (bool) {
+        return rest <= tokens >> DUST_BITS;
+    }
+
+    /// @notice Whether slashes left so little that a token of a newcomer would be more than 2^32 shares.
+    function isSpent(Pot storage pot) internal view returns (bool) {
+        return pot.shares + 1 > (uint256(pot.tokens) + 1) << DUST_BITS;
     }
 
     /// @notice What shares of a generation are worth now.
@@ -49,13 +56,12 @@ library SharePot {
     }
 
     /// @notice Put `amount` in.
-    /// @return held Its shares; zero only where a share is worth more than `amount`, which rounding can bring about by a
-    /// few wei at most.
-    function add(Pot storage pot, uint128 amount) internal returns (uint160 held) {
+    /// @return held Its shares. Zero only where a share is worth more than `amount`, which rounding can bring about by a
+    /// few wei at most; more than 160 bits only in a spent pot.
+    function add(Pot storage pot, uint128 amount) internal returns (uint256 held) {
         uint128 tokens = pot.tokens;
         uint256 shares = pot.shares;
-        // Safe cast: by the invariant.
-        held = uint160(sharesDown(amount, tokens, shares));
+        held = sharesDown(amount, tokens, shares);
         // Checked: a token with more than 2^128 units cannot wrap a pot.
         pot.tokens = tokens + amount;
         pot.shares = shares + held;
@@ -75,8 +81,9 @@ library SharePot {
     /// @return voided Whether the pot started afresh.
     /// @return rest What was left in it then: nobody's.
     function slash(Pot storage pot, uint128 amount) internal returns (bool voided, uint128 rest) {
-        rest = pot.tokens - amount;
-        voided = isVoid(rest, pot.shares);
+        uint128 tokens = pot.tokens;
+        rest = tokens - amount;
+        voided = isVoid(rest, tokens);
         if (!voided) {
             pot.tokens = rest;
             return (false, 0);

@@ -91,27 +91,62 @@ class TestPot:
         assert sum(paid) + taken == there
         assert (pot.tokens, pot.shares) == (0, 0)
 
-    @given(pots(), st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2**128 - 1)), max_size=30))
-    def test_shares_fit_whatever_happens(self, pot: Pot, steps: list[tuple[int, int]]) -> None:
-        """160 bits, since shares + 1 <= (tokens + 1) * 2^32; tokens are below 2^128."""
+    @given(
+        st.integers(1, 2**90),
+        st.lists(st.tuples(st.integers(0, 3), st.integers(1, 2**90)), max_size=30),
+    )
+    def test_shares_fit_for_whoever_came_in(
+        self, first: int, steps: list[tuple[int, int]]
+    ) -> None:
+        """A pool and the pot of those who leave it: a slash takes the same part of both, newcomers
+        are turned away from a spent one, and whoever is in gets out again in 160 bits."""
+        pool, leaving = Pot().add(first)[0], Pot()
         for kind, number in steps:
-            if kind == 0:
-                pot, held = pot.add(min(number, 2**128 - 1 - pot.tokens))
+            if kind == 0 and not pool.is_spent() and not leaving.is_spent():
+                pool, held = pool.add(number)
                 assert held < 2**160
-            elif kind == 1 and pot.shares:
-                pot, _ = pot.remove(number % pot.shares + 1)
-            elif kind == 2 and pot.tokens:
-                pot, _ = pot.slash(number % pot.tokens + 1)
-            assert pot.shares + 1 <= (pot.tokens + 1) << 32
-            assert (pot.shares == 0) == (pot.tokens == 0) or pot.tokens == 0
+            elif kind == 1 and pool.shares:
+                pool, amount = pool.remove(number % pool.shares + 1)
+                if amount:
+                    leaving, held = leaving.add(amount)
+                    assert held < 2**160
+            elif kind == 2 and leaving.shares:
+                leaving, _ = leaving.remove(number % leaving.shares + 1)
+            elif kind == 3 and pool.tokens + leaving.tokens:
+                there = pool.tokens + leaving.tokens
+                asked = there - there // number if number % 2 else number % there + 1
+                lost = slash_of(
+                    asked,
+                    bonded=0,
+                    unbonding=0,
+                    delegated=pool.tokens,
+                    undelegating=leaving.tokens,
+                )
+                pool, _ = pool.slash(lost.delegated)
+                leaving, _ = leaving.slash(lost.undelegating)
 
     def test_a_pot_of_which_dust_is_left_is_void(self) -> None:
         pot, _ = Pot().add(2**100)
-        kept, rest = pot.slash(2**100 - 2**68)
+        kept, rest = pot.slash(2**100 - 2**68 - 1)
         assert (kept.generation, rest) == (0, 0)
-        void, rest = pot.slash(2**100 - 2**68 + 2)
+        void, rest = pot.slash(2**100 - 2**68)
         assert void == Pot(generation=1)
-        assert rest == 2**68 - 2
+        assert rest == 2**68
+
+    @given(st.integers(2**40, 2**100), st.integers(2**40, 2**100), st.integers(1, 2**100))
+    def test_a_small_slash_voids_no_pot_whose_shares_are_dear(
+        self, first: int, second: int, asked: int
+    ) -> None:
+        """Case 59: a slash had left a share just worth enough, then somebody joined; the next
+        slash, however small, made the pot void and took all of it."""
+        pot, _ = Pot().add(first)
+        pot, _ = pot.slash(first - (first >> 32) - 1)
+        assert not pot.is_spent()
+        pot, held = pot.add(second)
+        asked = asked % (pot.tokens // 2) + 1
+        pot, rest = pot.slash(asked)
+        assert rest == 0
+        assert pot.tokens_down(held) >= second - asked - 2
 
 
 class TestSlash:

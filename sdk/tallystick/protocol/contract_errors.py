@@ -137,6 +137,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "DelegationTooSmall": "a delegation is {0} at least, and this leaves {1}: delegate more, or "
     "take all of it out",
     "InsufficientShares": "{0} shares are asked for and {1} are there: ask for fewer",
+    "PotSpent": "slashes left next to nothing behind very many shares: delegate to another "
+    "provider, or ask again when those shares have left",
     "SharesBelowMinimum": "at least {0} shares were asked for and {1} come of it: the pool was "
     "slashed meanwhile, look at it again",
     "AmountBelowMinimum": "at least {0} was asked for and {1} comes of it: the pool was slashed "

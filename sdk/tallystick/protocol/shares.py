@@ -25,7 +25,7 @@ __all__ = [
 BOUNTY_LIMIT_BPS: Final = 2_000
 """At most this part of a slash is for those who proved the offence."""
 
-_MAX_SHARES_PER_TOKEN_BITS: Final = 32
+_DUST_BITS: Final = 32
 _TIME_BITS: Final = 32
 _SHARE_BITS: Final = 96
 _WORD: Final = 2**256
@@ -48,10 +48,10 @@ class Pot:
             return self.tokens
         return held * (self.tokens + 1) // (self.shares + 1)
 
-    def is_void(self) -> bool:
-        """Too little is left to be shared: less than 2^-32 a share."""
-        limit = (self.tokens + 1) << _MAX_SHARES_PER_TOKEN_BITS
-        return self.tokens == 0 or self.shares + 1 > limit
+    def is_spent(self) -> bool:
+        """Whether slashes left so little that the pot takes no newcomers: a share is worth less
+        than 2^-32 tokens."""
+        return self.shares + 1 > (self.tokens + 1) << _DUST_BITS
 
     def add(self, amount: int) -> tuple[Pot, int]:
         """The pot after it, and the shares."""
@@ -64,11 +64,11 @@ class Pot:
         return replace(self, tokens=self.tokens - amount, shares=self.shares - held), amount
 
     def slash(self, amount: int) -> tuple[Pot, int]:
-        """The pot after it, and what is nobody's because it is too little to be shared."""
-        left = replace(self, tokens=self.tokens - amount)
-        if not left.is_void():
-            return left, 0
-        return Pot(generation=self.generation + 1), left.tokens
+        """The pot after it, and what is nobody's: a slash that takes all but a 2^32nd voids it."""
+        rest = self.tokens - amount
+        if rest > self.tokens >> _DUST_BITS:
+            return replace(self, tokens=rest), 0
+        return Pot(generation=self.generation + 1), rest
 
 
 @dataclass(frozen=True, slots=True)

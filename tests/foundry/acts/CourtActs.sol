@@ -418,6 +418,9 @@ abstract contract CourtActs is PoolActs {
     function _report(address provider, bytes32 offence, bytes memory data, bool good) private {
         uint256 before = _reachOf(provider);
         uint256 bountyBefore = staking.bountyOf(stranger);
+        uint256 dustBefore = staking.bountyOf(treasury);
+        (uint128 delegated,,, uint128 undelegating) = staking.poolOf(provider);
+        uint256 others = uint256(delegated) + undelegating;
         (bool done, bytes memory answer) = attempt(stranger, address(court), data, good, Law.Stake, "a report");
         if (!done) return;
         if (punished[offence]) violate(Law.Stake, "one offence was punished twice");
@@ -425,17 +428,21 @@ abstract contract CourtActs is PoolActs {
         uint256 slashed = abi.decode(answer, (uint128));
         if (slashed > UNIT) violate(Law.Stake, "more than a unit was slashed");
         if (staking.bountyOf(stranger) - bountyBefore > slashed / 5) violate(Law.Stake, "more than a fifth is bounty");
+        // What void pots left is the treasury's.
+        uint256 dust = staking.bountyOf(treasury) - dustBefore;
         _noteSlash(provider, before, UNIT);
         // min(asked, there), own before delegators' (57, 71).
         uint256 own = before - _reachOf(provider);
-        if (own != least(UNIT, before)) violate(Law.Stake, "own stake did not lose first");
+        if (own != least(UNIT, before) && own != UNIT + dust) violate(Law.Stake, "own stake did not lose first");
+        if (dust > (before + others) >> 32) violate(Law.Stake, "a void pot left more than dust");
         if (!staking.isJailed(provider)) violate(Law.Stake, "slashed and not jailed");
     }
 
     function _noteSlash(address provider, uint256 before, uint256 most) private {
         uint256 now_ = _reachOf(provider);
         if (now_ > before) violate(Law.Stake, "a slash made somebody richer");
-        if (before - now_ > most) violate(Law.Stake, "a slash took more than asked");
+        // A slash that takes all but dust of what unbonds takes the dust too.
+        if (before - now_ > most + (before >> 32)) violate(Law.Stake, "a slash took more than asked");
         if (before != now_) slashes.push(Slash(provider, block.timestamp, before - now_));
         notePrice(provider, true);
     }

@@ -8,6 +8,8 @@ import {vm} from "../base/Vm.sol";
 /// @notice Those behind a provider, its keys and its GPUs: what is refused, and what is left when a pool is slashed away.
 contract PoolEdges is Stage {
     uint256 private constant KEY = 0x0BE;
+    /// @dev What a slash of a unit may just leave in a pot without voiding it.
+    uint128 private constant JUST_SHARED = (UNIT >> 32) + 1e9;
     address private _provider;
     address private _delegator;
     address private _key;
@@ -271,6 +273,78 @@ contract PoolEdges is Stage {
     }
 
     // ------------------------------------------------------------------ fees
+
+    /// @dev Case 59: a slash had left shares that were just worth enough; who joined then lost everything to the next one,
+    /// however small.
+    function test_a_small_slash_takes_no_more_because_a_great_one_came_before() external {
+        _delegate(UNIT + JUST_SHARED);
+        _slash(2 * UNIT, bytes32("own"));
+        _slash(UNIT, bytes32("great"));
+        address late = people[0];
+        vm.prank(late);
+        uint160 shares = staking.delegate(_provider, 100 * UNIT, 0);
+        _slash(UNIT, bytes32("small"));
+        (, uint128 worth) = staking.delegationOf(_provider, late);
+        checkAtMost(worth + 2, 99 * UNIT, "what the slash did not ask for is there");
+        checkEqual(0, staking.bountyOf(treasury), "and not the treasury's");
+        vm.prank(late);
+        (uint256 request,) = staking.requestUndelegate(_provider, shares, 0);
+        vm.warp(block.timestamp + UNBONDING_S);
+        uint256 before = bond.balanceOf(late);
+        vm.prank(late);
+        staking.withdrawDelegation(request, late);
+        checkEqual(worth, bond.balanceOf(late) - before, "all of it leaves");
+    }
+
+    /// @dev And when two slashes in a row leave next to nothing, nobody joins who would have to count shares without end.
+    function test_a_spent_pool_takes_no_newcomers_until_it_is_empty() external {
+        _delegate(UNIT + JUST_SHARED);
+        _slash(2 * UNIT, bytes32("own"));
+        _slash(UNIT, bytes32("great"));
+        _delegate(UNIT);
+        _slash(UNIT, bytes32("greater"));
+        _checkSpent();
+        (uint160 shares,) = staking.delegationOf(_provider, _delegator);
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, shares, 0);
+        _checkClean();
+    }
+
+    /// @dev Who joins will want to leave, through the pot of those who are on their way out.
+    function test_nobody_joins_where_the_way_out_is_spent() external {
+        vm.prank(_provider);
+        staking.requestUnbond(UNIT);
+        _slash(2 * UNIT, bytes32("own"));
+        _leave(UNIT + JUST_SHARED);
+        _slash(UNIT, bytes32("great"));
+        _leave(UNIT);
+        _slash(UNIT, bytes32("greater"));
+        _checkSpent();
+        vm.warp(block.timestamp + UNBONDING_S);
+        for (uint256 request; request < 2; ++request) {
+            vm.prank(_delegator);
+            staking.withdrawDelegation(request, _delegator);
+        }
+        _checkClean();
+    }
+
+    function _leave(uint128 amount) private {
+        _delegate(amount);
+        (uint160 shares,) = staking.delegationOf(_provider, _delegator);
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, shares, 0);
+    }
+
+    function _checkSpent() private {
+        vm.expectRevert(IProviderStaking.PotSpent.selector);
+        vm.prank(people[0]);
+        staking.delegate(_provider, UNIT, 0);
+    }
+
+    function _checkClean() private {
+        vm.prank(people[0]);
+        checkEqual(UNIT, staking.delegate(_provider, UNIT, 0), "a share is a token");
+    }
 
     function test_a_commission_is_all_at_most() external {
         vm.expectRevert(abi.encodeWithSelector(IProviderStaking.CommissionTooHigh.selector, 10_000, 10_001));

@@ -202,7 +202,7 @@ def test_gpus_stay_registered_and_units_fall(pools: Pools) -> None:
 def test_a_pot_of_which_dust_is_left_starts_afresh(pools: Pools, treasury: Any) -> None:
     """Old shares are void, what is left is the treasury's, newcomers pay the first price."""
     pools.delegate(10 * UNIT)
-    dust = 10 * UNIT >> 33
+    dust = 10 * UNIT >> 32
     sent = pools.slash(14 * UNIT - dust)
     event = sent.events["PotVoided"]
     assert (event["pot"], event["generation"], event["rest"]) == (1, 0, dust)
@@ -219,17 +219,25 @@ def test_a_pot_of_which_dust_is_left_starts_afresh(pools: Pools, treasury: Any) 
 def test_a_pot_slashed_again_and_again_keeps_its_holders_exits_open(
     pools: Pools, other_provider: Any
 ) -> None:
-    """Newcomers' shares grow in number; at the limit the pot starts afresh."""
+    """Newcomers' shares grow in number; past the limit nobody joins, and everybody leaves."""
     pools.delegate(10 * UNIT)
     pools.slash(4 * UNIT)
-    for round_ in range(6):
-        there = pools.pool().tokens + pools.undelegating()
-        pools.slash(there - (there >> 20))
-        sent = pools.delegate(10 * UNIT, by=other_provider)
-        worth = pools.delegation(other_provider)[1]
-        assert worth >= 10 * UNIT - 2 - round_
-        pools.undelegate(sent.events["Delegated"]["shares"], by=other_provider)
-    assert pools.pool().generation >= 1
+    pools.slash(10 * UNIT - (10 * UNIT >> 20))
+    sent = pools.delegate(10 * UNIT, by=other_provider)
+    shares = sent.events["Delegated"]["shares"]
+    assert shares > 10 * UNIT << 19
+    there = pools.pool().tokens
+    pools.slash(there - (there >> 20))
+    assert pools.pool().is_spent()
+    with reverts_with("PotSpent"):
+        pools.delegate(10 * UNIT)
+    assert pools.delegation(other_provider)[1] >= (10 * UNIT >> 20) - 2
+    pools.undelegate(shares, by=other_provider)
+    pools.undelegate(pools.delegation()[0])
+    assert pools.pool() == Pot()
+    # Those who leave are behind the provider still.
+    pools.delegate(10 * UNIT)
+    assert pools.delegation() == (10 * UNIT, 10 * UNIT)
 
 
 def test_who_loses_what_equals_the_kernel(pools: Pools) -> None:
