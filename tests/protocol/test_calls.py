@@ -1,6 +1,6 @@
 """What a call costs, how its digests are made, and which receipts may be paid.
 
-Security cases 6, 7, 19, 29, 39, 51, 102, 105 and 120.
+Security cases 6, 7, 19, 29, 37, 39, 51, 102, 105 and 120.
 """
 
 from __future__ import annotations

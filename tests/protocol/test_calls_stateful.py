@@ -1,8 +1,9 @@
 """Both ends of a channel over a bad network, with crashes, lost journals, top-ups and closes.
 
 Messages are lost, repeated and reordered; either process dies at any moment and reads its journal;
-either journal is lost. What must hold at every step is in the invariants. Security cases 31, 34,
-43, 44, 45, 50, 51, 95 and 106.
+either journal is lost. What must hold at every step is in the invariants.
+
+Security cases 31, 34, 43, 44, 45, 50, 51 and 95.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The provider's end: it serves while it is sure to be paid, and signs each place once.
 
-Security cases 30, 34, 36, 40, 42, 43, 44, 45, 48, 50, 51 and 95.
+Security cases 30, 34, 36, 37, 42, 43, 44, 45, 50, 51 and 95.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ class TestWhatIsNotServed:
 
 
 class TestVouchers:
-    """Cases 36, 42 and 48: judged as the escrow would."""
+    """Cases 36, 37 and 42: judged as the escrow would."""
 
     END = served(provider_end()).channel
 
@@ -365,8 +365,9 @@ class TestAJournalThatIsBehind:
         with pytest.raises(ChannelAbandoned, match="1 was redeemed"):
             provider_end(funded(claimed=1))
 
-    def test_shown_by_the_receipt_that_the_payer_holds(self) -> None:
-        step = asked(provider_end(), ask_of(3, Link(2, digest_of_word(5), 1)))
+    @pytest.mark.parametrize("seq", [1, 2])
+    def test_shown_by_the_receipt_that_the_payer_holds(self, seq: int) -> None:
+        step = asked(provider_end(), ask_of(3, Link(seq, digest_of_word(5), 1)))
         assert code_of(step) == "new_salt"
         assert isinstance(step.records[0], Abandoned)
         assert code_of(asked(step.channel, ask_of(4))) == "new_salt"
@@ -403,6 +404,7 @@ class TestAJournalThatIsBehind:
 
     def test_a_run_that_ends_after_that_is_not_signed_for(self) -> None:
         end = begun(provider_end()).observe(funded(claimed=1)).channel
+        assert (end.running, end.at_risk) == ((), 0)
         with pytest.raises(ChannelAbandoned, match="new salt"):
             end.serve(1, run_of(), APP, sign_receipt)
 
@@ -464,6 +466,13 @@ class TestRedeeming:
         assert self.END.redeem_due(**greedy) == "threshold"
         assert self.END.observe(funded(claimed=CHARGE)).channel.redeem_due(**greedy) is None
 
+    def test_at_the_share_is_not_above_it(self) -> None:
+        tenfold = self.END.observe(funded(10 * CHARGE)).channel
+        for share_bps, reason in ((1_000, None), (999, "deposit_share")):
+            assert reason == tenfold.redeem_due(
+                threshold_k=10**6, redemption_cost=10**6, deposit_share_bps=share_bps
+            )
+
     def test_no_more_than_the_deposit(self) -> None:
         short = self.END.observe(funded(100, claimed=100)).channel
         assert short.redeem_due(threshold_k=0, redemption_cost=0, deposit_share_bps=0) is None
@@ -493,10 +502,11 @@ class TestAfterACrash:
         first = served(provider_end())
         second = served(first.channel.accept_voucher(voucher_for(first.channel)).channel, 2)
         opened = Opened(CHANNEL, NOW_S)
-        for records in (
+        holes: tuple[list[Any], ...] = (
             [opened, *second.records],
             [opened, VoucherTaken(voucher_for(first.channel))],
-        ):
+        )
+        for records in holes:
             with pytest.raises(MessageError, match="not whole"):
                 ServingChannel.rebuilt(DOMAIN, funded(), records)
 

@@ -252,6 +252,7 @@ class PayingChannel:
     def _is_held(self, signed: SignedReceipt) -> bool:
         return (
             self.receipt is not None
+            and signed.receipt.seq == self.held.seq
             and messages.digest(self.domain, signed.receipt) == self.held.digest
         )
 
@@ -267,6 +268,7 @@ class PayingChannel:
             return False
 
     def _asked_for(self, request: Digest) -> Asked | None:
+        """Which open request a receipt is for."""
         for asked in self.asked:
             if request_digest(asked.request) == request:
                 return asked
