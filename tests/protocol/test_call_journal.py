@@ -8,6 +8,7 @@ import pytest
 
 from tallystick.protocol.call_journal import (
     Abandoned,
+    Accepted,
     Asked,
     GivenUp,
     Opened,
@@ -40,7 +41,8 @@ RECORDS: tuple[Record, ...] = (
     Served(1, request_of(), ANSWER),
     VoucherTaken(VOUCHER),
     Asked(2, request_of(2), UINT128_MAX, NOW_MS),
-    VoucherSigned(2, ANSWER.signed, VOUCHER),
+    Accepted(2, ANSWER.signed, link_of(ANSWER).digest),
+    VoucherSigned(VOUCHER),
     GivenUp(3),
     Abandoned("lost", None),
     Abandoned("behind", VOUCHER),

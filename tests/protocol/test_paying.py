@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from tallystick.protocol import evidence, messages
-from tallystick.protocol.call_journal import Abandoned, Asked, GivenUp, Opened, VoucherSigned
+from tallystick.protocol.call_journal import (
+    Abandoned,
+    Accepted,
+    Asked,
+    GivenUp,
+    Opened,
+    VoucherSigned,
+)
 from tallystick.protocol.calls import CallAnswer, ceiling_up, next_receipt
 from tallystick.protocol.channels import SignedReceipt, SignedVoucher
 from tallystick.protocol.errors import (
@@ -82,7 +89,10 @@ class TestARound:
         answer = answer_of(request_of(1), run_of())
         step = take(asked.channel, answer)
         assert isinstance(step.reply, SignedVoucher)
-        assert step.records == (VoucherSigned(1, answer.signed, step.reply),)
+        assert step.records == (
+            Accepted(1, answer.signed, link_of(answer).digest),
+            VoucherSigned(step.reply),
+        )
         assert (step.reply.voucher.total, step.channel.balance) == (CHARGE, 1_000_000 - CHARGE)
         assert messages.channel_of(DOMAIN, step.reply.voucher, step.reply.signature) == CHANNEL
         assert step.channel.held == link_of(answer)
@@ -183,6 +193,52 @@ class TestOneVoucherAPlace:
             take(end, first)
         end = take(take(end, second).channel, first).channel
         assert (end.held.seq, end.held.total, end.asked) == (2, 2 * CHARGE, ())
+
+
+class TestOneVoucherForMany:
+    """A gateway signs once for all receipts of a moment."""
+
+    def taken(self) -> PayingStep:
+        end = ask(ask(payer_end(credit_calls=2), 1).channel, 2).channel
+        first = answer_of(request_of(1), run_of())
+        second = answer_of(request_of(2), run_of(), link_of(first))
+        return take(take(end, first, sign=None).channel, second, sign=None)
+
+    def test_receipts_are_accepted_without_a_key(self) -> None:
+        step = self.taken()
+        assert step.reply is None
+        assert [type(record) for record in step.records] == [Accepted]
+        assert (step.channel.held.seq, step.channel.voucher) == (2, None)
+        assert step.channel.balance == 1_000_000 - 2 * CHARGE
+
+    def test_and_paid_for_together(self) -> None:
+        end = self.taken().channel
+        step = end.countersign(sign_voucher)
+        assert isinstance(step.reply, SignedVoucher)
+        assert step.reply.voucher.total == 2 * CHARGE
+        assert step.reply.voucher.receipt == end.held.digest
+        assert step.records == (VoucherSigned(step.reply),)
+        assert step.channel.countersign(sign_voucher) == PayingStep(step.channel, step.reply)
+
+    def test_nothing_is_owed_before_the_first(self) -> None:
+        assert payer_end().countersign(sign_voucher) == PayingStep(payer_end())
+
+    def test_a_crash_between_the_two_owes_what_was_accepted(self) -> None:
+        asked = ask(payer_end())
+        step = take(asked.channel, answer_of(request_of(1), run_of()))
+        records: list[Any] = [Opened(CHANNEL, NOW_S), *asked.records, step.records[0]]
+        end = PayingChannel.rebuilt(DOMAIN, funded(), records).channel
+        assert end.countersign(sign_voucher) == replace(step, records=step.records[1:])
+
+    def test_an_abandoned_channel_pays_what_was_accepted(self) -> None:
+        end = self.taken().channel.learn(Refusal("new_salt", "")).channel
+        assert end.countersign(sign_voucher).channel.voucher is not None
+
+    def test_a_voucher_for_another_receipt_is_no_part_of_the_journal(self) -> None:
+        step, _ = answered(payer_end())
+        records: list[Any] = [Opened(CHANNEL, NOW_S), step.records[1]]
+        with pytest.raises(MessageError, match="not whole"):
+            PayingChannel.rebuilt(DOMAIN, funded(), records)
 
 
 class TestFunds:

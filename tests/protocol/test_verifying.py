@@ -137,6 +137,7 @@ class TestWhatIsNotShown:
         for claimed in (0, link_of(FIRST).total, link_of(SECOND).total - 1):
             shown = replace(WHOLE, chain=ChannelState(1_000_000, claimed, 0))
             assert judged(shown)["redeemed"] is None
+            assert judged(replace(shown, before=None))["redeemed"] is None
         whole = replace(WHOLE, chain=ChannelState(1_000_000, link_of(SECOND).total, 0))
         assert judged(whole)["redeemed"] is True
 
@@ -190,9 +191,11 @@ class TestWhatIsWrong:
         assert wrong(replace(WHOLE, before=before))[:3] == ["receipt before", "prev", "total"]
 
     def test_a_chain_of_receipts_that_falls(self) -> None:
+        """Even if its payer signed for it: what fell was somebody's pay."""
         fallen = replace(THIRD.signed.receipt, total=1)
-        shown = replace(WHOLE, later=(SignedReceipt(fallen, THIRD.signed.signature),))
-        assert wrong(shown) == ["voucher"]
+        signed = SignedReceipt(fallen, THIRD.signed.signature)
+        voucher = voucher_of(replace(THIRD, signed=signed))
+        assert wrong(replace(WHOLE, later=(signed,), voucher=voucher)) == ["voucher"]
 
     @pytest.mark.parametrize("place", ["answer", "before", "later", "voucher"])
     def test_values_that_fit_no_type_fail_and_raise_nothing(self, place: str) -> None:

@@ -21,9 +21,11 @@ from tallystick.protocol.calls import CallAnswer, CallRequest
 from tallystick.protocol.channels import SignedReceipt, SignedVoucher
 from tallystick.protocol.errors import WireError
 from tallystick.protocol.messages import Channel, Receipt
+from tallystick.protocol.types import Digest
 
 __all__ = [
     "Abandoned",
+    "Accepted",
     "Asked",
     "GivenUp",
     "Opened",
@@ -86,11 +88,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class VoucherSigned:
-    """A payer accepted this receipt and signed for it."""
+class Accepted:
+    """A payer found this receipt good and owes its total."""
 
     number: int
     receipt: SignedReceipt
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherSigned:
+    """A payer's word for the receipt that it accepted last, and so for all before it."""
+
     signed: SignedVoucher
 
 
@@ -102,14 +111,23 @@ class GivenUp:
 
 
 ServingRecord = Opened | Served | VoucherTaken | Abandoned
-PayingRecord = Opened | Asked | VoucherSigned | GivenUp | Abandoned
+PayingRecord = Opened | Asked | Accepted | VoucherSigned | GivenUp | Abandoned
 Record = ServingRecord | PayingRecord
 
 _LINE: Final = re.compile(rb'\{"kind":"(?P<kind>\w+)","record":(?P<record>\{.*\})\}', re.ASCII)
 
 _KINDS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
-    for kind in (Opened, Served, VoucherTaken, Asked, VoucherSigned, GivenUp, Abandoned)
+    for kind in (
+        Opened,
+        Served,
+        VoucherTaken,
+        Asked,
+        Accepted,
+        VoucherSigned,
+        GivenUp,
+        Abandoned,
+    )
 }
 
 

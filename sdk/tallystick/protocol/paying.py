@@ -2,6 +2,7 @@
 
     step = end.ask(request, ...)        write down step.records, send step.reply
     step = end.take(answer, ...)        the receipt is checked; step.reply is the voucher to send
+    step = end.countersign(sign)        the same later, for all receipts taken without a key
     step = end.learn(refusal)           step.reply, if any, is a request to be sent again
 
 A lost answer is repaired by the same request again, a lost voucher by the next request, which
@@ -20,6 +21,7 @@ from tallystick.protocol import messages
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.call_journal import (
     Abandoned,
+    Accepted,
     Asked,
     GivenUp,
     Opened,
@@ -69,9 +71,10 @@ class PayingChannel:
     """How many calls the provider lets be open at a time."""
     held: Link = NOTHING_HELD
     receipt: SignedReceipt | None = None
-    """The last one accepted: evidence, should another one for its place turn up
+    """The last one accepted. It is evidence, should another one for its place turn up
     (`evidence.fault_of`)."""
     voucher: SignedVoucher | None = None
+    """The last one signed; `countersign` brings it up to the last receipt."""
     asked: tuple[Asked, ...] = ()
     """Requests without an answer yet."""
     number: int = 0
@@ -188,11 +191,12 @@ class PayingChannel:
         app: AppHistory,
         operator_keys: Collection[Address],
         now_ms: int,
-        sign: Sign,
+        sign: Sign | None,
     ) -> PayingStep:
-        """The voucher for a checked receipt; for one that has its voucher, that one again. Raises
-        `ReceiptRefused`, and then nothing was signed. `result` is the digest of the bytes that
-        came; `operator_keys` are the provider's."""
+        """The voucher for a checked receipt; for one that is held already, the last voucher again.
+        Raises `ReceiptRefused`, and then nothing was signed. `result` is the digest of the bytes
+        that came; `operator_keys` are the provider's. Without `sign` the receipt is accepted, and
+        `countersign` pays for it with the others of the moment."""
         receipt = answer.signed.receipt
         if self._is_held(answer.signed):
             return PayingStep(self, self.voucher)
@@ -215,10 +219,21 @@ class PayingChannel:
             operator_keys=operator_keys,
             waited=Waited(asked.at_ms, now_ms),
         )
-        voucher = self.channel.voucher(receipt.total, checked.digest)
-        signed = SignedVoucher(voucher, sign(voucher))
-        record = VoucherSigned(asked.number, answer.signed, signed)
-        return PayingStep(self._after(record), signed, (record,))
+        record = Accepted(asked.number, answer.signed, checked.digest)
+        end = self._after(record)
+        if sign is None:
+            return PayingStep(end, records=(record,))
+        step = end.countersign(sign)
+        return replace(step, records=(record, *step.records))
+
+    def countersign(self, sign: Sign) -> PayingStep:
+        """The voucher for the last receipt accepted, which pays for all before it; the same one
+        again if there is one. Also what is owed after a crash or on an abandoned channel."""
+        if self.receipt is None or self._is_countersigned:
+            return PayingStep(self, self.voucher)
+        voucher = self.channel.voucher(self.held.total, self.held.digest)
+        record = VoucherSigned(SignedVoucher(voucher, sign(voucher)))
+        return PayingStep(self._after(record), record.signed, (record,))
 
     def give_up(self, number: int) -> PayingStep:
         """The answer is not wanted any more: the call failed, or goes elsewhere. A provider that
@@ -248,6 +263,10 @@ class PayingChannel:
             f"the provider waits for a voucher for receipt {waiting.seq}, whose call was given up "
             "or is not in the journal"
         )
+
+    @property
+    def _is_countersigned(self) -> bool:
+        return self.voucher is not None and self.voucher.voucher.receipt == self.held.digest
 
     def _is_held(self, signed: SignedReceipt) -> bool:
         return (
@@ -285,16 +304,21 @@ class PayingChannel:
         match record:
             case Asked(number=number):
                 return replace(self, asked=(*self.asked, record), number=number)
-            case VoucherSigned(number=number, receipt=receipt, signed=signed):
+            case Accepted(number=number, receipt=receipt, digest=digest):
                 if receipt.receipt.prev != self.held.digest:
                     raise MessageError(
                         f"the journal has receipt {receipt.receipt.seq} behind receipt "
                         f"{self.held.seq}: it is not whole, give it a new beginning"
                     )
-                voucher = signed.voucher
-                held = Link(receipt.receipt.seq, voucher.receipt, voucher.total)
-                left = self._without(number)
-                return replace(left, held=held, receipt=receipt, voucher=signed)
+                held = Link(receipt.receipt.seq, digest, receipt.receipt.total)
+                return replace(self._without(number), held=held, receipt=receipt)
+            case VoucherSigned(signed=signed):
+                if signed.voucher.receipt != self.held.digest:
+                    raise MessageError(
+                        f"the journal has a voucher for {signed.voucher.receipt} behind receipt "
+                        f"{self.held.digest}: it is not whole, give it a new beginning"
+                    )
+                return replace(self, voucher=signed)
             case GivenUp(number=number):
                 return self._without(number)
             case Abandoned(why=why):
