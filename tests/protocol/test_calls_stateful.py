@@ -578,7 +578,7 @@ class CallsOnCredit(Calls):
 
 @pytest.mark.parametrize("machine", [Calls, CallsOnCredit])
 def test_nothing_is_signed_twice_and_nothing_is_lost(machine: type[Calls]) -> None:
-    run_state_machine_as_test(
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
             max_examples=100,
