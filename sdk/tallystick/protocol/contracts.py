@@ -17,6 +17,7 @@ from web3.exceptions import ContractLogicError, OffchainLookup
 from web3.types import TxParams, Wei
 
 from tallystick.protocol import codec
+from tallystick.protocol.channels import ChannelState, SignedReceipt, SignedVoucher
 from tallystick.protocol.codec import ContractName
 from tallystick.protocol.contract_errors import decode_error
 from tallystick.protocol.deployments import Deployment
@@ -119,34 +120,9 @@ class Payee:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelState:
-    """`close_at` is 0 while no close is requested."""
-
-    deposited: int
-    claimed: int
-    close_at: int
-
-    @property
-    def unclaimed(self) -> int:
-        return self.deposited - self.claimed
-
-    def due(self, total: int) -> int:
-        """What a voucher of this total would pay now."""
-        return max(0, min(self.deposited, total) - self.claimed)
-
-
-@dataclass(frozen=True, slots=True)
 class AllowanceState:
     spent: int
     revoked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SignedVoucher:
-    """By the channel's signer, in 65 bytes or, by EIP-2098, in 64."""
-
-    voucher: Voucher
-    signature: str
 
 
 class TaskStatus(IntEnum):
@@ -874,12 +850,6 @@ class Staking(_Signing):
 
     def retire_operator_key(self, key: Address) -> Call:
         return self._call("retireOperatorKey", key)
-
-
-@dataclass(frozen=True, slots=True)
-class SignedReceipt:
-    receipt: Receipt
-    signature: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,13 @@ ProtocolError
 ├── LoginError           a provider's log-in proof that proves nothing
 ├── WireError            bytes that are not one well-formed body
 ├── QuoteError           a price asked for where there is none
+├── CallError            a call on a channel cannot go on
+│   ├── ReceiptRefused       a field of a receipt is not what was asked for; names it
+│   ├── VoucherRefused       the same of a voucher
+│   ├── PausedFunds          the deposit does not cover the next call: top it up
+│   ├── ChannelClosing       a close was requested
+│   ├── TooManyCalls         as many calls are open as the provider gives credit for
+│   └── ChannelAbandoned     nothing is signed on this channel any more: take a new salt
 ├── DeploymentError      no deployment, or not the one on this chain
 ├── ContractError        a contract refused; carries the error's name and values
 └── TransactionError
@@ -24,19 +31,26 @@ from __future__ import annotations
 __all__ = [
     "AddressError",
     "AmountError",
+    "CallError",
+    "ChannelAbandoned",
+    "ChannelClosing",
     "ContractError",
     "DeploymentError",
     "DurationError",
     "LoginError",
     "MerkleError",
     "MessageError",
+    "PausedFunds",
     "ProtocolError",
     "QuoteError",
+    "ReceiptRefused",
     "SealError",
     "SignatureError",
+    "TooManyCalls",
     "TransactionError",
     "TransactionReverted",
     "TransactionTimeout",
+    "VoucherRefused",
     "WireError",
 ]
 
@@ -83,6 +97,77 @@ class WireError(ProtocolError, ValueError):
 
 class QuoteError(ProtocolError, ValueError):
     pass
+
+
+class CallError(ProtocolError):
+    """Base of what stops a call on a channel. Nothing was signed."""
+
+
+class _FieldRefused(CallError):
+    """`field` is the message's own name for it."""
+
+    WHAT = ""
+
+    def __init__(self, field: str, expected: object, found: object) -> None:
+        super().__init__(
+            f"the {self.WHAT}'s {field} is {found}, expected {expected}: nothing was signed for it"
+        )
+        self.field = field
+        self.expected = expected
+        self.found = found
+
+    def __reduce__(self) -> tuple[type[_FieldRefused], tuple[str, object, object]]:
+        return type(self), (self.field, self.expected, self.found)
+
+
+class ReceiptRefused(_FieldRefused):
+    WHAT = "receipt"
+
+
+class VoucherRefused(_FieldRefused):
+    WHAT = "voucher"
+
+
+class PausedFunds(CallError):
+    """`missing` is the least top-up that lets this call through."""
+
+    def __init__(self, needed: int, covered: int) -> None:
+        super().__init__(
+            f"the next call may cost {needed} and the deposit covers {covered}: add "
+            f"{needed - covered} to the channel"
+        )
+        self.needed = needed
+        self.covered = covered
+
+    @property
+    def missing(self) -> int:
+        return self.needed - self.covered
+
+    def __reduce__(self) -> tuple[type[PausedFunds], tuple[int, int]]:
+        return type(self), (self.needed, self.covered)
+
+
+class ChannelClosing(CallError):
+    pass
+
+
+class TooManyCalls(CallError):
+    pass
+
+
+class ChannelAbandoned(CallError):
+    """The journal of one side was lost or is behind. What was signed stays good and is redeemed;
+    nothing more is signed under this salt."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}: nothing more is signed on this channel, open one with a new salt and request "
+            "the close of this one"
+        )
+        self.why = why
+
+    def __reduce__(self) -> tuple[type[ChannelAbandoned], tuple[str]]:
+        return type(self), (self.why,)
 
 
 class DeploymentError(ProtocolError):

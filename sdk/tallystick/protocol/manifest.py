@@ -1,4 +1,4 @@
-"""What a task is, as bytes that hash the same everywhere."""
+"""What a task or an app is, as bytes that hash the same everywhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.types import Digest
-from tallystick.protocol.wire import Manifest
+from tallystick.protocol.wire import Manifest, WireModel
 
 __all__ = ["canonical_json", "spec_digest"]
 
 
-def canonical_json(manifest: Manifest) -> bytes:
+def canonical_json(body: WireModel) -> bytes:
     """Every field, also those left at their default; keys sorted, no spaces, UTF-8, no floats."""
     return json.dumps(
-        manifest.model_dump(mode="json"),
+        body.model_dump(mode="json"),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,

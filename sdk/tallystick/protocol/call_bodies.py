@@ -1,0 +1,138 @@
+"""Bodies of a call between the payer's side (a gateway, or the consumer's own SDK) and a provider.
+
+NATS subjects (request and reply, JSON bodies; `<p>` is the provider's address in lower case; input
+and result travel beside them):
+
+    tallystick.provider.<p>.call      CallRequestBody  -> CallAnswerBody or CallRefusalBody
+    tallystick.provider.<p>.voucher   SignedVoucherBody -> Ack or CallRefusalBody
+
+A repeat of either is harmless: a request is known by its number, a voucher is a running total.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+
+from tallystick.protocol.wire import (
+    Amount,
+    ChannelBody,
+    Count,
+    DigestHex,
+    ReceiptBody,
+    ShortText,
+    SignatureHex,
+    SignedVoucherBody,
+    Uint64,
+    WireModel,
+)
+
+__all__ = [
+    "CallAnswerBody",
+    "CallBody",
+    "CallRefusalBody",
+    "CallRequestBody",
+    "PriceBody",
+    "RefusalCode",
+    "SignedReceiptBody",
+    "UsageSampleBody",
+]
+
+CallIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+
+RefusalCode = Literal[
+    "new_salt",
+    "paused_funds",
+    "closing",
+    "unpaid",
+    "in_flight",
+    "stale",
+    "price_changed",
+    "too_long",
+    "voucher",
+    "unknown_app",
+    "no_worker",
+    "too_large",
+    "timed_out",
+    "failed",
+]
+"""Why nothing was run, or nothing is charged for what was. The first nine are the channel's own:
+
+new_salt        nothing is signed on this channel any more: open one with another salt
+paused_funds    the deposit does not cover the most that the call can cost: top it up
+closing         a close was requested
+unpaid          as many calls wait for their voucher as the provider gives credit for
+in_flight       as many calls run as the provider gives credit for, or this one does already
+stale           older than what the provider has: a late message, or a payer that lost its journal
+price_changed   the app has another price now: ask again by that
+too_long        the call may run longer than the version allows
+voucher         the voucher that came with the request is no good
+"""
+
+
+class PriceBody(WireModel):
+    flat: Amount
+    fee_per_call: Amount
+    rate_per_gpu_second: Amount
+
+
+class CallBody(WireModel):
+    """What the receipt's `request` commits to: the hash of this body's canonical JSON."""
+
+    call_id: CallIdText
+    app_id: DigestHex
+    version: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
+    price: PriceBody
+    max_seconds: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
+    input: DigestHex
+
+
+class SignedReceiptBody(WireModel):
+    receipt: ReceiptBody
+    signature: SignatureHex
+
+
+class CallRequestBody(WireModel):
+    """One request on a channel, and how far the payer has come there."""
+
+    number: Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
+    """Counts the channel's requests from 1. The same message sent again keeps it; a call asked for
+    once more has the next."""
+    call: CallBody
+    channel: ChannelBody
+    held_seq: Uint64
+    """Of the last receipt that the payer holds; the answer's is a later one."""
+    held_receipt: DigestHex
+    """Its digest; zero while there is none."""
+    voucher: SignedVoucherBody | None = None
+    """The payer's last one, so that none is lost for long."""
+
+
+class UsageSampleBody(WireModel):
+    at_ms: Uint64
+    gpu_id: ShortText
+    energy_mj: Uint64 | None
+
+
+class CallAnswerBody(WireModel):
+    number: Count
+    call_id: CallIdText
+    result: DigestHex
+    """Of the bytes that come beside it; whoever pays computes it from them."""
+    gpu_ids: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
+    usage: Annotated[tuple[UsageSampleBody, ...], Field(max_length=4096)] = ()
+    signed: SignedReceiptBody
+    balance: Amount
+    """What the deposit still covers once this call is paid."""
+
+
+class CallRefusalBody(WireModel):
+    """With what the provider holds, so that a payer can repair a lost answer or see that its own
+    journal is behind."""
+
+    code: RefusalCode
+    detail: Annotated[str, Field(max_length=500)] = ""
+    number: Count = 0
+    receipt: SignedReceiptBody | None = None
+    voucher: SignedVoucherBody | None = None
