@@ -50,6 +50,7 @@ from tallystick_backend.dispatch.loop import Dispatcher
 from tallystick_backend.dispatch.nats_config import BusKeys
 from tallystick_backend.dispatch.settings import DispatchSettings
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.start import followed
 from tallystick_backend.market import Market
 from tallystick_backend.metrics import Metrics
 from tallystick_backend.orders import Policy
@@ -177,7 +178,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
         urls = CapabilityUrls(backend.seals, settings.public_url, clock)
         index = Index(
             database,
-            Chain(rpc, (found.escrow, found.market, found.staking)),
+            Chain(rpc, followed(found)),
             found,
             clock,
             IndexSettings(
