@@ -25,6 +25,7 @@ from tallystick.protocol.signatures import address_of
 from tallystick_backend import __version__
 from tallystick_backend.access import CapabilityUrls, Seals
 from tallystick_backend.api import (
+    apps,
     auth,
     blobs,
     deployment,
@@ -104,6 +105,7 @@ def http_app(
         deployment,
         offers,
         providers,
+        apps,
         blobs,
         streams,
         tasks,
