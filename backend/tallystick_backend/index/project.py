@@ -16,6 +16,7 @@ from tallystick.protocol import events
 from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import ZERO_DIGEST
 from tallystick_backend.index.errors import BooksDoNotBalance
+from tallystick_backend.store.repositories.apps import version_place
 from tallystick_backend.store.repositories.events import TaskEventKind
 from tallystick_backend.tasks import ChainState
 
@@ -701,15 +702,12 @@ def _app(app_id: str) -> EntityKey:
     return EntityKey(f"app:{app_id.lower()}")
 
 
-# Of one width, so that the ids of an app's versions, prices and discounts sort like these.
-
-
 def _version(app_id: str, version: int) -> EntityKey:
-    return EntityKey(f"version:{app_id.lower()}/{version:010d}")
+    return EntityKey(f"version:{version_place(app_id, version)}")
 
 
 def _price(app_id: str, version: int, from_s: int) -> EntityKey:
-    return EntityKey(f"price:{app_id.lower()}/{version:010d}/{from_s:020d}")
+    return EntityKey(f"price:{version_place(app_id, version)}/{from_s:020d}")
 
 
 def _discount(event: events.DiscountAnnounced) -> EntityKey:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, or_, tuple_
+from sqlalchemy import and_, or_
+from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -32,6 +33,11 @@ from tallystick_backend.store.tables import (
 
 Newest = tuple[int, str]
 """Where a page of apps or channels ended: its last one's time and id."""
+
+
+def version_place(app_id: str, version: int) -> str:
+    """A version's id: of one width, so that an app's versions sort by it."""
+    return f"{app_id.lower()}/{version:010d}"
 
 
 async def app(session: AsyncSession, app_id: str) -> AppRow | None:
@@ -96,9 +102,7 @@ async def versions(
 
 async def versions_of(session: AsyncSession, wanted: Mapping[str, int]) -> dict[str, AppVersionRow]:
     """One version of each app, by app."""
-    query = select(AppVersionRow).where(
-        tuple_(col(AppVersionRow.app_id), col(AppVersionRow.version)).in_(list(wanted.items()))
-    )
+    query = select(AppVersionRow).where(col(AppVersionRow.place).in_(_places(wanted)))
     return {row.app_id: row for row in await session.exec(query)}
 
 
@@ -142,21 +146,24 @@ async def prices_at(
     session: AsyncSession, wanted: Mapping[str, int], time_s: int
 ) -> dict[str, AppPriceRow]:
     """The price that one version of each app has at `time_s`, before discounts, by app."""
+    point = aliased(AppPriceRow)
+    # One look into an index for each, however long the history.
     last = (
-        select(col(AppPriceRow.app_id), func.max(col(AppPriceRow.from_s)))
+        select(col(point.place))
         .where(
-            tuple_(col(AppPriceRow.app_id), col(AppPriceRow.version)).in_(list(wanted.items())),
-            col(AppPriceRow.from_s) <= time_s,
+            col(point.app_id) == col(AppVersionRow.app_id),
+            col(point.version) == col(AppVersionRow.version),
+            col(point.from_s) <= time_s,
         )
-        .group_by(col(AppPriceRow.app_id))
+        .order_by(col(point.from_s).desc())
+        .limit(1)
+        .correlate(AppVersionRow)
+        .scalar_subquery()
     )
-    places = [
-        (app_id, wanted[app_id], from_s) for app_id, from_s in (await session.exec(last)).all()
-    ]
-    query = select(AppPriceRow).where(
-        tuple_(col(AppPriceRow.app_id), col(AppPriceRow.version), col(AppPriceRow.from_s)).in_(
-            places
-        )
+    query = (
+        select(AppPriceRow)
+        .join(AppVersionRow, col(AppPriceRow.place) == last)
+        .where(col(AppVersionRow.place).in_(_places(wanted)))
     )
     return {row.app_id: row for row in await session.exec(query)}
 
@@ -166,12 +173,20 @@ async def discounts_at(
 ) -> dict[str, AppDiscountRow]:
     """Of each app the discount announced last of those that began until `time_s`: if it has not
     ended it is in force, and no other is. By app."""
+    discount = aliased(AppDiscountRow)
     last = (
-        select(func.max(col(AppDiscountRow.place)))
-        .where(col(AppDiscountRow.app_id).in_(list(app_ids)), col(AppDiscountRow.start_s) <= time_s)
-        .group_by(col(AppDiscountRow.app_id))
+        select(col(discount.place))
+        .where(col(discount.app_id) == col(AppRow.app_id), col(discount.start_s) <= time_s)
+        .order_by(col(discount.place).desc())
+        .limit(1)
+        .correlate(AppRow)
+        .scalar_subquery()
     )
-    query = select(AppDiscountRow).where(col(AppDiscountRow.place).in_(last))
+    query = (
+        select(AppDiscountRow)
+        .join(AppRow, col(AppDiscountRow.place) == last)
+        .where(col(AppRow.app_id).in_(list(app_ids)))
+    )
     return {row.app_id: row for row in await session.exec(query)}
 
 
@@ -271,3 +286,7 @@ async def newest_channels(
         )
     query = query.order_by(col(ChannelRow.opened_at_s).desc(), col(ChannelRow.channel_id))
     return (await session.exec(query.limit(limit))).all()
+
+
+def _places(wanted: Mapping[str, int]) -> list[str]:
+    return [version_place(app_id, version) for app_id, version in wanted.items()]
