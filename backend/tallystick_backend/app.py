@@ -25,6 +25,7 @@ from tallystick.protocol.signatures import address_of
 from tallystick_backend import __version__
 from tallystick_backend.access import CapabilityUrls, Seals
 from tallystick_backend.api import (
+    apps,
     auth,
     blobs,
     deployment,
@@ -50,6 +51,7 @@ from tallystick_backend.dispatch.loop import Dispatcher
 from tallystick_backend.dispatch.nats_config import BusKeys
 from tallystick_backend.dispatch.settings import DispatchSettings
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.start import followed
 from tallystick_backend.market import Market
 from tallystick_backend.metrics import Metrics
 from tallystick_backend.orders import Policy
@@ -103,6 +105,7 @@ def http_app(
         deployment,
         offers,
         providers,
+        apps,
         blobs,
         streams,
         tasks,
@@ -177,7 +180,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
         urls = CapabilityUrls(backend.seals, settings.public_url, clock)
         index = Index(
             database,
-            Chain(rpc, (found.escrow, found.market, found.staking)),
+            Chain(rpc, followed(found)),
             found,
             clock,
             IndexSettings(

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, get_args
 import httpx
 from pydantic import RootModel
 
+from tallystick import apps as registry
 from tallystick import funding, prices, results, stopping, submitting, watching
 from tallystick.bundle import Inputs
 from tallystick.chain import Chain
@@ -36,15 +37,20 @@ from tallystick.jobs import (
 )
 from tallystick.orders import checked_text, make_wish
 from tallystick.prices import Duration, Price
+from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.pricing import rate_per_gpu_second_down
 from tallystick.protocol.wire import (
     ApiKeyBody,
+    AppBody,
+    AppVersionBody,
+    ChannelView,
     CreateApiKey,
     DeploymentBody,
     GpuListing,
     GpuPage,
     ProviderBody,
     ProviderPage,
+    QuoteBody,
 )
 from tallystick.session import Now, Session
 from tallystick.watching import OnStatus
@@ -287,6 +293,49 @@ class AsyncGPUClient:
     async def deployment(self) -> DeploymentBody:
         """Which chain, contracts and dispatcher this market is."""
         return await self._session.deployment()
+
+    # --- apps and channels -------------------------------------------------------------------
+
+    async def apps(
+        self,
+        *,
+        publisher: str | None = None,
+        text: str | None = None,
+        retired: bool | None = None,
+        limit: int = 100,
+    ) -> tuple[AppBody, ...]:
+        """Published apps, newest first, with what a call costs now. `text` is part of the
+        manifest's address, or how the id begins; `retired=False` leaves out what has no price."""
+        return await registry.list_apps(self._session, publisher, text, retired, limit)
+
+    async def app(self, app_id: str) -> AppBody:
+        """One app, its latest version and what that costs now."""
+        return await registry.app(self._session, app_id)
+
+    async def app_versions(self, app_id: str) -> tuple[AppVersionBody, ...]:
+        """Image and manifest of every version, by digest."""
+        return await registry.versions(self._session, app_id)
+
+    async def app_price(
+        self, app_id: str, version: int | None = None, at: int | None = None
+    ) -> QuoteBody:
+        """What a call costs that starts at `at` (unix seconds, now if none), by the backend."""
+        return await registry.price(self._session, app_id, version, at)
+
+    async def app_history(self, app_id: str) -> AppHistory:
+        """Everything the publisher announced: `price_at` and `price_for` compute on this machine
+        what the registry answers."""
+        return await registry.history(self._session, app_id)
+
+    async def channels(
+        self, *, payer: str | None = None, provider: str | None = None, limit: int = 100
+    ) -> tuple[ChannelView, ...]:
+        """Channels, newest first; anybody's, as they are public on the chain."""
+        return await registry.list_channels(self._session, payer, provider, limit)
+
+    async def channel(self, channel_id: str) -> ChannelView:
+        """One channel: what is in it, what was redeemed, whether it closes."""
+        return await registry.channel(self._session, channel_id)
 
     # --- money -------------------------------------------------------------------------------
 

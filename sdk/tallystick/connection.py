@@ -48,6 +48,7 @@ _BY_STATUS: Mapping[int, tuple[type[TallystickError], str]] = {
     403: (NotAllowed, "Use the wallet that owns it, or a key with the needed scope."),
     404: (NotFound, "Check the id; tasks of other wallets look as if they did not exist."),
     409: (Conflict, "Look at the task's state first."),
+    410: (NotFound, "It ended, and there is no way back."),
     413: (InvalidRequest, "Send less, or split it."),
     422: (InvalidRequest, "Correct the named value and try again."),
     429: (Refused, "Wait a little before the next call."),

@@ -9,6 +9,7 @@ import re
 from dataclasses import fields, replace
 
 import pytest
+from eth_abi.abi import encode
 
 from tallystick.protocol import codec
 from tallystick.protocol.deployments import Deployment
@@ -21,10 +22,12 @@ from tallystick.protocol.events import (
     Event,
     EventAt,
     RawLog,
+    VersionAdded,
     Withdrawn,
     decode_app_log,
     decode_log,
 )
+from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import Address, Digest
 from tests.support.anvil import CONSUMER, STRANGER, digest_of_word
 
@@ -71,6 +74,30 @@ def test_a_log_becomes_its_event(deployment: Deployment) -> None:
     event = decode_log(deposited_log(deployment), deployment, timestamp_s=99)
     at = EventAt(12, digest_of_word(12), digest_of_word(13), 3, 99)  # type: ignore[arg-type]
     assert event == Deposited(CONSUMER.address, STRANGER.address, 5, at)
+
+
+def test_text_that_is_no_utf8_makes_no_log_unreadable(deployment: Deployment) -> None:
+    """Any publisher can store such bytes, and everybody has to read the log."""
+    (topic, declared) = next(
+        (topic, event)
+        for topic, event in codec.events("AppRegistry").items()
+        if event.name == "VersionAdded"
+    )
+    kinds = [field.kind for field in declared.fields if not field.indexed]
+    log = RawLog(
+        address=deployment.registry,
+        topics=(topic, digest_of_word(1), digest_of_word(1)),
+        data=encode(kinds, [bytes(32), bytes(32), "@@@@", (1, 2, 3)]).replace(
+            b"@@@@", b"\xffa\0\xc3"
+        ),
+        block_number=12,
+        block_hash=digest_of_word(12),
+        tx_hash=digest_of_word(13),
+        log_index=3,
+    )
+    event = decode_app_log(log, deployment)
+    assert isinstance(event, VersionAdded)
+    assert (event.manifest_uri, event.price) == ("\ufffda\0\ufffd", Price(1, 2, 3))
 
 
 def test_the_same_from_another_contract_is_nothing(deployment: Deployment) -> None:

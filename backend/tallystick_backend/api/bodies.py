@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import to_address
 from tallystick.protocol.wire import (
     AccountBody,
     Announcement,
+    AppBody,
+    AppPriceBody,
+    AppVersionBody,
+    ChannelBody,
+    ChannelView,
+    DiscountBody,
     GpuListing,
     LeaseBody,
     Manifest,
+    PricePointBody,
     Progress,
     ProviderBody,
+    QuoteBody,
     ReceiptBody,
     ReceiptView,
     SealedKeyRequest,
@@ -20,8 +29,18 @@ from tallystick.protocol.wire import (
     TaskTermsBody,
 )
 from tallystick_backend.store import facts
+from tallystick_backend.store.repositories.apps import Moment, list_price
 from tallystick_backend.store.repositories.views import ProviderView, TaskView
-from tallystick_backend.store.tables import AccountRow, LeaseRow, ReceiptRow
+from tallystick_backend.store.tables import (
+    AccountRow,
+    AppDiscountRow,
+    AppPriceRow,
+    AppRow,
+    AppVersionRow,
+    ChannelRow,
+    LeaseRow,
+    ReceiptRow,
+)
 from tallystick_backend.tasks import LIVE_LEASES, TaskState
 
 
@@ -138,6 +157,87 @@ def account_body(row: AccountRow, block: int) -> AccountBody:
         available=row.available or 0,
         locked=row.locked or 0,
         credit=row.credit or 0,
+        block=block,
+    )
+
+
+def app_body(row: AppRow, latest: AppVersionRow, moment: Moment | None, now_s: int) -> AppBody:
+    """`moment` is the latest version's, now."""
+    has_price = moment is not None and (row.retired_at_s is None or now_s < row.retired_at_s)
+    return AppBody(
+        id=row.app_id,
+        publisher=to_address(row.publisher),
+        salt=row.salt,
+        royalty_to=to_address(row.royalty_to),
+        royalty_bps=row.royalty_bps,
+        published_at=row.published_at_s,
+        versions=row.versions,
+        latest=app_version_body(latest),
+        price=price_body(moment.price_at(now_s)) if moment is not None and has_price else None,
+        discount_bps=moment.history.discount_at(now_s) if moment is not None and has_price else 0,
+        retired_at=row.retired_at_s,
+        permanent=row.permanent,
+    )
+
+
+def app_version_body(row: AppVersionRow) -> AppVersionBody:
+    return AppVersionBody(
+        version=row.version,
+        image_digest=row.image_digest,
+        manifest_digest=row.manifest_digest,
+        manifest_uri=row.manifest_uri,
+        published_at=row.published_at_s,
+    )
+
+
+def quote_body(moment: Moment, version: int, at_s: int) -> QuoteBody:
+    return QuoteBody(
+        app_id=moment.history.app_id,
+        version=version,
+        at=at_s,
+        price=price_body(moment.price_at(at_s)),
+        list_price=price_body(moment.list_price),
+        discount_bps=moment.history.discount_at(at_s),
+    )
+
+
+def price_point_body(row: AppPriceRow) -> PricePointBody:
+    return PricePointBody(
+        version=row.version, takes_effect_at=row.from_s, price=price_body(list_price(row))
+    )
+
+
+def discount_body(row: AppDiscountRow) -> DiscountBody:
+    return DiscountBody(
+        bps=row.bps, start=row.start_s, end=row.end_s, announced_at=row.announced_at_s
+    )
+
+
+def price_body(price: Price) -> AppPriceBody:
+    return AppPriceBody(
+        flat=price.flat,
+        fee_per_call=price.fee_per_call,
+        rate_per_gpu_second=price.rate_per_gpu_second,
+    )
+
+
+def channel_view(row: ChannelRow, block: int) -> ChannelView:
+    unclaimed = row.deposited - row.claimed
+    return ChannelView(
+        id=row.channel_id,
+        channel=ChannelBody(
+            payer=to_address(row.payer),
+            signer=to_address(row.signer),
+            provider=to_address(row.provider),
+            salt=row.salt,
+        ),
+        state="closing" if row.close_at_s is not None else "open" if unclaimed else "empty",
+        deposited=row.deposited,
+        claimed=row.claimed,
+        close_at=row.close_at_s,
+        receipt=row.receipt_digest,
+        opened_at=row.opened_at_s,
+        redeemed_at=row.redeemed_at_s,
         block=block,
     )
 

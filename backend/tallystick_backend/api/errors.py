@@ -62,6 +62,11 @@ TABLE: dict[type[Exception], Answer] = {
     # what is asked for
     refusals.NotThereYet: Answer(404, "Not there yet"),
     refusals.UnknownProvider: Answer(404, "No such provider"),
+    refusals.UnknownApp: Answer(404, "No such app"),
+    refusals.UnknownVersion: Answer(404, "No such version"),
+    refusals.NotPublishedYet: Answer(404, "No price at that time"),
+    refusals.AppRetired: Answer(410, "App is retired"),
+    refusals.UnknownChannel: Answer(404, "No such channel"),
     tasks.UnknownTask: Answer(404, "No such task"),
     tasks.TaskIsOver: Answer(409, "Task is over"),
     tasks.NothingToAccept: Answer(409, "Nothing to accept yet"),

@@ -28,6 +28,7 @@ TAGS = [
     {"name": "log-in", "description": "Sign-In with Ethereum (EIP-4361)."},
     {"name": "API keys", "description": "For programs without the wallet at hand."},
     {"name": "market", "description": "Public: contracts, offers, providers, cards, accounts."},
+    {"name": "apps", "description": "Public: what can be called, prices, and channels."},
     {"name": "bundles", "description": "Sealed inputs and results, by their keccak-256."},
     {"name": "tasks", "description": "The caller's own tasks; to others they do not exist."},
     {"name": "health", "description": "For operators."},

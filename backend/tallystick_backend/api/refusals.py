@@ -8,6 +8,9 @@ RequestError
 ├── IdempotencyConflict  one key for two requests
 ├── NotThereYet          a receipt or result that does not exist so far
 ├── UnknownProvider      an address that never staked here
+├── UnknownApp · UnknownVersion · NotPublishedYet · AppRetired
+│                        no price: of no such app or version, before it, after its end
+├── UnknownChannel       no money ever came into it
 ├── TooManyStreams       one caller, or all together, watch too much at once
 └── ServiceNotReady      a part this answer needs is not up
 """
@@ -81,6 +84,51 @@ class UnknownProvider(RequestError):
 
     def __init__(self, address: str) -> None:
         super().__init__(f"no provider {address} ever staked here")
+
+
+class UnknownApp(RequestError):
+    next_step = "GET /v1/apps lists them; one just published needs a moment."
+
+    def __init__(self, app_id: str) -> None:
+        super().__init__(f"no app {app_id} was published in this registry")
+
+
+class UnknownVersion(RequestError):
+    next_step = "GET /v1/apps/{app}/versions lists them."
+
+    def __init__(self, app_id: str, latest: int, actual: int) -> None:
+        super().__init__(
+            f"app {app_id} has no version {actual}",
+            next_step=f"Ask for one from 1 to {latest}, or for none to get the latest.",
+        )
+
+
+class NotPublishedYet(RequestError):
+    next_step = "Ask for a time from the version's publication on, in unix seconds."
+
+    def __init__(self, app_id: str, version: int, published_at: int, at: int) -> None:
+        super().__init__(
+            f"version {version} of app {app_id} had no price at {at}: it was published at "
+            f"{published_at}",
+            next_step=f"Ask for a time from {published_at} on, in unix seconds.",
+        )
+
+
+class AppRetired(RequestError):
+    next_step = "Ask for a time before its end, or call another app."
+
+    def __init__(self, app_id: str, retired_at: int, at: int) -> None:
+        super().__init__(
+            f"app {app_id} has no price at {at}: it is retired since {retired_at}",
+            next_step=f"Ask for a time before {retired_at}, or call another app.",
+        )
+
+
+class UnknownChannel(RequestError):
+    next_step = "GET /v1/channels lists them; one just funded needs a moment."
+
+    def __init__(self, channel_id: str) -> None:
+        super().__init__(f"no money ever came into a channel {channel_id}")
 
 
 class TooManyStreams(RequestError):

@@ -17,6 +17,22 @@ TaskIdPath = Annotated[
         examples=["0x" + "5a" * 32],
     ),
 ]
+AppIdPath = Annotated[
+    str,
+    Path(
+        pattern=r"^0x[0-9a-f]{64}$",
+        description="Hash of chain, registry, publisher and salt.",
+        examples=["0x" + "a9" * 32],
+    ),
+]
+ChannelIdPath = Annotated[
+    str,
+    Path(
+        pattern=r"^0x[0-9a-f]{64}$",
+        description="Hash of payer, signer, provider and salt.",
+        examples=["0x" + "c4" * 32],
+    ),
+]
 DigestPath = Annotated[
     str,
     Path(

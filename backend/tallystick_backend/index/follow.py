@@ -18,12 +18,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import ProtocolError
-from tallystick.protocol.events import Event, decode_log
+from tallystick.protocol.events import decode_app_log, decode_log
 from tallystick.protocol.types import ZERO_DIGEST, Digest
 from tallystick_backend.chain import Chain, ChainError, Header, Log, Page, RpcInconsistent
 from tallystick_backend.clock import Clock
 from tallystick_backend.index import record, start
 from tallystick_backend.index.errors import IndexStopped, ReorgTooDeep, WrongChain
+from tallystick_backend.index.project import Followed
 from tallystick_backend.index.record import Branch
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database, is_conflict
@@ -183,7 +184,7 @@ class Index:
         self, cursor: CursorRow, ancestor: Header, last: int, head: Header
     ) -> None:
         headers: list[Header] = []
-        events: list[Event] = []
+        events: list[Followed] = []
         parent = ancestor
         async for page in self._chain.pages(ancestor.number + 1, last, linked=True):
             _check_link(parent, page)
@@ -246,7 +247,7 @@ class Index:
             await asyncio.gather(*waits, return_exceptions=True)
         self._nudge.clear()
 
-    async def _decode(self, page: Page) -> list[Event]:
+    async def _decode(self, page: Page) -> list[Followed]:
         times = {header.number: header.timestamp_s for header in page.headers}
         # Thousands of logs take seconds: the loop has others to serve.
         return await asyncio.to_thread(lambda: list(_events(page.logs, self._deployment, times)))
@@ -256,10 +257,15 @@ class _CursorMovedError(Exception):
     """Another index was faster."""
 
 
-def _events(logs: Iterable[Log], deployment: Deployment, times: dict[int, int]) -> Iterable[Event]:
+def _events(
+    logs: Iterable[Log], deployment: Deployment, times: dict[int, int]
+) -> Iterable[Followed]:
     for log in logs:
         try:
-            event = decode_log(log, deployment, times[log.block_number])
+            time_s = times[log.block_number]
+            event: Followed | None = decode_log(log, deployment, time_s)
+            if event is None:
+                event = decode_app_log(log, deployment, time_s)
         except ProtocolError as error:
             raise RpcInconsistent(
                 f"log {log.log_index} of block {log.block_number} cannot be read: {error}"
@@ -268,7 +274,7 @@ def _events(logs: Iterable[Log], deployment: Deployment, times: dict[int, int]) 
             yield event
 
 
-def _branches(parent: Header, page: Page, events: Sequence[Event]) -> Iterator[Branch]:
+def _branches(parent: Header, page: Page, events: Sequence[Followed]) -> Iterator[Branch]:
     """The page in parts of whole blocks, so that no transaction keeps other writers waiting."""
     headers: list[Header] = []
     start = end = 0

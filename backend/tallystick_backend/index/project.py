@@ -1,23 +1,30 @@
 """What an event changes, as a pure function: entities before -> entities after.
 
-An entity is a task, an account, a provider's stake or an operator key. The contracts' events carry
-every figure, so folding them gives what the contracts themselves would answer.
+An entity is a task, an account, a provider's stake, an operator key, a channel, an app or what an
+app announced. The contracts' events carry every figure, so folding them gives what the contracts
+themselves would answer. What an app announced stays as it was told, in its order; what follows for
+the price of a moment says `tallystick.protocol.apps`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import Any, NewType, TypeAlias, assert_never
+from typing import Any, Final, NewType, TypeAlias, assert_never
 
 from tallystick.protocol import events
+from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import ZERO_DIGEST
 from tallystick_backend.index.errors import BooksDoNotBalance
+from tallystick_backend.store.repositories.apps import version_place
 from tallystick_backend.store.repositories.events import TaskEventKind
 from tallystick_backend.tasks import ChainState
 
 EntityKey = NewType("EntityKey", str)
-"""`task:0x..`, `account:0x..`, `provider:0x..` or `key:0x..`, lower case."""
+"""Kind and id in lower case: `task:0x..`, `account:0x..`, `version:0x../0000000001`."""
+
+Followed: TypeAlias = events.Event | events.AppEvent
+FOLLOWED: Final[tuple[type[Followed], ...]] = (*events.EVENTS, *events.APP_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,78 @@ class OperatorKey:
     retired_at_s: int | None = None
 
 
-Entity: TypeAlias = Task | Account | Provider | OperatorKey
+@dataclass(frozen=True, slots=True)
+class Channel:
+    channel_id: str
+    payer: str
+    signer: str
+    provider: str
+    salt: int
+    opened_at_s: int
+    """When money came into it first."""
+    deposited: int = 0
+    claimed: int = 0
+    close_at_s: int | None = None
+    """From when on anyone may close it; None if its payer asked for no close."""
+    receipt_digest: str | None = None
+    """Of the last receipt that a redeemed voucher countersigned."""
+    redeemed_at_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    app_id: str
+    publisher: str
+    salt: str
+    royalty_to: str
+    royalty_bps: int
+    published_at_s: int
+    versions: int = 0
+    manifest_uri: str = ""
+    """Of the latest version: what a search looks in."""
+    retired_at_s: int | None = None
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppVersion:
+    place: str
+    app_id: str
+    version: int
+    image_digest: str
+    manifest_digest: str
+    manifest_uri: str
+    published_at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppPrice:
+    """Holds from `from_s` until the next of its version."""
+
+    place: str
+    app_id: str
+    version: int
+    from_s: int
+    flat: int
+    fee_per_call: int
+    rate_per_gpu_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppDiscount:
+    """As announced: from its start on it takes the place of those announced before."""
+
+    place: str
+    app_id: str
+    bps: int
+    start_s: int
+    end_s: int
+    announced_at_s: int
+
+
+Entity: TypeAlias = (
+    Task | Account | Provider | OperatorKey | Channel | App | AppVersion | AppPrice | AppDiscount
+)
 Entities: TypeAlias = Mapping[EntityKey, Entity | None]
 
 KINDS: Mapping[str, type[Entity]] = {
@@ -82,6 +160,11 @@ KINDS: Mapping[str, type[Entity]] = {
     "account": Account,
     "provider": Provider,
     "key": OperatorKey,
+    "channel": Channel,
+    "app": App,
+    "version": AppVersion,
+    "price": AppPrice,
+    "discount": AppDiscount,
 }
 
 
@@ -93,7 +176,7 @@ def id_of(key: EntityKey) -> str:
     return key.partition(":")[2]
 
 
-def touched(event: events.Event) -> tuple[EntityKey, ...]:
+def touched(event: Followed) -> tuple[EntityKey, ...]:
     """The entities that `apply` needs for this event and may change."""
     match event:
         case events.Deposited() | events.Withdrawn():
@@ -132,9 +215,26 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
         case events.OperatorKeyBound() | events.OperatorKeyRetired():
             keys = [_key(event.key)]
         case events.ChannelFunded() | events.ChannelClosed() | events.ChannelReleased():
-            keys = [_account(event.payer)]
+            keys = [_channel(event.channel_id), _account(event.payer)]
         case events.VoucherRedeemed():
-            keys = [_account(event.provider)]
+            keys = [_channel(event.channel_id), _account(event.provider)]
+        case events.ChannelDeposited() | events.CloseRequested() | events.CloseCancelled():
+            keys = [_channel(event.channel_id)]
+        case events.AppPublished() | events.AppRetired() | events.AppRenounced():
+            keys = [_app(event.app_id)]
+        case events.VersionAdded():
+            keys = [
+                _app(event.app_id),
+                _version(event.app_id, event.version),
+                _price(event.app_id, event.version, event.at.timestamp_s),
+            ]
+        case events.PriceAnnounced():
+            keys = [
+                _app(event.app_id),
+                _price(event.app_id, event.version, event.takes_effect_at),
+            ]
+        case events.DiscountAnnounced():
+            keys = [_app(event.app_id), _discount(event)]
         case (
             events.PayoutAddressSet()
             | events.FeesShared()
@@ -151,11 +251,8 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
             | events.VoteRevealed()
             | events.SilenceShown()
             | events.DisputeConcluded()
-            | events.ChannelDeposited()
             | events.AllowanceUsed()
             | events.AllowanceRevoked()
-            | events.CloseRequested()
-            | events.CloseCancelled()
         ):
             keys = []
         case (
@@ -178,7 +275,7 @@ def touched(event: events.Event) -> tuple[EntityKey, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
+def apply(event: Followed, before: Entities) -> dict[EntityKey, Entity]:
     """The entities that `event` changed, as they are after it."""
     book = _Book(before)
     match event:
@@ -298,10 +395,75 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             )
         case events.ChannelFunded():
             book.move(event.payer, available=-event.amount)
-        case events.ChannelClosed() | events.ChannelReleased():
-            book.move(event.payer, available=event.amount)
+            _pay_in(event, book)
+        case events.ChannelDeposited():
+            _pay_in(event, book)
         case events.VoucherRedeemed():
+            channel = book.channel(event.channel_id)
             book.move(event.provider, credit=event.amount)
+            book.put(
+                _channel(event.channel_id),
+                replace(
+                    channel,
+                    claimed=event.claimed,
+                    receipt_digest=None if event.receipt == ZERO_DIGEST else event.receipt,
+                    redeemed_at_s=event.at.timestamp_s,
+                ),
+            )
+        case events.CloseRequested():
+            channel = book.channel(event.channel_id)
+            book.put(_channel(event.channel_id), replace(channel, close_at_s=event.close_at))
+        case events.CloseCancelled():
+            channel = book.channel(event.channel_id)
+            book.put(_channel(event.channel_id), replace(channel, close_at_s=None))
+        case events.ChannelClosed():
+            channel = book.channel(event.channel_id)
+            book.move(event.payer, available=event.amount)
+            book.put(
+                _channel(event.channel_id),
+                replace(channel, deposited=event.deposited, close_at_s=None),
+            )
+        case events.ChannelReleased():
+            channel = book.channel(event.channel_id)
+            book.move(event.payer, available=event.amount)
+            book.put(_channel(event.channel_id), replace(channel, deposited=event.deposited))
+        case events.AppPublished():
+            book.put(
+                _app(event.app_id),
+                App(
+                    app_id=event.app_id.lower(),
+                    publisher=event.publisher.lower(),
+                    salt=event.salt,
+                    royalty_to=event.royalty_to.lower(),
+                    royalty_bps=event.royalty_bps,
+                    published_at_s=event.at.timestamp_s,
+                ),
+            )
+        case events.VersionAdded():
+            _add_version(event, book)
+        case events.PriceAnnounced():
+            book.put(_app(event.app_id), book.app(event.app_id))
+            _set_price(event.app_id, event.version, event.takes_effect_at, event.price, book)
+        case events.DiscountAnnounced():
+            app = book.app(event.app_id)
+            book.put(_app(event.app_id), app)
+            book.put(
+                _discount(event),
+                AppDiscount(
+                    place=id_of(_discount(event)),
+                    app_id=app.app_id,
+                    bps=event.bps,
+                    start_s=event.start,
+                    end_s=event.end,
+                    announced_at_s=event.at.timestamp_s,
+                ),
+            )
+        case events.AppRetired():
+            app = book.app(event.app_id)
+            book.put(_app(event.app_id), replace(app, retired_at_s=event.retired_at))
+        case events.AppRenounced():
+            app = book.app(event.app_id)
+            book.put(_app(event.app_id), replace(app, permanent=True))
         case (
             events.PayoutAddressSet()
             | events.FeesShared()
@@ -318,11 +480,8 @@ def apply(event: events.Event, before: Entities) -> dict[EntityKey, Entity]:
             | events.VoteRevealed()
             | events.SilenceShown()
             | events.DisputeConcluded()
-            | events.ChannelDeposited()
             | events.AllowanceUsed()
             | events.AllowanceRevoked()
-            | events.CloseRequested()
-            | events.CloseCancelled()
         ):
             pass
         case (
@@ -387,6 +546,56 @@ def _pay_bond(event: events.DisputeResolved, book: _Book) -> None:
             book.move(checker, credit=event.per_checker)
 
 
+def _pay_in(event: events.ChannelFunded | events.ChannelDeposited, book: _Book) -> None:
+    """Opens the channel or tops it up; one that was closed goes on with what was claimed."""
+    channel = book.find_channel(event.channel_id) or Channel(
+        channel_id=event.channel_id.lower(),
+        payer=event.payer.lower(),
+        signer=event.signer.lower(),
+        provider=event.provider.lower(),
+        salt=event.salt,
+        opened_at_s=event.at.timestamp_s,
+    )
+    book.put(_channel(event.channel_id), replace(channel, deposited=event.deposited))
+
+
+def _add_version(event: events.VersionAdded, book: _Book) -> None:
+    app = book.app(event.app_id)
+    # Text of a stranger's: a database cannot store NUL, and nothing else may hang on it.
+    manifest_uri = event.manifest_uri.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    key = _version(event.app_id, event.version)
+    book.put(_app(event.app_id), replace(app, versions=event.version, manifest_uri=manifest_uri))
+    book.put(
+        key,
+        AppVersion(
+            place=id_of(key),
+            app_id=app.app_id,
+            version=event.version,
+            image_digest=event.image_digest,
+            manifest_digest=event.manifest_digest,
+            manifest_uri=manifest_uri,
+            published_at_s=event.at.timestamp_s,
+        ),
+    )
+    _set_price(event.app_id, event.version, event.at.timestamp_s, event.price, book)
+
+
+def _set_price(app_id: str, version: int, from_s: int, price: Price, book: _Book) -> None:
+    key = _price(app_id, version, from_s)
+    book.put(
+        key,
+        AppPrice(
+            place=id_of(key),
+            app_id=app_id.lower(),
+            version=version,
+            from_s=from_s,
+            flat=price.flat,
+            fee_per_call=price.fee_per_call,
+            rate_per_gpu_second=price.rate_per_gpu_second,
+        ),
+    )
+
+
 class _Book:
     """Entities before an event, with what it changes written over them."""
 
@@ -399,6 +608,10 @@ class _Book:
             figure = getattr(entity, name, 0)
             if figure < 0:
                 raise BooksDoNotBalance(f"{key} would have {figure} {name}")
+        if isinstance(entity, Channel) and entity.claimed > entity.deposited:
+            raise BooksDoNotBalance(
+                f"{key} would have {entity.claimed} claimed of {entity.deposited} deposited"
+            )
         self.changed[key] = entity
 
     def move(self, address: str, *, available: int = 0, locked: int = 0, credit: int = 0) -> None:
@@ -435,11 +648,29 @@ class _Book:
             raise BooksDoNotBalance(f"task {task_id} changed before it was created")
         return task
 
+    def find_channel(self, channel_id: str) -> Channel | None:
+        channel = self._find(_channel(channel_id))
+        assert channel is None or isinstance(channel, Channel)
+        return channel
+
+    def channel(self, channel_id: str) -> Channel:
+        channel = self.find_channel(channel_id)
+        if channel is None:
+            raise BooksDoNotBalance(f"channel {channel_id} changed before money came into it")
+        return channel
+
+    def app(self, app_id: str) -> App:
+        app = self._find(_app(app_id))
+        if app is None:
+            raise BooksDoNotBalance(f"app {app_id} changed before it was published")
+        assert isinstance(app, App)
+        return app
+
     def _find(self, key: EntityKey) -> Entity | None:
         return self.changed.get(key) or self._before.get(key)
 
 
-def fold(history: Iterable[events.Event], before: Entities) -> dict[EntityKey, Entity | None]:
+def fold(history: Iterable[Followed], before: Entities) -> dict[EntityKey, Entity | None]:
     """`before` with every event of `history` applied in order."""
     after: dict[EntityKey, Entity | None] = dict(before)
     for event in history:
@@ -463,10 +694,32 @@ def _key(address: str) -> EntityKey:
     return EntityKey(f"key:{address.lower()}")
 
 
+def _channel(channel_id: str) -> EntityKey:
+    return EntityKey(f"channel:{channel_id.lower()}")
+
+
+def _app(app_id: str) -> EntityKey:
+    return EntityKey(f"app:{app_id.lower()}")
+
+
+def _version(app_id: str, version: int) -> EntityKey:
+    return EntityKey(f"version:{version_place(app_id, version)}")
+
+
+def _price(app_id: str, version: int, from_s: int) -> EntityKey:
+    return EntityKey(f"price:{version_place(app_id, version)}/{from_s:020d}")
+
+
+def _discount(event: events.DiscountAnnounced) -> EntityKey:
+    """By where it was announced: a later one may start earlier."""
+    place = f"{event.at.block_number:020d}/{event.at.log_index:010d}"
+    return EntityKey(f"discount:{event.app_id.lower()}/{place}")
+
+
 # --- as it is written down --------------------------------------------------------------------
 
 
-def args_of(event: events.Event) -> dict[str, Any]:
+def args_of(event: Followed) -> dict[str, Any]:
     """The event's own fields as JSON, numbers as decimal strings."""
     assert is_dataclass(event)
     fields = asdict(event)

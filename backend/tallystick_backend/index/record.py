@@ -9,14 +9,18 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.events import Event
 from tallystick_backend.chain import Header
 from tallystick_backend.index import project
-from tallystick_backend.index.project import Entity, EntityKey
+from tallystick_backend.index.project import Entity, EntityKey, Followed
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.repositories import events as steps
 from tallystick_backend.store.tables import (
     AccountRow,
+    AppDiscountRow,
+    AppPriceRow,
+    AppRow,
+    AppVersionRow,
+    ChannelRow,
     CursorRow,
     OperatorKeyRow,
     ProviderRow,
@@ -28,6 +32,11 @@ _TABLES: Mapping[type[Entity], type[rows.EntityRow]] = {
     project.Account: AccountRow,
     project.Provider: ProviderRow,
     project.OperatorKey: OperatorKeyRow,
+    project.Channel: ChannelRow,
+    project.App: AppRow,
+    project.AppVersion: AppVersionRow,
+    project.AppPrice: AppPriceRow,
+    project.AppDiscount: AppDiscountRow,
 }
 
 
@@ -38,7 +47,7 @@ class Branch:
     parent: Header
     headers: tuple[Header, ...]
     """At least the last one and every block with an event."""
-    events: tuple[Event, ...]
+    events: tuple[Followed, ...]
 
     @property
     def tip(self) -> Header:
@@ -104,6 +113,7 @@ async def begin(
             escrow=deployment.escrow.lower(),
             market=deployment.market.lower(),
             staking=deployment.staking.lower(),
+            app_registry=deployment.registry.lower(),
             block_number=start.number,
             block_hash=start.hash,
             block_timestamp_s=start.timestamp_s,
@@ -113,14 +123,16 @@ async def begin(
     await rows.add_blocks(session, [_block_row(start)])
 
 
-def event_name(event: Event) -> str:
+def event_name(event: Followed) -> str:
     return type(event).__name__
 
 
 # --- entities ---------------------------------------------------------------------------------
 
 
-async def _load(session: AsyncSession, events: Iterable[Event]) -> dict[EntityKey, Entity | None]:
+async def _load(
+    session: AsyncSession, events: Iterable[Followed]
+) -> dict[EntityKey, Entity | None]:
     keys = {key for event in events for key in project.touched(event)}
     found: dict[EntityKey, Entity | None] = dict.fromkeys(keys)
     for kind, table in _TABLES.items():
@@ -212,7 +224,7 @@ def _block_row(header: Header) -> dict[str, Any]:
     }
 
 
-def _event_row(event: Event) -> dict[str, Any]:
+def _event_row(event: Followed) -> dict[str, Any]:
     return {
         "block_number": event.at.block_number,
         "block_hash": event.at.block_hash,
@@ -245,7 +257,7 @@ _Told = tuple[str, Mapping[str, Any]]
 _SHOWN = ("provider", "fence", "charge", "amount", "receipt", "challenge_ends_at", "end")
 
 
-def _step(event: Event) -> steps.Step | None:
+def _step(event: Followed) -> steps.Step | None:
     kind = project.step_of(event_name(event))
     if kind is None:
         return None

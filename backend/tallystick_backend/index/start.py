@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.types import Address
+from tallystick.protocol.types import ZERO_ADDRESS, Address
 from tallystick_backend.chain import Chain
 from tallystick_backend.index.errors import WrongChain
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database
+
+
+def followed(deployment: Deployment) -> tuple[Address, ...]:
+    """The contracts whose logs are read."""
+    contracts = (deployment.escrow, deployment.market, deployment.staking, deployment.registry)
+    # A deployment from before there was a registry has none.
+    return tuple(contract for contract in contracts if contract != ZERO_ADDRESS)
 
 
 async def check(database: Database, chain: Chain, deployment: Deployment) -> str:
@@ -36,6 +43,13 @@ async def _check_contracts(chain: Chain, deployment: Deployment) -> None:
         address: Address = getattr(deployment, name)
         if not await chain.has_code(address):
             raise WrongChain(f"there is no contract at {address}, where {name} should be")
+    if deployment.registry != ZERO_ADDRESS:
+        notice = await chain.number_of(deployment.registry, "noticeSeconds()")
+        if notice != deployment.notice_seconds:
+            raise WrongChain(
+                f"registry.noticeSeconds() should answer {deployment.notice_seconds}, it answers "
+                f"{notice}"
+            )
     neighbours = (
         ("market", "escrow()", deployment.escrow),
         ("market", "staking()", deployment.staking),
@@ -56,12 +70,18 @@ async def _check_database(database: Database, deployment: Deployment, genesis_ha
         cursor = await rows.cursor(session)
     if cursor is None:
         return
+    if cursor.app_registry is None:
+        raise WrongChain(
+            "the database was filled before apps and channels were followed",
+            next_step="Run `tallystick-backend reindex`: the next start reads the chain again.",
+        )
     facts = (
         ("chain id", cursor.chain_id, deployment.chain_id),
         ("first block", cursor.genesis_hash, genesis_hash),
         ("escrow", cursor.escrow, deployment.escrow.lower()),
         ("market", cursor.market, deployment.market.lower()),
         ("staking", cursor.staking, deployment.staking.lower()),
+        ("registry", cursor.app_registry, deployment.registry.lower()),
     )
     for what, stored, actual in facts:
         if stored != actual:

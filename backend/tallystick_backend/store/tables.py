@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
-from tallystick_backend.store.types import Uint64Column, WeiColumn
+from tallystick_backend.store.types import Uint64Column, Uint96Column, WeiColumn
 
 # Names for every constraint, so that a migration can change one.
 NAMING = {
@@ -90,6 +90,8 @@ class CursorRow(Table, table=True):
     escrow: str
     market: str
     staking: str
+    app_registry: str | None = None
+    """None: filled before apps were followed, when channels had no rows either."""
     block_number: int = _big()
     block_hash: str
     block_timestamp_s: int = _big()
@@ -122,14 +124,14 @@ class ChainEventRow(Table, table=True):
     tx_hash: str
     timestamp_s: int = _big()
     contract: str
-    """ComputeEscrow | TaskMarket | ProviderStaking"""
+    """ComputeEscrow | TaskMarket | ProviderStaking | AppRegistry"""
     name: str = Field(index=True)
     args: dict[str, Any] = _json()
     """Numbers as decimal strings: JSON readers elsewhere round large ones."""
 
 
 class ChainEventEntityRow(Table, table=True):
-    """What each event changes: `task:0x..`, `account:0x..`, `provider:0x..`, `key:0x..`. Writer:
+    """What each event changes, by kind and id: `task:0x..`, `version:0x../0000000001`. Writer:
     index. A rewind gives each entity named here back what it was before its first lost event."""
 
     __tablename__ = "chain_event_entity"
@@ -205,6 +207,86 @@ class OperatorKeyRow(Table, table=True):
     key: str = Field(primary_key=True)
     provider: str = Field(index=True)
     retired_at_s: int | None = _big_or_none()
+
+
+class ChannelRow(Table, table=True):
+    """What the escrow holds for one payer, signer and provider. Writer: index."""
+
+    __tablename__ = "channel"
+    __table_args__ = (Index("ix_channel_newest", "opened_at_s", "channel_id"),)
+    channel_id: str = Field(primary_key=True)
+    payer: str = Field(index=True)
+    signer: str
+    provider: str = Field(index=True)
+    salt: int = Field(sa_column=Column(Uint96Column, nullable=False))
+    opened_at_s: int = Field(sa_column=Column(BigInteger, nullable=False))
+    deposited: int = _wei()
+    claimed: int = _wei()
+    close_at_s: int | None = _uint64_or_none()
+    receipt_digest: str | None = None
+    redeemed_at_s: int | None = _big_or_none()
+
+
+class AppRow(Table, table=True):
+    """What the registry says of an app. Writer: index."""
+
+    __tablename__ = "app"
+    __table_args__ = (Index("ix_app_newest", "published_at_s", "app_id"),)
+    app_id: str = Field(primary_key=True)
+    publisher: str = Field(index=True)
+    salt: str
+    royalty_to: str
+    royalty_bps: int
+    published_at_s: int = Field(sa_column=Column(BigInteger, nullable=False))
+    versions: int = Field(sa_column=Column(BigInteger, nullable=False))
+    manifest_uri: str = Field(sa_column=Column(Text, nullable=False))
+    retired_at_s: int | None = _uint64_or_none()
+    permanent: bool = False
+
+
+class AppVersionRow(Table, table=True):
+    """A version never changes. Writer: index."""
+
+    __tablename__ = "app_version"
+    __table_args__ = (Index("ix_app_version_in_order", "app_id", "version"),)
+    place: str = Field(primary_key=True)
+    """`app_id/version`, ten digits."""
+    app_id: str
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    image_digest: str
+    manifest_digest: str
+    manifest_uri: str = Field(sa_column=Column(Text, nullable=False))
+    published_at_s: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class AppPriceRow(Table, table=True):
+    """Prices of a version, the first from its block on; none can be withdrawn. Writer: index."""
+
+    __tablename__ = "app_price"
+    __table_args__ = (Index("ix_app_price_in_order", "app_id", "version", "from_s"),)
+    place: str = Field(primary_key=True)
+    """`app_id/version/from_s`, ten and twenty digits: sorts by time within a version."""
+    app_id: str
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    from_s: int = Field(sa_column=Column(Uint64Column, nullable=False))
+    flat: int = _wei()
+    fee_per_call: int = _wei()
+    rate_per_gpu_second: int = _wei()
+
+
+class AppDiscountRow(Table, table=True):
+    """Discounts as announced, in that order: each takes the place of those before it from its start
+    on. Writer: index."""
+
+    __tablename__ = "app_discount"
+    __table_args__ = (Index("ix_app_discount_in_order", "app_id", "place"),)
+    place: str = Field(primary_key=True)
+    """`app_id/block/log`, twenty and ten digits."""
+    app_id: str
+    bps: int
+    start_s: int = Field(sa_column=Column(Uint64Column, nullable=False))
+    end_s: int = Field(sa_column=Column(Uint64Column, nullable=False))
+    announced_at_s: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 # --- orders: written by the API only ----------------------------------------------------------

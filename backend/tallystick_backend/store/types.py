@@ -19,6 +19,9 @@ WEI_DIGITS = 78
 UINT64_DIGITS = 20
 """Digits of 2^64 - 1."""
 
+UINT96_DIGITS = 29
+"""Digits of 2^96 - 1."""
+
 
 class PaddedInteger(TypeDecorator[int]):
     """A whole number from zero up as text of `digits` digits; equality, order, min and max work in
@@ -65,3 +68,12 @@ class Uint64Column(PaddedInteger):
 
     def __init__(self) -> None:
         super().__init__(UINT64_DIGITS)
+
+
+class Uint96Column(PaddedInteger):
+    """A channel's salt."""
+
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(UINT96_DIGITS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tallystick.cli import access, config, dev, key, market, task, wallet
+from tallystick.cli import access, apps, config, dev, key, market, task, wallet
 from tallystick.cli.command import command
 
 
@@ -17,7 +17,16 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     command(app, "submit")(task.submit)
-    for noun in (task.app, wallet.app, market.app, key.app, config.app, config.contexts):
+    for noun in (
+        task.app,
+        apps.app,
+        apps.channels,
+        wallet.app,
+        market.app,
+        key.app,
+        config.app,
+        config.contexts,
+    ):
         app.add_typer(noun)
     access.register(app)
     app.add_typer(dev.app, name="dev")

@@ -35,6 +35,7 @@ __all__ = [
     "after",
     "app_id",
     "history",
+    "with_discount",
 ]
 
 
@@ -155,15 +156,21 @@ def after(app: AppHistory | None, event: AppEvent) -> AppHistory:
             before, behind = app.versions[: event.version - 1], app.versions[event.version :]
             return replace(app, versions=(*before, changed, *behind))
         case DiscountAnnounced():
-            # From its start on it takes the place of what was announced before.
-            kept = tuple(
-                replace(earlier, end_s=min(earlier.end_s, event.start - 1))
-                for earlier in app.discounts
-                if earlier.start_s < event.start
-            )
             window = DiscountWindow(event.start, event.end, event.bps)
-            return replace(app, discounts=(*kept, window))
+            return replace(app, discounts=with_discount(app.discounts, window))
         case AppRetired():
             return replace(app, retired_at_s=event.retired_at)
         case AppRenounced():
             return replace(app, permanent=True)
+
+
+def with_discount(
+    windows: tuple[DiscountWindow, ...], announced: DiscountWindow
+) -> tuple[DiscountWindow, ...]:
+    """From its start on it takes the place of what was announced before."""
+    kept = (
+        replace(earlier, end_s=min(earlier.end_s, announced.start_s - 1))
+        for earlier in windows
+        if earlier.start_s < announced.start_s
+    )
+    return (*kept, announced)

@@ -13,8 +13,11 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-from eth_abi.abi import decode, encode
+from eth_abi import decoding, encoding
+from eth_abi.abi import encode
+from eth_abi.codec import ABIDecoder
 from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.registry import BaseEquals, registry
 
 from tallystick.protocol.errors import MessageError
 from tallystick.protocol.hashing import keccak256
@@ -193,9 +196,24 @@ def _encode(what: str, inputs: Sequence[_Value], values: Sequence[Any]) -> bytes
         raise MessageError(f"{what} does not take these values: {failure}") from failure
 
 
+@cache
+def _decoder() -> ABIDecoder:
+    """A contract stores the bytes of a string as they come: what is no UTF-8 must not make a log
+    unreadable that everybody has to read."""
+    lenient = registry.copy()  # type: ignore[no-untyped-call]
+    lenient.unregister("string")
+    lenient.register(
+        BaseEquals("string"),  # type: ignore[no-untyped-call]
+        encoding.TextStringEncoder,
+        decoding.StringDecoder("replace"),  # type: ignore[no-untyped-call]
+        label="string",
+    )
+    return ABIDecoder(lenient)
+
+
 def _decode(what: str, outputs: Sequence[_Value], data: bytes) -> tuple[Any, ...]:
     try:
-        raw = decode([value.kind for value in outputs], data)
+        raw = _decoder().decode([value.kind for value in outputs], data)
     except (DecodingError, ValueError, OverflowError) as failure:
         raise MessageError(
             f"the answer to {what} does not fit its ABI ({failure}): is this address that contract?"

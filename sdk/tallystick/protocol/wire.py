@@ -675,3 +675,123 @@ class Problem(BaseModel):
     code: str
     next_step: str = ""
     errors: list[dict[str, Any]] = Field(default_factory=list)
+
+
+# --- apps and channels, as the index knows them ------------------------------------------------
+
+
+DiscountBps = Annotated[int, Strict(), Field(ge=0, le=10_000)]
+
+
+class AppPriceBody(WireModel):
+    """What one call costs: `flat + fee_per_call * calls + rate_per_gpu_second * gpu_ms / 1000`, the
+    last rounded up."""
+
+    flat: Amount
+    fee_per_call: Amount
+    rate_per_gpu_second: Amount
+
+
+class AppVersionBody(WireModel):
+    """Never changes. `manifest_uri` is the publisher's text: the digest says whether what is found
+    there is the manifest."""
+
+    version: Uint32
+    image_digest: DigestHex
+    manifest_digest: DigestHex
+    manifest_uri: str
+    published_at: Count
+
+
+class AppVersionPage(WireModel):
+    items: tuple[AppVersionBody, ...]
+    next_cursor: str | None = None
+
+
+class AppBody(WireModel):
+    """An app, its latest version and what that costs now."""
+
+    id: DigestHex
+    publisher: AddressHex
+    salt: DigestHex
+    royalty_to: AddressHex
+    royalty_bps: Bps
+    published_at: Count
+    versions: Uint32
+    latest: AppVersionBody
+    price: AppPriceBody | None
+    """After the discount; none once the app is retired."""
+    discount_bps: DiscountBps
+    retired_at: Uint64 | None
+    """First second without a price; may lie ahead."""
+    permanent: bool
+    """Nobody can change or stop it."""
+
+
+class AppPage(WireModel):
+    items: tuple[AppBody, ...]
+    next_cursor: str | None = None
+
+
+class QuoteBody(WireModel):
+    """What `AppRegistry.priceAt` answers, and how it came about."""
+
+    app_id: DigestHex
+    version: Uint32
+    at: Uint64
+    price: AppPriceBody
+    list_price: AppPriceBody
+    """Before the discount."""
+    discount_bps: DiscountBps
+
+
+class PricePointBody(WireModel):
+    """Holds from `takes_effect_at` until the version's next."""
+
+    version: Uint32
+    takes_effect_at: Uint64
+    price: AppPriceBody
+
+
+class PricePage(WireModel):
+    items: tuple[PricePointBody, ...]
+    next_cursor: str | None = None
+
+
+class DiscountBody(WireModel):
+    """From `start` to `end`, both included. From its start on it takes the place of those announced
+    before it."""
+
+    bps: DiscountBps
+    start: Uint64
+    end: Uint64
+    announced_at: Count
+
+
+class DiscountPage(WireModel):
+    items: tuple[DiscountBody, ...]
+    next_cursor: str | None = None
+
+
+class ChannelView(WireModel):
+    """A channel as the chain has it at `block`. Of vouchers that were not redeemed it knows
+    nothing."""
+
+    id: DigestHex
+    channel: ChannelBody
+    state: Literal["open", "closing", "empty"]
+    """`closing`: a close was requested; else `empty`: nothing is left to claim."""
+    deposited: Amount
+    claimed: Amount
+    close_at: Uint64 | None
+    """From when on anyone may close it."""
+    receipt: DigestHex | None
+    """The last receipt that a redeemed voucher countersigned."""
+    opened_at: Count
+    redeemed_at: Count | None
+    block: Count
+
+
+class ChannelPage(WireModel):
+    items: tuple[ChannelView, ...]
+    next_cursor: str | None = None

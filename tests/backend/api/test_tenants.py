@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from tallystick_backend.__main__ import openapi_text
+from tests.backend.api.test_apps import MINE, has_channel, publish
 from tests.backend.api.world import Consumer, World
 
 PUBLIC = {
@@ -21,6 +22,14 @@ PUBLIC = {
     "getProvider",
     "listGpus",
     "getAccount",
+    "listApps",
+    "getApp",
+    "listAppVersions",
+    "getAppPrice",
+    "listAppPrices",
+    "listAppDiscounts",
+    "listChannels",
+    "getChannel",
     "getLiveness",
     "getReadiness",
     "getMetrics",
@@ -102,7 +111,11 @@ async def test_lists_hold_the_callers_own_only(
 async def test_the_public_ones_ask_for_nothing(world: World) -> None:
     await world.is_indexed()
     await world.has_provider()
-    named = {"address": "0x" + "11" * 20}
+    named = {
+        "address": "0x" + "11" * 20,
+        "app": await publish(world, 1),
+        "channel": await has_channel(world, MINE, 1),
+    }
     for name, method, path in operations():
         if name in PUBLIC and name not in ("login", "getProvider"):
             answer = await world.http.request(method, path.format(**named))

@@ -257,7 +257,11 @@ class World:
         )
 
     async def is_indexed(
-        self, block: int = 10, head: int = 10, degraded: str | None = None
+        self,
+        block: int = 10,
+        head: int = 10,
+        degraded: str | None = None,
+        block_timestamp_s: int | None = None,
     ) -> None:
         await self.write(
             CursorRow(
@@ -269,7 +273,7 @@ class World:
                 staking=DEPLOYMENT.staking.lower(),
                 block_number=block,
                 block_hash="0x" + "02" * 32,
-                block_timestamp_s=self.backend.now_s(),
+                block_timestamp_s=block_timestamp_s or self.backend.now_s(),
                 head_number=head,
                 degraded=degraded,
             )

@@ -7,6 +7,7 @@ import pytest
 from tallystick_backend.chain import Chain
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.start import followed
 from tallystick_backend.store.session import Database
 from tests.backend.index.node import DEPLOYMENT, Node
 
@@ -23,8 +24,8 @@ def index_of(clock: ManualClock) -> IndexOf:
     """An index of a node into a database."""
 
     def make(node: Node, database: Database, **settings: int) -> Index:
-        contracts = (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking)
-        return Index(database, Chain(node, contracts), DEPLOYMENT, clock, IndexSettings(**settings))
+        chain = Chain(node, followed(DEPLOYMENT))
+        return Index(database, chain, DEPLOYMENT, clock, IndexSettings(**settings))
 
     return make
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from eth_abi.abi import encode
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
-from tallystick.protocol import codec, events
+from tallystick.protocol import apps, codec, events
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.messages import TaskTerms, as_tuple
-from tallystick.protocol.types import ZERO_ADDRESS, Address, Digest, to_digest
+from tallystick.protocol.pricing import Price, discounted_price_up
+from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, Digest, to_digest
 from tallystick_backend.chain import AskForLess, RpcRefused
+from tallystick_backend.index.project import Followed
 
 CHAIN_ID = 31337
 STAKE_UNIT = 100
@@ -60,6 +63,8 @@ DEPLOYMENT = Deployment(
     commit_seconds=0,
     reveal_seconds=0,
     seat_seconds=0,
+    registry=address("registry"),
+    notice_seconds=5,
 )
 
 _ADDRESS_OF = {
@@ -67,6 +72,7 @@ _ADDRESS_OF = {
     "TaskMarket": DEPLOYMENT.market,
     "ProviderStaking": DEPLOYMENT.staking,
     "DisputeCourt": DEPLOYMENT.court,
+    "AppRegistry": DEPLOYMENT.registry,
 }
 
 
@@ -74,12 +80,12 @@ _ADDRESS_OF = {
 class Emitted:
     """An event about to be mined; `by` another address makes it a look-alike."""
 
-    kind: type[events.Event]
+    kind: type[Followed]
     values: dict[str, Any]
     by: Address | None = None
 
 
-def emit(kind: type[events.Event], by: Address | None = None, **values: Any) -> Emitted:
+def emit(kind: type[Followed], by: Address | None = None, **values: Any) -> Emitted:
     return Emitted(kind, values, by)
 
 
@@ -101,6 +107,10 @@ class Block:
             "logsBloom": "0x" + _bloom(self.logs).hex(),
             "transactions": list(self.transactions),
         }
+
+
+def time_of_block(number: int) -> int:
+    return 1_700_000_000 + number
 
 
 class Node:
@@ -148,7 +158,7 @@ class Node:
             number,
             block_hash,
             parent,
-            1_700_000_000 + number,
+            time_of_block(number),
             tuple(logs),
             tuple(transactions),
         )
@@ -219,6 +229,7 @@ def _view(call: dict[str, Any]) -> str:
         (DEPLOYMENT.escrow, "market()"): DEPLOYMENT.market,
         (DEPLOYMENT.escrow, "token()"): DEPLOYMENT.token,
         (DEPLOYMENT.staking, "unit()"): hex(STAKE_UNIT),
+        (DEPLOYMENT.registry, "noticeSeconds()"): hex(DEPLOYMENT.notice_seconds),
     }
     for (contract, view), value in answers.items():
         selector = "0x" + keccak(text=view)[:4].hex()
@@ -236,10 +247,12 @@ def _encoded(event: Emitted) -> tuple[list[str], bytes]:
     topics: list[str] = [declared.topic]
     kinds, values = [], []
     for part in declared.fields:
-        name = "".join("_" + c.lower() if c.isupper() else c for c in part.name)
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part.name).lower()
         value = event.values[name]
         if isinstance(value, TaskTerms):
             value = as_tuple(value)
+        if isinstance(value, Price):
+            value = astuple(value)
         value = _to_abi(value)
         if part.indexed:
             topics.append("0x" + encode([part.kind], [value]).hex())
@@ -271,13 +284,73 @@ def _bloom(logs: Sequence[dict[str, Any]]) -> bytes:
 
 
 @dataclass
+class ChannelBook:
+    """What the escrow would answer of a channel."""
+
+    payer: Address
+    salt: int
+    deposited: int = 0
+    claimed: int = 0
+    close_at: int = 0
+
+    @property
+    def provider(self) -> Address:
+        return PROVIDERS[CONSUMERS.index(self.payer) % len(PROVIDERS)]
+
+    @property
+    def channel_id(self) -> Digest:
+        return digest(f"channel {self.salt} of {self.payer}")
+
+    @property
+    def names(self) -> dict[str, Any]:
+        return {
+            "channel_id": self.channel_id,
+            "payer": self.payer,
+            "provider": self.provider,
+        }
+
+    @property
+    def all_names(self) -> dict[str, Any]:
+        return {**self.names, "signer": SIGNER, "salt": self.salt}
+
+
+@dataclass
+class AppBook:
+    """What the registry would answer of an app, kept as the contract keeps it."""
+
+    app_id: AppId
+    publisher: Address
+    prices: list[list[tuple[int, Price]]] = field(default_factory=list)
+    """Of each version, (from, price)."""
+    windows: list[tuple[int, int, int]] = field(default_factory=list)
+    """Start, end, bps."""
+    retired_at: int = 0
+    permanent: bool = False
+
+    def price_at(self, version: int, time_s: int) -> Price | None:
+        """By looking at everything; None where the contract reverts."""
+        if (self.retired_at and time_s >= self.retired_at) or version > len(self.prices):
+            return None
+        held = [price for from_s, price in self.prices[version - 1] if from_s <= time_s]
+        off = [bps for start, end, bps in self.windows if start <= time_s <= end]
+        assert len(off) <= 1
+        return discounted_price_up(held[-1], sum(off)) if held else None
+
+    def moments(self) -> set[int]:
+        """Times around every change."""
+        found = {from_s for points in self.prices for from_s, _ in points}
+        found |= {time_s for start, end, _ in self.windows for time_s in (start, end + 1)}
+        found |= {self.retired_at} if self.retired_at else set()
+        return found | {time_s - 1 for time_s in found}
+
+
+@dataclass
 class Books:
     """What the contracts would answer."""
 
     available: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     locked: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     credit: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    unclaimed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     stake: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     unbonding: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     seats: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -286,6 +359,8 @@ class Books:
     settled: Counter[str] = field(default_factory=Counter)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    channels: dict[str, ChannelBook] = field(default_factory=dict)
+    apps: dict[str, AppBook] = field(default_factory=dict)
     made: int = 0
 
 
@@ -293,6 +368,7 @@ CONSUMERS = [address(f"consumer {n}") for n in range(3)]
 PROVIDERS = [address(f"provider {n}") for n in range(3)]
 DISPATCHER = address("dispatcher")
 ROYALTY_TO = address("app owner")
+SIGNER = address("session key")
 
 
 class Market:
@@ -305,7 +381,9 @@ class Market:
         self._history = [copy.deepcopy(self.books)]
 
     def mine(self, most_events: int = 4) -> None:
-        emitted = [self._event() for _ in range(self.random.randint(0, most_events))]
+        emitted = [
+            event for _ in range(self.random.randint(0, most_events)) for event in self._act()
+        ]
         self.node.mine(*emitted, salt=str(self.random.random()))
         self._history.append(copy.deepcopy(self.books))
 
@@ -317,8 +395,8 @@ class Market:
         for _ in range(new_blocks):
             self.mine()
 
-    def _event(self) -> Emitted:
-        acts = [
+    def _act(self) -> tuple[Emitted, ...]:
+        acts: list[Callable[[], Emitted | tuple[Emitted, ...] | None]] = [
             self._deposit,
             self._create,
             self._create,
@@ -331,8 +409,21 @@ class Market:
             self._withdraw,
             self._withdraw_credit,
             self._fund_channel,
+            self._deposit_into_channel,
             self._redeem,
+            self._redeem,
+            self._request_close,
+            self._cancel_close,
             self._close_channel,
+            self._release_channel,
+            self._publish,
+            self._add_version,
+            self._set_price,
+            self._set_price,
+            self._set_discount,
+            self._set_discount,
+            self._retire_app,
+            self._renounce_app,
             self._stake,
             self._unbond,
             self._slash,
@@ -347,7 +438,7 @@ class Market:
         while True:
             emitted = self.random.choice(acts)()
             if emitted is not None:
-                return emitted
+                return emitted if isinstance(emitted, tuple) else (emitted,)
 
     def _deposit(self) -> Emitted:
         account, amount = self.random.choice(CONSUMERS), self.random.choice([10**18, 2**120, 7])
@@ -488,52 +579,185 @@ class Market:
         fee = credit // 100
         return emit(events.CreditWithdrawn, payee=payee, to=payee, paid=credit - fee, fee=fee)
 
+    # --- channels -------------------------------------------------------------------------
+
+    def _channel(self) -> ChannelBook:
+        payer, salt = self.random.choice(CONSUMERS), self.random.choice([0, 2**96 - 1])
+        channel = ChannelBook(payer, salt)
+        return self.books.channels.setdefault(channel.channel_id, channel)
+
     def _fund_channel(self) -> Emitted | None:
-        payer = self.random.choice(CONSUMERS)
-        if not self.books.available[payer]:
+        channel = self._channel()
+        if not self.books.available[channel.payer]:
             return None
-        amount = self.random.randint(1, self.books.available[payer])
-        self.books.available[payer] -= amount
-        self.books.unclaimed[payer] += amount
+        amount = self.random.randint(1, self.books.available[channel.payer])
+        self.books.available[channel.payer] -= amount
+        channel.deposited += amount
         return emit(
-            events.ChannelFunded,
-            **self._channel(payer),
-            signer=payer,
-            salt=2**96 - 1,
+            events.ChannelFunded, **channel.all_names, amount=amount, deposited=channel.deposited
+        )
+
+    def _deposit_into_channel(self) -> Emitted:
+        channel, amount = self._channel(), self.random.choice([1, 10**18])
+        channel.deposited += amount
+        return emit(
+            events.ChannelDeposited,
+            **channel.all_names,
+            source=address("somebody else"),
             amount=amount,
-            deposited=2**128 - 1,
+            deposited=channel.deposited,
         )
 
     def _redeem(self) -> Emitted | None:
-        payer = self.random.choice(CONSUMERS)
-        if not self.books.unclaimed[payer]:
+        channel = self._channel()
+        if channel.deposited == channel.claimed:
             return None
-        amount = self.random.randint(1, self.books.unclaimed[payer])
-        channel = self._channel(payer)
-        self.books.unclaimed[payer] -= amount
-        self.books.credit[channel["provider"]] += amount
+        amount = self.random.randint(1, channel.deposited - channel.claimed)
+        channel.claimed += amount
+        self.books.credit[channel.provider] += amount
         return emit(
             events.VoucherRedeemed,
-            **channel,
+            **channel.names,
             amount=amount,
-            claimed=2**128 - 1,
-            receipt=digest("last receipt"),
+            claimed=channel.claimed,
+            receipt=digest(f"receipt at {channel.claimed}"),
         )
 
-    def _close_channel(self) -> Emitted | None:
-        payer = self.random.choice(CONSUMERS)
-        amount = self.books.unclaimed[payer]
-        if not amount:
+    def _request_close(self) -> Emitted | None:
+        channel = self._channel()
+        if channel.close_at or channel.deposited == channel.claimed:
             return None
-        self.books.unclaimed[payer] = 0
-        self.books.available[payer] += amount
-        kind = self.random.choice([events.ChannelClosed, events.ChannelReleased])
-        return emit(kind, **self._channel(payer), amount=amount, deposited=0)
+        channel.close_at = self._now_s() + DEPLOYMENT.close_seconds
+        return emit(events.CloseRequested, **channel.names, close_at=channel.close_at)
 
-    def _channel(self, payer: str) -> dict[str, Any]:
-        """One for each payer, with the same provider."""
-        provider = PROVIDERS[CONSUMERS.index(payer) % len(PROVIDERS)]
-        return {"channel_id": digest(f"channel of {payer}"), "payer": payer, "provider": provider}
+    def _cancel_close(self) -> Emitted | None:
+        channel = self._channel()
+        if not channel.close_at:
+            return None
+        channel.close_at = 0
+        return emit(events.CloseCancelled, **channel.names)
+
+    def _close_channel(self) -> Emitted | None:
+        channel = self._channel()
+        if not channel.close_at:
+            return None
+        amount = channel.deposited - channel.claimed
+        channel.close_at, channel.deposited = 0, channel.claimed
+        self.books.available[channel.payer] += amount
+        return emit(
+            events.ChannelClosed, **channel.names, amount=amount, deposited=channel.deposited
+        )
+
+    def _release_channel(self) -> Emitted | None:
+        channel = self._channel()
+        if channel.deposited == channel.claimed:
+            return None
+        amount = self.random.randint(1, channel.deposited - channel.claimed)
+        channel.deposited -= amount
+        self.books.available[channel.payer] += amount
+        return emit(
+            events.ChannelReleased, **channel.names, amount=amount, deposited=channel.deposited
+        )
+
+    # --- apps -----------------------------------------------------------------------------
+
+    def _publish(self) -> tuple[Emitted, ...]:
+        publisher, salt = self.random.choice(PROVIDERS), digest(f"salt {self.random.random()}")
+        app_id = apps.app_id(CHAIN_ID, DEPLOYMENT.registry, publisher, salt)
+        app = self.books.apps[app_id] = AppBook(app_id, publisher)
+        published = emit(
+            events.AppPublished,
+            app_id=app_id,
+            publisher=publisher,
+            salt=salt,
+            royalty_to=ROYALTY_TO,
+            royalty_bps=3000,
+        )
+        return published, self._version_of(app)
+
+    def _add_version(self) -> Emitted | None:
+        app = self._changeable_app()
+        return None if app is None else self._version_of(app)
+
+    def _version_of(self, app: AppBook) -> Emitted:
+        price = self._price()
+        app.prices.append([(self._now_s(), price)])
+        version = len(app.prices)
+        return emit(
+            events.VersionAdded,
+            app_id=app.app_id,
+            version=version,
+            image_digest=digest(f"image {version}"),
+            manifest_digest=digest(f"manifest {version}"),
+            manifest_uri=f"https://apps.example/{app.app_id}/{version}",
+            price=price,
+        )
+
+    def _set_price(self) -> Emitted | None:
+        app = self._changeable_app()
+        if app is None:
+            return None
+        version = self.random.randint(1, len(app.prices))
+        points, price = app.prices[version - 1], self._price()
+        takes_effect_at = max(self._now_s() + DEPLOYMENT.notice_seconds, points[-1][0] + 1)
+        points.append((takes_effect_at, price))
+        return emit(
+            events.PriceAnnounced,
+            app_id=app.app_id,
+            version=version,
+            price=price,
+            takes_effect_at=takes_effect_at,
+        )
+
+    def _set_discount(self) -> Emitted | None:
+        app = self._changeable_app()
+        if app is None:
+            return None
+        now_s, windows = self._now_s(), app.windows
+        start = now_s + self.random.randint(1, 4)
+        end = start + self.random.randint(0, 6)
+        bps = self.random.choice([1, 3333, 10_000])
+        if windows and now_s <= windows[-1][1]:
+            last_start, last_end, last_bps = windows[-1]
+            start, end, bps = min(start, last_start), max(end, last_end), max(bps, last_bps)
+            if last_start > now_s:
+                windows.pop()
+            else:
+                windows[-1] = (last_start, now_s, last_bps)
+                start = now_s + 1
+        if end < start:
+            # The last one ends with this very second.
+            end = start
+        windows.append((start, end, bps))
+        return emit(events.DiscountAnnounced, app_id=app.app_id, bps=bps, start=start, end=end)
+
+    def _retire_app(self) -> Emitted | None:
+        app = self._changeable_app() if self.random.random() < 0.3 else None
+        if app is None:
+            return None
+        app.retired_at = self._now_s() + DEPLOYMENT.notice_seconds
+        return emit(events.AppRetired, app_id=app.app_id, retired_at=app.retired_at)
+
+    def _renounce_app(self) -> Emitted | None:
+        app = self._changeable_app() if self.random.random() < 0.3 else None
+        if app is None or any(points[-1][0] > self._now_s() for points in app.prices):
+            return None
+        app.permanent = True
+        return emit(events.AppRenounced, app_id=app.app_id)
+
+    def _changeable_app(self) -> AppBook | None:
+        found = [app for app in self.books.apps.values() if not (app.retired_at or app.permanent)]
+        return self.random.choice(found) if found else None
+
+    def _price(self) -> Price:
+        figures = [self.random.choice([0, 1, 10, 2**128 - 1]) for _ in range(3)]
+        return Price(*figures)
+
+    def _now_s(self) -> int:
+        """Time of the block that is being made."""
+        return time_of_block(len(self.node.blocks))
+
+    # --- stake ----------------------------------------------------------------------------
 
     def _stake(self) -> Emitted:
         provider, amount = self.random.choice(PROVIDERS), self.random.randint(1, 10**20)
@@ -660,6 +884,30 @@ def terms(consumer: Address, max_charge: int, deadline: int) -> TaskTerms:
         challenge_window=86_400,
         verification=0,
         nonce=1,
+    )
+
+
+def published(name: str, manifest_uri: str) -> tuple[Emitted, Emitted]:
+    """An app of one version."""
+    app_id, publisher = AppId(digest(name)), PROVIDERS[0]
+    return (
+        emit(
+            events.AppPublished,
+            app_id=app_id,
+            publisher=publisher,
+            salt=digest("salt"),
+            royalty_to=ZERO_ADDRESS,
+            royalty_bps=0,
+        ),
+        emit(
+            events.VersionAdded,
+            app_id=app_id,
+            version=1,
+            image_digest=digest("image"),
+            manifest_digest=digest("manifest"),
+            manifest_uri=manifest_uri,
+            price=Price(1, 2, 3),
+        ),
     )
 
 

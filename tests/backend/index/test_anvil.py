@@ -10,16 +10,28 @@ from typing import Any
 
 import pytest
 
-from tallystick.protocol import merkle, messages
+from tallystick.protocol import apps, merkle, messages
 from tallystick.protocol.contract_errors import ContractError
-from tallystick.protocol.contracts import Call, Escrow, Market, SignedVoucher, Staking, TaskStatus
+from tallystick.protocol.contracts import (
+    Call,
+    Escrow,
+    Market,
+    Registry,
+    SignedVoucher,
+    Staking,
+    TaskStatus,
+    Token,
+)
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.messages import Channel, TaskTerms
-from tallystick.protocol.types import TaskId
+from tallystick.protocol.pricing import Price
+from tallystick.protocol.types import ZERO_ADDRESS, AppId, TaskId, to_digest
 from tallystick_backend.chain import Chain, HttpRpc
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.errors import ReorgTooDeep
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.start import followed
+from tallystick_backend.store.repositories import apps as index_apps
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database
 from tests.backend.index.test_follow import contents
@@ -55,10 +67,14 @@ class Story:
         self.escrow = Escrow(_NO_WEB3, deployment.escrow)
         self.market = Market(_NO_WEB3, deployment.market)
         self.staking = Staking(_NO_WEB3, deployment.staking)
+        self.registry = Registry(_NO_WEB3, deployment.registry)
+        self.apps: list[AppId] = []
         fund(chain, deployment, CONSUMER, 200 * TOKEN)
         deposit(chain, deployment, CONSUMER, 100 * TOKEN)
         stake(chain, deployment, PROVIDER, gpu_ids=("GPU-1", "GPU-2"), units=4)
         bind_key(chain, deployment, PROVIDER, OPERATOR)
+        # No reorganisation below reaches what all acts stand on.
+        chain.mine(8)
 
     def go_on(self, acts: int) -> None:
         possible = (
@@ -73,6 +89,13 @@ class Story:
             self._fund_channel,
             self._redeem,
             self._release,
+            self._deposit_into_channel,
+            self._request_close,
+            self._cancel_close,
+            self._close,
+            self._publish,
+            self._announce,
+            self._announce,
             self._unbond,
             self._register,
             self._quiet,
@@ -143,6 +166,52 @@ class Story:
             CONSUMER.address, CONSUMER.address, PROVIDER.address, self.random.randint(0, 1)
         )
 
+    def _deposit_into_channel(self) -> None:
+        """Out of the wallet, for nothing that was available before."""
+        amount = self.random.randint(1, TOKEN)
+        self._send(
+            CONSUMER, Token(_NO_WEB3, self.deployment.token).approve(self.escrow.address, amount)
+        )
+        self._send(CONSUMER, self.escrow.deposit_to_channel(self._channel(), amount))
+
+    def _request_close(self) -> None:
+        self._send(CONSUMER, self.escrow.request_close(self._channel()))
+
+    def _cancel_close(self) -> None:
+        self._send(CONSUMER, self.escrow.cancel_close(self._channel()))
+
+    def _close(self) -> None:
+        self.chain.wait(self.deployment.close_seconds)
+        self._send(STRANGER, self.escrow.close(self._channel()))
+
+    def _publish(self) -> None:
+        salt = to_digest(self.random.randbytes(32))
+        self.apps.append(
+            apps.app_id(self.chain.chain_id, self.registry.address, APP_OWNER.address, salt)
+        )
+        call = self.registry.publish(
+            salt, digest_of_word(1), digest_of_word(2), "ipfs://m", Price(7)
+        )
+        self._send(APP_OWNER, call)
+
+    def _announce(self) -> None:
+        """A version, a price, a discount or the end."""
+        if not self.apps:
+            return
+        app_id, now_s = self.random.choice(self.apps), self.chain.now_s()
+        price = Price(self.random.randint(0, 9), self.random.randint(0, 9), 2**128 - 1)
+        digests = digest_of_word(3), digest_of_word(4)
+        call = self.random.choice(
+            [
+                self.registry.add_version(app_id, *digests, "ipfs://n", price),
+                self.registry.set_price(app_id, 1, price),
+                self.registry.set_discount(app_id, 2500, now_s + 100, now_s + 9999),
+                self.registry.retire(app_id),
+                self.registry.renounce(app_id),
+            ]
+        )
+        self._send(APP_OWNER, call)
+
     def _unbond(self) -> None:
         self._send(PROVIDER, self.staking.request_unbond(self.random.randint(1, STAKE_UNIT // 4)))
 
@@ -172,8 +241,8 @@ def index_into(
     rpc: HttpRpc, deployment: Deployment, clock: ManualClock
 ) -> Callable[[Database], Index]:
     def make(database: Database, **settings: int) -> Index:
-        contracts = (deployment.escrow, deployment.market, deployment.staking)
-        return Index(database, Chain(rpc, contracts), deployment, clock, IndexSettings(**settings))
+        chain = Chain(rpc, followed(deployment))
+        return Index(database, chain, deployment, clock, IndexSettings(**settings))
 
     return make
 
@@ -182,6 +251,7 @@ async def check_against_the_contracts(database: Database, rpc: HttpRpc, story: S
     escrow = Escrow(rpc.web3, story.deployment.escrow)
     staking = Staking(rpc.web3, story.deployment.staking)
     market = Market(rpc.web3, story.deployment.market)
+    registry = Registry(rpc.web3, story.deployment.registry)
     async with database.read() as session:
         for person in (CONSUMER, PROVIDER, DISPATCHER, APP_OWNER, STRANGER):
             row = await rows.account(session, person.address)
@@ -195,6 +265,24 @@ async def check_against_the_contracts(database: Database, rpc: HttpRpc, story: S
         assert (provider.stake, provider.unbonding) == (on_chain.bonded, on_chain.unbonding)
         assert provider.gpus_registered == await staking.gpus_of(PROVIDER.address)
         assert await rows.key_signs_for(session, OPERATOR.address, PROVIDER.address)
+        for salt in (0, 1):
+            channel = Channel(CONSUMER.address, CONSUMER.address, PROVIDER.address, salt)
+            held = await escrow.channel(channel)
+            found = await index_apps.channel(session, messages.channel_id(channel))
+            if found is None:
+                assert (held.deposited, held.claimed, held.close_at) == (0, 0, 0)
+                continue
+            assert (found.deposited, found.claimed) == (held.deposited, held.claimed)
+            assert (found.close_at_s or 0) == held.close_at
+        for app_id in story.apps:
+            on_registry = await registry.app(app_id)
+            app = await index_apps.app(session, app_id)
+            if app is None:
+                assert on_registry.publisher == ZERO_ADDRESS
+                continue
+            assert app.publisher == on_registry.publisher.lower()
+            assert (app.versions, app.permanent) == (on_registry.versions, on_registry.permanent)
+            assert (app.retired_at_s or 0) == on_registry.retired_at
         for terms in story.terms:
             task_id = TaskId(messages.task_id(story.deployment.domain, terms))
             state = await market.task(task_id)
@@ -227,7 +315,7 @@ async def test_after_a_reorganisation_the_rows_equal_a_fresh_index_and_the_contr
     sqlite_url_of_a_new_database: Callable[[], Iterator[str]],
 ) -> None:
     story = Story(chain, deployment, 10 * depth + seed)
-    story.go_on(8)
+    story.go_on(14)
     index = index_into(database)
     await index.catch_up()
     await check_against_the_contracts(database, rpc, story)
@@ -244,7 +332,7 @@ async def test_after_a_reorganisation_the_rows_equal_a_fresh_index_and_the_contr
             story.go_on(1)
             chain.mine()
     await index.catch_up()
-    story.go_on(4)
+    story.go_on(8)
     await index.catch_up()
     await check_against_the_contracts(database, rpc, story)
 

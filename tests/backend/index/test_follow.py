@@ -11,28 +11,60 @@ from typing import Any
 import pytest
 from sqlalchemy import event as sa_event
 from sqlmodel import SQLModel, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.protocol import codec, events
+from tallystick.protocol.apps import AppHistory
+from tallystick.protocol.errors import QuoteError
+from tallystick.protocol.pricing import Price
 from tallystick_backend.chain import ChainError
 from tallystick_backend.index import follow
 from tallystick_backend.index.errors import BooksDoNotBalance, ReorgTooDeep
 from tallystick_backend.index.follow import Index
+from tallystick_backend.store.repositories import apps
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.repositories import events as steps
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import (
     AccountRow,
+    AppDiscountRow,
+    AppPriceRow,
+    AppRow,
+    AppVersionRow,
     BlockRow,
     ChainEventRow,
+    ChannelRow,
     OperatorKeyRow,
     ProviderRow,
     TaskChainRow,
     TaskEventRow,
 )
 from tests.backend.index.conftest import IndexOf
-from tests.backend.index.node import CONSUMERS, Market, Node, address, created, digest, emit
+from tests.backend.index.node import (
+    CONSUMERS,
+    PROVIDERS,
+    SIGNER,
+    Emitted,
+    Market,
+    Node,
+    address,
+    created,
+    digest,
+    emit,
+    published,
+)
 
-FOLDED: tuple[type[SQLModel], ...] = (TaskChainRow, AccountRow, ProviderRow, OperatorKeyRow)
+FOLDED: tuple[type[SQLModel], ...] = (
+    TaskChainRow,
+    AccountRow,
+    ProviderRow,
+    OperatorKeyRow,
+    ChannelRow,
+    AppRow,
+    AppVersionRow,
+    AppPriceRow,
+    AppDiscountRow,
+)
 
 
 async def contents(database: Database) -> dict[str, Any]:
@@ -95,6 +127,64 @@ async def check_books(database: Database, market: Market) -> None:
             row_ = on_chain[task_id]
             assert (row_.state, row_.end_s) == (task["state"], task["end"])
             assert (row_.cancelled_at_s is not None) == task["cancelled"]
+        await check_channels(session, market)
+        await check_apps(session, market)
+
+
+async def check_channels(session: AsyncSession, market: Market) -> None:
+    there = {row.channel_id: row for row in await session.exec(select(ChannelRow))}
+    books = {
+        channel_id: book for channel_id, book in market.books.channels.items() if book.deposited
+    }
+    assert there.keys() >= books.keys()
+    for channel_id, row in there.items():
+        book = market.books.channels[channel_id]
+        assert (row.payer, row.signer) == (book.payer.lower(), SIGNER.lower())
+        assert (row.provider, row.salt) == (book.provider.lower(), book.salt)
+        assert (row.deposited, row.claimed) == (book.deposited, book.claimed)
+        assert (row.close_at_s or 0) == book.close_at
+        last = digest(f"receipt at {book.claimed}") if book.claimed else None
+        assert row.receipt_digest == last
+
+
+async def check_apps(session: AsyncSession, market: Market) -> None:
+    """The rows as a history, and the price of a moment as it is looked up, tell the prices of the
+    registry's own books."""
+    there = {row.app_id: row for row in await session.exec(select(AppRow))}
+    assert there.keys() == market.books.apps.keys()
+    for app_id, book in market.books.apps.items():
+        row = there[app_id]
+        assert (row.publisher, row.versions) == (book.publisher.lower(), len(book.prices))
+        assert (row.retired_at_s or 0, row.permanent) == (book.retired_at, book.permanent)
+        history = await _history(session, row)
+        for version in range(1, len(book.prices) + 1):
+            moments = sorted(book.moments())
+            for time_s in moments:
+                told = _price_or_none(history, version, time_s)
+                assert told == book.price_at(version, time_s)
+            for time_s in market.random.sample(moments, min(3, len(moments))):
+                told = book.price_at(version, time_s)
+                moments_ = await apps.moments(session, [row], {app_id: version}, time_s)
+                moment = moments_.get(app_id)
+                found = None if moment is None else _price_or_none(moment.history, 1, time_s)
+                assert found == told
+
+
+async def _history(session: AsyncSession, row: AppRow) -> AppHistory:
+    """Everything there is of an app."""
+    prices = await apps.prices(session, row.app_id, limit=1000)
+    versions = [
+        apps.version_history(known, [p for p in prices if p.version == known.version])
+        for known in await apps.versions(session, row.app_id, limit=1000)
+    ]
+    return apps.app_history(row, versions, await apps.discounts(session, row.app_id, limit=1000))
+
+
+def _price_or_none(history: AppHistory, version: int, time_s: int) -> Price | None:
+    try:
+        return history.price_at(time_s, version=version)
+    except QuoteError:
+        return None
 
 
 async def test_the_rows_say_what_the_contracts_would(
@@ -476,6 +566,126 @@ class _killed_at_statement:  # noqa: N801 - reads as a with statement
         self._left -= 1
         if self._left == 0:
             raise _KilledError
+
+
+# --- apps and channels ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        pytest.param(b"\xff\xfe half \xc3", "\ufffd\ufffd half \ufffd", id="no UTF-8"),
+        pytest.param(b"a\x00b", "a\ufffdb", id="NUL"),
+        pytest.param(b"\xed\xa0\x80", "\ufffd" * 3, id="a lone surrogate"),
+        pytest.param("\u202e\U0001f9fe".encode(), "\u202e\U0001f9fe", id="any other text"),
+        pytest.param(b"x" * 512, "x" * 512, id="the longest"),
+    ],
+)
+async def test_no_text_of_a_publisher_stops_the_index(
+    told: bytes, kept: str, index: Index, node: Node, database: Database
+) -> None:
+    block = node.mine(*published("an app", "@" * len(told)))
+    version = block.logs[1]
+    assert version["data"].count((b"@" * len(told)).hex()) == 1
+    version["data"] = version["data"].replace((b"@" * len(told)).hex(), told.hex())
+    node.mine(*created("a task", CONSUMERS[0], 5))
+    await index.catch_up()
+    async with database.read() as session:
+        app = await apps.app(session, digest("an app"))
+        [only] = await apps.versions(session, digest("an app"), limit=2)
+        assert await rows.task(session, digest("a task")) is not None
+    assert app is not None
+    assert app.manifest_uri == only.manifest_uri == kept
+    # Taken back and read again: the image before it is text of the same stranger's.
+    node.mine(emit(events.AppRetired, app_id=digest("an app"), retired_at=2**64 - 1))
+    await index.catch_up()
+    node.roll_back(1)
+    node.mine(salt="not retired")
+    await index.catch_up()
+    async with database.read() as session:
+        again = await apps.app(session, digest("an app"))
+    assert again is not None
+    assert (again.manifest_uri, again.retired_at_s) == (kept, None)
+
+
+async def test_an_app_that_is_reorganised_away_is_gone_with_all_it_announced(
+    index: Index, node: Node, database: Database
+) -> None:
+    node.mine()
+    before = await _apps_in(index, database)
+    node.mine(*published("an app", "https://an.app"))
+    app_id = digest("an app")
+    node.mine(
+        emit(
+            events.PriceAnnounced,
+            app_id=app_id,
+            version=1,
+            price=Price(9, 9, 9),
+            takes_effect_at=2**64 - 1,
+        ),
+        emit(events.DiscountAnnounced, app_id=app_id, bps=100, start=2**63, end=2**64 - 1),
+    )
+    assert await _apps_in(index, database) == [1, 1, 2, 1]
+    node.roll_back(2)
+    node.mine(salt="without it")
+    node.mine(salt="nor here")
+    assert await _apps_in(index, database) == before == [0, 0, 0, 0]
+
+
+async def _apps_in(index: Index, database: Database) -> list[int]:
+    await index.catch_up()
+    async with database.read() as session:
+        return [
+            len((await session.exec(select(table))).all())
+            for table in (AppRow, AppVersionRow, AppPriceRow, AppDiscountRow)
+        ]
+
+
+async def test_a_look_alike_of_the_registry_is_ignored(
+    index: Index, node: Node, database: Database
+) -> None:
+    imitator = address("an imitator")
+    node.mine(
+        *(emit(e.kind, by=imitator, **e.values) for e in published("an app", "https://an.app"))
+    )
+    assert await _apps_in(index, database) == [0, 0, 0, 0]
+
+
+async def test_a_channel_keeps_its_last_receipt_when_a_redemption_is_taken_back(
+    index: Index, node: Node, database: Database
+) -> None:
+    names = {"channel_id": digest("a channel"), "payer": CONSUMERS[0], "provider": PROVIDERS[0]}
+    node.mine(
+        emit(
+            events.ChannelDeposited,
+            **names,
+            signer=SIGNER,
+            salt=2**96 - 1,
+            source=CONSUMERS[1],
+            amount=2**128 - 1,
+            deposited=2**128 - 1,
+        )
+    )
+    node.mine(_redeemed(names, 10, "first"), emit(events.CloseRequested, **names, close_at=7))
+    await index.catch_up()
+    node.mine(_redeemed(names, 30, "second"), emit(events.CloseCancelled, **names))
+    assert await _channel_of(index, database) == (30, digest("second"), None)
+    node.roll_back(1)
+    node.mine(salt="not redeemed")
+    assert await _channel_of(index, database) == (10, digest("first"), 7)
+
+
+def _redeemed(names: dict[str, Any], claimed: int, receipt: str) -> Emitted:
+    return emit(events.VoucherRedeemed, **names, amount=1, claimed=claimed, receipt=digest(receipt))
+
+
+async def _channel_of(index: Index, database: Database) -> tuple[int, str | None, int | None]:
+    await index.catch_up()
+    async with database.read() as session:
+        row = await apps.channel(session, digest("a channel"))
+    assert row is not None
+    assert (row.salt, row.deposited) == (2**96 - 1, 2**128 - 1)
+    return row.claimed, row.receipt_digest, row.close_at_s
 
 
 _TASK_TOPICS = frozenset(

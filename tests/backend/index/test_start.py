@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tallystick.protocol.types import ZERO_ADDRESS
 from tallystick_backend.chain import Chain, RpcUnavailable
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.errors import WrongChain
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.start import followed
+from tallystick_backend.store.repositories import apps
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database
 from tests.backend.index.conftest import IndexOf
-from tests.backend.index.node import CONSUMERS, DEPLOYMENT, Market, Node, created, digest
+from tests.backend.index.node import CONSUMERS, DEPLOYMENT, Market, Node, created, digest, published
 
 Fault = Callable[[Any, Any], Any]
 
@@ -53,6 +57,12 @@ def _every_view_answers(value: str) -> Fault:
             "should answer",
             id="another neighbour",
         ),
+        pytest.param(
+            "eth_call",
+            lambda answer, params: "0x" if params[0]["to"] == DEPLOYMENT.registry else answer,
+            r"noticeSeconds\(\) should answer 5, it answers None",
+            id="no registry",
+        ),
     ],
 )
 async def test_the_wrong_chain_is_refused(
@@ -89,6 +99,33 @@ async def test_a_database_of_another_deployment_is_refused(
         cursor.escrow = "0x" + "11" * 20
     with pytest.raises(WrongChain, match="filled from escrow"):
         await index_of(node, database).check()
+
+
+async def test_a_database_from_before_apps_were_followed_asks_to_be_read_again(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    node.mine(*created("a task", CONSUMERS[0], 1))
+    await index_of(node, database).catch_up()
+    async with database.transaction() as session:
+        cursor = await rows.cursor(session)
+        assert cursor is not None
+        cursor.app_registry = None
+    with pytest.raises(WrongChain, match="before apps") as refused:
+        await index_of(node, database).check()
+    assert "tallystick-backend reindex" in refused.value.next_step
+
+
+async def test_a_deployment_without_a_registry_is_followed_without_it(
+    node: Node, database: Database, clock: ManualClock
+) -> None:
+    before_apps = replace(DEPLOYMENT, registry=ZERO_ADDRESS, notice_seconds=0)
+    assert followed(before_apps) == (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking)
+    index = Index(database, Chain(node, followed(before_apps)), before_apps, clock)
+    node.mine(*published("an app", "https://an.app"), *created("a task", CONSUMERS[0], 1))
+    await index.catch_up()
+    async with database.read() as session:
+        assert await apps.app(session, digest("an app")) is None
+        assert await rows.task(session, digest("a task")) is not None
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -153,7 +190,7 @@ async def test_a_nudge_ends_the_pause_and_whoever_waits_for_rows_is_told(
     node: Node, database: Database, clock: ManualClock
 ) -> None:
     nudge, moved, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    chain = Chain(node, (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking))
+    chain = Chain(node, followed(DEPLOYMENT))
     an_hour = IndexSettings(poll_ms=3_600_000)
     index = Index(database, chain, DEPLOYMENT, clock, an_hour, nudge, moved)
     node.mine()

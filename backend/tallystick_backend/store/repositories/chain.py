@@ -12,9 +12,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import (
     AccountRow,
+    AppDiscountRow,
+    AppPriceRow,
+    AppRow,
+    AppVersionRow,
     BlockRow,
     ChainEventEntityRow,
     ChainEventRow,
+    ChannelRow,
     CursorRow,
     OperatorKeyRow,
     ProviderRow,
@@ -234,6 +239,11 @@ async def forget_everything(session: AsyncSession) -> None:
         AccountRow,
         ProviderRow,
         OperatorKeyRow,
+        ChannelRow,
+        AppRow,
+        AppVersionRow,
+        AppPriceRow,
+        AppDiscountRow,
         CursorRow,
     ):
         await session.exec(delete(table))
@@ -252,7 +262,17 @@ async def entities(
     return found
 
 
-EntityRow: TypeAlias = TaskChainRow | AccountRow | ProviderRow | OperatorKeyRow
+EntityRow: TypeAlias = (
+    TaskChainRow
+    | AccountRow
+    | ProviderRow
+    | OperatorKeyRow
+    | ChannelRow
+    | AppRow
+    | AppVersionRow
+    | AppPriceRow
+    | AppDiscountRow
+)
 
 
 async def note_head(session: AsyncSession, head_number: int) -> None:
