@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tallystick.cli import access, config, dev, key, market, task, wallet
+from tallystick.cli import access, app_commands, config, dev, key, market, task, wallet
 from tallystick.cli.command import command
 
 
@@ -17,7 +17,9 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     command(app, "submit")(task.submit)
-    for noun in (task.app, wallet.app, market.app, key.app, config.app, config.contexts):
+    for noun in (task.app, app_commands.app, wallet.app, market.app, key.app):
+        app.add_typer(noun)
+    for noun in (config.app, config.contexts):
         app.add_typer(noun)
     access.register(app)
     app.add_typer(dev.app, name="dev")
