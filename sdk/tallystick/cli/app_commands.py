@@ -218,7 +218,7 @@ def deploy(
     ] = None,
     deployment: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The deployment's file, if the chain's is not known."),
+        typer.Option(metavar="FILE", help="The contracts' file, if this chain's are not known."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change and send nothing.")
@@ -234,6 +234,8 @@ def deploy(
         raise InvalidRequest(
             "With --json nobody is asked.", next_step="Say --yes to publish, or --dry-run to look."
         )
+    if deployment is None and config.deployment is not None:
+        deployment = Path(config.deployment).expanduser()
     wanted_id = None if app_id is None else _app_id(app_id)
     chosen = _image(act, project, image, base)
     with _sentences():

@@ -352,6 +352,14 @@ class TestDeploy:
         ran = do("deploy", "--dir", str(project), "--yes")
         assert (ran.code, "There is no wallet key" in ran.err) == (2, True)
 
+    def test_the_context_may_name_the_deployment(
+        self, do: Do, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ("deploy", "--dir", str(project), "--image", IMAGE, "--dry-run")
+        assert "no deployment is known for chain 31337" in do(*words).err
+        monkeypatch.setenv("TALLYSTICK_DEPLOYMENT", "deployment.json")
+        assert do(*words).code == 0
+
     def test_the_development_runtime_has_a_digest_too(self, deploy: Do) -> None:
         told = deploy("--image", "process", "--yes", "--json").json
         assert told["image_digest"] == digest_of(b"process")
