@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tallystick import app_images, publishing
+from tallystick import app_images
 from tallystick.app.problems import ProjectError
 from tallystick.app.project import Project, read_project
 from tallystick.cli import exits
@@ -35,13 +35,13 @@ from tallystick.protocol.app_manifest import AppManifest, app_manifest_digest, i
 from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.manifest import canonical_json
 from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, to_address, to_digest
-from tallystick.publishing import Plan, RegistryChain, Wanted
 from tallystick.scaffold import write_project
 from tallystick.wallet import Wallet
 
 if TYPE_CHECKING:
     from tallystick.app.declare import Entry
     from tallystick.app.serving import Stop
+    from tallystick.publishing import Deployed, Plan, RegistryChain
 
 app = typer.Typer(
     name="app", help="Apps: write one, try it here, publish it.", no_args_is_help=True
@@ -226,6 +226,9 @@ def deploy(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Publish the app, add a version to it, or announce a new price. Shows it and asks first."""
+    # web3 is heavy, and no other command of this page needs it
+    from tallystick import publishing
+
     config = act.config()
     project = _project(directory)
     wallet = _wallet(config)
@@ -246,7 +249,7 @@ def deploy(
 
     async def publish() -> None:
         async with publishing.connect_registry(rpc_url, deployment) as chain:
-            wanted = Wanted(
+            wanted = publishing.Wanted(
                 name=project.name,
                 image_digest=image_digest(chosen),
                 manifest_digest=digest,
@@ -323,7 +326,7 @@ def _ask(plan: Plan) -> None:
         raise typer.Exit(exits.REFUSED)
 
 
-def _say_done(act: Act, plan: Plan, done: publishing.Deployed) -> None:
+def _say_done(act: Act, plan: Plan, done: Deployed) -> None:
     what = {
         "publish": f"Published version 1 of {plan.wanted.name}",
         "add_version": f"Added version {plan.version} of {plan.wanted.name}",

@@ -186,6 +186,7 @@ class TestCall:
     def test_other_media_types_paths_and_methods(self, shared: Running) -> None:
         form = shared.http.post("/call", data={"manner": "echo"})
         assert problem(form, "wrong_media_type")
+        assert problem(shared.http.post("/call", content=b"{}"), "wrong_media_type")
         assert problem(shared.http.get("/call"), "wrong_method")
         assert problem(shared.http.get("/"), "unknown_path")
         assert problem(shared.http.post("/call/", json={}), "unknown_path")
@@ -195,7 +196,8 @@ class TestCall:
         with socket.socket(socket.AF_UNIX) as caller:
             caller.settimeout(10)
             caller.connect(str(worker.project / "s"))
-            caller.sendall(b"POST /call HTTP/1.1\r\nhost: w\r\ncontent-length: 9\r\n\r\n{")
+            head = b"POST /call HTTP/1.1\r\nhost: w\r\ncontent-type: application/json\r\n"
+            caller.sendall(head + b"content-length: 9\r\n\r\n{")
             assert b" 408 " in caller.recv(65_536).partition(b"\r\n")[0]
 
 
