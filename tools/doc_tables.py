@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tallystick.app.problems import KINDS
 from tallystick_backend import app as wiring
 from tallystick_backend.api import errors
 from tallystick_backend.settings import Settings
@@ -48,6 +49,16 @@ def problem_table() -> str:
     lines = ["| status | code | title | what to do |", "|---|---|---|---|"]
     lines += [f"| {s} | `{c}` | {t} | {_cell(n)} |" for s, c, t, n in sorted(rows)]
     return "\n".join(lines)
+
+
+# --- apps -------------------------------------------------------------------------------------
+
+
+def app_problem_table() -> str:
+    rows = ["| status | code | title | fault |", "|---|---|---|---|"]
+    kinds = sorted(KINDS.items(), key=lambda kind: (kind[1].status, kind[0]))
+    rows += [f"| {k.status} | `{code}` | {k.title} | {k.fault} |" for code, k in kinds]
+    return "\n".join(rows)
 
 
 # --- tasks ------------------------------------------------------------------------------------
@@ -162,6 +173,7 @@ DEPLOYMENT_REASONS = {
 
 TABLES: dict[str, Callable[[], str]] = {
     "problem-codes": problem_table,
+    "app-problems": app_problem_table,
     "task-states": state_table,
     "security-cases": lambda: security_cases.table(ROOT),
     "contracts": contract_docs.chapters,
@@ -170,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 PAGES = (
     "docs/how-to/deploy-the-contracts.md",
+    "docs/reference/app-server.md",
     "docs/reference/contracts.md",
     "docs/reference/http-api.md",
     "docs/reference/security-cases.md",

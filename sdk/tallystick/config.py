@@ -11,6 +11,8 @@ chosen context in `~/.config/tallystick/config.toml`, the default.
     escrow       TALLYSTICK_ESCROW         escrow address to insist on; another one is refused
     chain_id     TALLYSTICK_CHAIN_ID       chain to insist on; another one is refused
     image        TALLYSTICK_IMAGE          image for `submit` when none is named
+    deployment   TALLYSTICK_DEPLOYMENT     the contracts' file, for `app deploy` on a chain whose
+                                           deployment this package does not know
     context      TALLYSTICK_CONTEXT        name of the context to read
 
 A context file looks like this, written by `tallystick config set` and `tallystick context use`:
@@ -40,7 +42,7 @@ import platformdirs
 from tallystick.errors import ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-SETTABLE = ("url", "rpc_url", "key_file", "api_key", "escrow", "chain_id", "image")
+SETTABLE = ("url", "rpc_url", "key_file", "api_key", "escrow", "chain_id", "image", "deployment")
 SECRET = ("private_key", "api_key")
 
 
@@ -55,6 +57,7 @@ class Config:
     escrow: str | None = None
     chain_id: int | None = None
     image: str | None = None
+    deployment: str | None = None
     context: str | None = None
 
 
@@ -94,6 +97,7 @@ def load_config(
         escrow=setting("escrow"),
         chain_id=_chain_id(setting("chain_id")),
         image=setting("image"),
+        deployment=setting("deployment"),
         context=name,
     )
 

@@ -35,7 +35,7 @@ PERMIT_SECONDS = 3600
 async def connect_chain(rpc_url: str, said: DeploymentBody) -> RpcChain:
     """Raises VerificationFailed unless this chain holds the contracts the backend named, wired to
     each other: otherwise a deposit could go to a contract that never pays out."""
-    with _sentences():
+    with sentences():
         web3 = connections.connect(rpc_url)
         try:
             await _check_wiring(web3, said)
@@ -60,7 +60,7 @@ class RpcChain:
         await connections.close(self._web3)
 
     async def account(self, owner: Address) -> Account:
-        with _sentences():
+        with sentences():
             account = await self._escrow.account(owner)
             payee = await self._escrow.payee(owner)
             return Account(
@@ -73,7 +73,7 @@ class RpcChain:
     async def deposit(self, wallet: Wallet, units: int) -> Sent:
         """One transaction where the token knows permits (EIP-2612), else an approval before it."""
         owner, escrow = wallet.address, self._escrow.address
-        with _sentences():
+        with sentences():
             allowed = await self._token.allowance(owner, escrow)
         if allowed < units:
             permitted = await self._permit(wallet, units)
@@ -95,18 +95,18 @@ class RpcChain:
         return await self._send(wallet, self._market.reclaim(terms))
 
     async def answers_for(self, signer: Address, provider: Address) -> bool:
-        with _sentences():
+        with sentences():
             return await self._staking.answers_for(provider, signer)
 
     async def serves_with(self, signer: Address, provider: Address) -> bool:
-        with _sentences():
+        with sentences():
             if await self._staking.units_of(provider) == 0:
                 return False
             return await self._staking.signs_for(signer, provider)
 
     async def _permit(self, wallet: Wallet, units: int) -> Call | None:
         owner, escrow = wallet.address, self._escrow.address
-        with _sentences():
+        with sentences():
             try:
                 separator = await self._token.domain_separator()
                 nonce = await self._token.permit_nonce(owner)
@@ -121,7 +121,7 @@ class RpcChain:
 
     async def _send(self, wallet: Wallet, call: Call) -> Sent:
         sender = self._senders.setdefault(wallet.address, Sender(self._web3, wallet.private_key))
-        with _sentences():
+        with sentences():
             mined = await sender.execute(call)
         return Sent(tx=mined.tx_hash, gas_used=mined.gas_used, block=mined.block_number)
 
@@ -148,7 +148,7 @@ async def _check_wiring(web3: AsyncWeb3[Any], said: DeploymentBody) -> None:
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def sentences() -> Iterator[None]:
     """Every failure of the chain as one ChainError with what to do."""
     try:
         yield

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,23 @@ def test_first_task(clock: Clock, tmp_path: Path) -> None:
     market = InMemoryMarket(work=run_script, now=clock)
     with market.client(sleep=clock.sleep) as client:
         assert example.main(client, tmp_path) == "42"
+
+
+def test_the_app_answers_over_http(tmp_path: Path) -> None:
+    """The example app as `tallystick app serve` runs it; what it refuses is refused."""
+    place = ROOT / "examples" / "digits_app"
+
+    def served(*inputs: str) -> subprocess.CompletedProcess[str]:
+        words = ["app", "serve", "--dir", str(place), *inputs]
+        run = [sys.executable, "-m", "tallystick.cli", *words]
+        return subprocess.run(run, capture_output=True, text=True, check=False, timeout=120)
+
+    seven = served("-i", f"@{place / 'seven.json'}")
+    assert seven.returncode == 0, seven.stderr
+    assert json.loads(seven.stdout)["digit"] == 7
+    few = served("-i", "pixels=[1, 2]")
+    assert (few.returncode, few.stdout) == (2, "")
+    assert "pixels has 2 values; a picture has 64" in few.stderr
 
 
 def shown_commands() -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tallystick.cli import access, apps, config, dev, key, market, task, wallet
+from tallystick.cli import access, apps, config, dev, key, market, projects, task, wallet
 from tallystick.cli.command import command
 
 
@@ -19,7 +19,7 @@ def build() -> typer.Typer:
     command(app, "submit")(task.submit)
     for noun in (
         task.app,
-        apps.app,
+        projects.app,
         apps.channels,
         wallet.app,
         market.app,

@@ -14,7 +14,11 @@ from tallystick.jobs import Money
 from tallystick.protocol.pricing import price_per_gpu_hour
 from tallystick.protocol.wire import AppBody, AppPriceBody, ChannelView, DeploymentBody
 
-app = typer.Typer(name="app", help="Apps and what a call of them costs.", no_args_is_help=True)
+app = typer.Typer(
+    name="app",
+    help="Apps: write one, try it here, publish it; what there is, and what a call costs.",
+    no_args_is_help=True,
+)
 channels = typer.Typer(
     name="channel", help="Money that waits for a provider.", no_args_is_help=True
 )
@@ -54,7 +58,7 @@ def list_apps(
             )
             for a in found
         ],
-        empty="No such apps; `brownie run publish_app` publishes one.",
+        empty="No such apps; `tallystick app init` writes one, `app deploy` publishes it.",
     )
 
 

@@ -50,6 +50,7 @@ def up(
         "rpc_url": market.rpc_url,
         "key_file": market.consumer_environment()["TALLYSTICK_KEY_FILE"],
         "image": market.image,
+        "deployment": str(market.deployment_file),
     }
     write_config_file(with_context(read_config_file(), CONTEXT, settings))
     act.out.data({**settings, "context": CONTEXT, "directory": str(plan.directory)})

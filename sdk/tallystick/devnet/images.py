@@ -1,8 +1,9 @@
-"""The container image that local tasks run in, built from this machine's own Python.
+"""The container images that local tasks and apps run in, built from this machine's own Python.
 
 A local market must work where no image registry can be reached, so the image is not pulled: the
-interpreter that runs us, scikit-learn with what it needs, and the shared libraries they link are
-packed into one layer. Real providers run images of the consumer's choice, by digest.
+interpreter that runs us, scikit-learn (for apps: the server) with what it needs, and the shared
+libraries they link are packed into one layer. Real providers run images of the consumer's choice,
+by digest.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from pathlib import Path
 
 from tallystick.devnet.processes import DevnetError
 
-_TAG = "tallystick/python-ml"
-_PACKED = "scikit-learn"
+_TASKS = "tallystick/python-ml"
+_APPS = "tallystick/python-app"
+_SERVER = ("starlette", "uvicorn", "pydantic", "eth-hash", "eth-utils", "pycryptodome")
+"""What `tallystick.app` needs to serve; this package itself comes along as it lies here."""
 _SITE = "/opt/python"
 """Where packages lie in the image. Interpreters differ in where they look by themselves (Debian's
 does not look into site-packages), so the image says it in PYTHONPATH."""
@@ -59,46 +62,72 @@ def _is_there() -> bool:
         return probe.connect_ex(address.removeprefix("unix://")) == 0
 
 
-def python_image(report: Callable[[str, str], None] = lambda _step, _detail: None) -> str:
+Report = Callable[[str, str], None]
+
+
+def python_image(report: Report = lambda _step, _detail: None) -> str:
     """Id of the local Python image, `sha256:...`; builds it the first time (about a minute)."""
+    return _image(_TASKS, ("scikit-learn",), {}, "Python and scikit-learn", report)
+
+
+def app_base_image(report: Report = lambda _step, _detail: None) -> str:
+    """Id of a local image that apps can start from: Python and `tallystick[app]`."""
+    return _image(_APPS, _SERVER, dict(_own_files()), "Python and tallystick[app]", report)
+
+
+def _image(
+    repository: str,
+    packages: tuple[str, ...],
+    sources: dict[str, Path],
+    contents: str,
+    report: Report,
+) -> str:
     import docker
     from docker.errors import ImageNotFound
 
     client = docker.from_env(timeout=300)
-    tag = _fingerprint()
+    tag = _fingerprint(packages, sources)
     try:
         try:
-            return str(client.images.get(f"{_TAG}:{tag}").id)
+            return str(client.images.get(f"{repository}:{tag}").id)
         except ImageNotFound:
-            report("image", "packing Python and scikit-learn into a container image, once")
+            report("image", f"packing {contents} into a container image, once")
         with tempfile.NamedTemporaryFile(suffix=".tar") as file:
             with tarfile.open(fileobj=file, mode="w") as archive:
-                for name, source in dict(_tree()).items():
+                for name, source in {**dict(_tree(packages)), **sources}.items():
                     _add(archive, name, source)
                 _add_base_files(archive)
             file.flush()
             client.api.import_image_from_file(
                 file.name,
-                repository=_TAG,
+                repository=repository,
                 tag=tag,
                 changes=["ENV PATH=/usr/bin", f"ENV PYTHONPATH={_SITE}", "USER 65534"],
             )
-        return str(client.images.get(f"{_TAG}:{tag}").id)
+        return str(client.images.get(f"{repository}:{tag}").id)
     finally:
         client.close()
 
 
-def _fingerprint() -> str:
-    """Changes when the interpreter or a packed package does."""
-    packed = [f"{found.name}={found.version}" for found in _distributions(_PACKED)]
-    parts = [sys.version, sys.base_prefix, _SITE, *sorted(packed)]
+def _fingerprint(packages: tuple[str, ...], sources: dict[str, Path]) -> str:
+    """Changes when the interpreter, a packed package or a packed file does."""
+    packed = [f"{found.name}={found.version}" for found in _distributions(packages)]
+    files = [f"{n}={hashlib.sha256(p.read_bytes()).hexdigest()}" for n, p in sources.items()]
+    parts = [sys.version, sys.base_prefix, _SITE, *sorted(packed), *sorted(files)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _distributions(name: str) -> list[importlib.metadata.Distribution]:
-    """The installed distribution `name` and everything it requires, without extras."""
+def _own_files() -> Iterator[tuple[str, Path]]:
+    """The parts of this package that a worker loads."""
+    package = Path(__file__).resolve().parents[1]
+    for path in (package / "__init__.py", *_files(package / "app"), *_files(package / "protocol")):
+        yield f"{_SITE}/tallystick/{path.relative_to(package)}", path
+
+
+def _distributions(names: tuple[str, ...]) -> list[importlib.metadata.Distribution]:
+    """These installed distributions and everything they require, without extras."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    wanted = [name]
+    wanted = list(names)
     while wanted:
         package = wanted.pop()
         if package in found:
@@ -106,9 +135,9 @@ def _distributions(name: str) -> list[importlib.metadata.Distribution]:
         try:
             found[package] = importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError:
-            if package == name:
+            if package in names:
                 raise DevnetError(
-                    f"{name} is not installed, and the local image needs it.",
+                    f"{package} is not installed, and the local image needs it.",
                     next_step="Run `make setup`, which installs every group.",
                 ) from None
             continue
@@ -118,7 +147,7 @@ def _distributions(name: str) -> list[importlib.metadata.Distribution]:
     return list(found.values())
 
 
-def _tree() -> Iterator[tuple[str, Path]]:
+def _tree(packages: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     """Pairs of path inside the image and file on this machine."""
     prefix = Path(sys.base_prefix).resolve()
     library = Path(sysconfig.get_path("stdlib", vars={"base": str(prefix)})).resolve()
@@ -130,22 +159,22 @@ def _tree() -> Iterator[tuple[str, Path]]:
         yield str(path), path
     for path in sorted((prefix / "lib").glob("libpython*.so*")):
         yield str(path), path
-    for name, path in _package_files():
+    for name, path in _package_files(packages):
         objects += [path] if _SHARED_OBJECT.search(path.name) else []
         yield f"{_SITE}/{name}", path
     for linked in _linked_libraries(objects):
         yield str(linked), linked.resolve()
 
 
-def _package_files() -> Iterator[tuple[str, Path]]:
-    for distribution in _distributions(_PACKED):
+def _package_files(packages: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    for distribution in _distributions(packages):
         for entry in distribution.files or []:
             if entry.parts[0] == ".." or "tests" in entry.parts or entry.suffix == ".pyc":
                 continue
             yield str(entry), Path(str(entry.locate()))
 
 
-def _files(folder: Path, skip: tuple[str, ...]) -> Iterator[Path]:
+def _files(folder: Path, skip: tuple[str, ...] = _LEFT_OUT) -> Iterator[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in skip and "config-" not in name]
         for name in names:
