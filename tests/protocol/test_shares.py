@@ -95,9 +95,7 @@ class TestPot:
         st.integers(1, 2**90),
         st.lists(st.tuples(st.integers(0, 3), st.integers(1, 2**90)), max_size=30),
     )
-    def test_shares_fit_for_whoever_came_in(
-        self, first: int, steps: list[tuple[int, int]]
-    ) -> None:
+    def test_shares_fit_for_whoever_came_in(self, first: int, steps: list[tuple[int, int]]) -> None:
         """A pool and the pot of those who leave it: a slash takes the same part of both, newcomers
         are turned away from a spent one, and whoever is in gets out again in 160 bits."""
         pool, leaving = Pot().add(first)[0], Pot()
