@@ -81,7 +81,7 @@ def test_app_list(run: Run) -> None:
     assert told[1]["price"] is None
     mine = run("app", "list", "--publisher", STRANGER.address, "--json").json
     assert [app["id"] for app in mine] == [app_id(2)]
-    assert "publish_app" in run("app", "list", "no such thing").err
+    assert "tallystick app init" in run("app", "list", "no such thing").err
 
 
 def test_a_publishers_text_cannot_speak_to_the_terminal(run: Run) -> None:
