@@ -65,9 +65,8 @@ contract BatchEdges is AloneStage {
         // The run of the second provider begins with a receipt that the first one signed.
         (, bytes32 receipt) = market.receiptOf(proofs[2].terms, proofs[2].usage);
         (proofs[2].receiptR, proofs[2].receiptVs) = signedWords(keyOf[_provider], receipt);
-        bytes memory reason = abi.encodeWithSelector(
-            ITaskMarket.InvalidReceiptSignature.selector, people[PROVIDER_FROM + 1], _provider
-        );
+        bytes memory reason =
+            abi.encodeWithSelector(ITaskMarket.InvalidReceiptSignature.selector, people[PROVIDER_FROM + 1], _provider);
         vm.expectEmit(address(market));
         emit ITaskMarket.ProofSkipped(
             0, abi.encodeWithSelector(ITaskMarket.InvalidReceiptSignature.selector, _provider, address(0))
@@ -162,9 +161,8 @@ contract BatchEdges is AloneStage {
         proof.usage.provider = provider;
         (ITaskMarket.Receipt memory receipt, bytes32 digest) = market.receiptOf(terms, proof.usage);
         (proof.receiptR, proof.receiptVs) = signedWords(keyOf[provider], digest);
-        bytes32 acceptance = market.digestOfAcceptance(
-            ITaskMarket.Acceptance(market.digestOfTaskTerms(terms), receipt.total, digest)
-        );
+        bytes32 acceptance =
+            market.digestOfAcceptance(ITaskMarket.Acceptance(market.digestOfTaskTerms(terms), receipt.total, digest));
         proof.acceptance = signed(keyOf[terms.consumer], acceptance, false);
     }
 }

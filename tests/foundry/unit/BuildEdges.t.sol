@@ -148,9 +148,8 @@ contract BuildEdges is Stage {
     function test_market_and_staking_both_name_the_court() external {
         uint256 before = vm.snapshotState();
         _buildBeforeMarket();
-        market = ITaskMarket(
-            this.deployed("TaskMarket", _marketWith(stranger, MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S))
-        );
+        market =
+            ITaskMarket(this.deployed("TaskMarket", _marketWith(stranger, MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S)));
         bytes memory arguments = _courtWith(address(staking), address(escrow), DAY_S, DAY_S);
         _expectWrongCourt(_next(0), stranger);
         this.deployed("DisputeCourt", arguments);

@@ -150,9 +150,7 @@ contract EventEdges is AloneStage {
         staking.delegate(_provider, 2 * UNIT, 0);
         uint64 withdrawableAt = uint64(block.timestamp + UNBONDING_S);
         _says(address(staking));
-        emit IProviderStaking.UndelegateRequested(
-            _provider, stranger, 0, uint160(UNIT), UNIT, withdrawableAt, UNIT
-        );
+        emit IProviderStaking.UndelegateRequested(_provider, stranger, 0, uint160(UNIT), UNIT, withdrawableAt, UNIT);
         vm.prank(stranger);
         staking.requestUndelegate(_provider, uint160(UNIT), 0);
         payment.mint(address(staking), 1024);
@@ -242,9 +240,7 @@ contract EventEdges is AloneStage {
         market.dispute(_terms, work);
         address[] memory nobody = new address[](0);
         _says(address(market));
-        emit ITaskMarket.DisputeResolved(
-            _id, _consumer, _provider, ITaskMarket.Verdict.Wrong, amount, 0, nobody
-        );
+        emit ITaskMarket.DisputeResolved(_id, _consumer, _provider, ITaskMarket.Verdict.Wrong, amount, 0, nobody);
         _says(address(market));
         emit ITaskMarket.TaskRefunded(_id, _consumer, work.charge);
         vm.prank(address(court));
@@ -252,9 +248,7 @@ contract EventEdges is AloneStage {
         vm.revertToState(before);
         vm.warp(endsAt + 1);
         _says(address(market));
-        emit ITaskMarket.TaskSettled(
-            _id, _consumer, _provider, work.charge, digest, dispatcher, 0, address(0), 0
-        );
+        emit ITaskMarket.TaskSettled(_id, _consumer, _provider, work.charge, digest, dispatcher, 0, address(0), 0);
         market.finalize(_terms, work, "");
     }
 

@@ -87,7 +87,9 @@ contract ReentryEdges is Stage {
             // The last two are paid in the other token.
             HostileToken moved = outer < STAKING_VERBS - 2 ? bond : payment;
             for (uint256 inner; inner < STAKING_VERBS; ++inner) {
-                _enter(moved, address(staking), _stakingVerb(outer, address(moved)), _stakingVerb(inner, address(moved)));
+                _enter(
+                    moved, address(staking), _stakingVerb(outer, address(moved)), _stakingVerb(inner, address(moved))
+                );
             }
         }
     }
@@ -138,20 +140,10 @@ contract ReentryEdges is Stage {
     /// @dev Both legs of a sharing of fees.
     function test_nothing_inside_a_sharing_of_fees() external {
         for (uint256 inner; inner < ESCROW_VERBS; ++inner) {
-            _enter(
-                payment,
-                address(escrow),
-                abi.encodeCall(IComputeEscrow.shareFees, (_provider)),
-                _escrowVerb(inner)
-            );
+            _enter(payment, address(escrow), abi.encodeCall(IComputeEscrow.shareFees, (_provider)), _escrowVerb(inner));
         }
         for (uint256 outer; outer < ESCROW_VERBS; ++outer) {
-            _enter(
-                payment,
-                address(escrow),
-                _escrowVerb(outer),
-                abi.encodeCall(IComputeEscrow.shareFees, (_provider))
-            );
+            _enter(payment, address(escrow), _escrowVerb(outer), abi.encodeCall(IComputeEscrow.shareFees, (_provider)));
         }
     }
 }

@@ -32,11 +32,12 @@ contract RefusalEdges is AloneStage {
                 abi.encodeCall(IComputeEscrow.depositWithPermit, (nobody[i], 1, 0, 0, 0, 0)),
                 reason
             );
+            _refused(stranger, address(escrow), _authorized(_consumer, nobody[i], 1, block.timestamp + 1), reason);
             _refused(
-                stranger, address(escrow), _authorized(_consumer, nobody[i], 1, block.timestamp + 1), reason
-            );
-            _refused(
-                _provider, address(escrow), abi.encodeCall(IComputeEscrow.setPayoutAddress, (_provider, nobody[i])), reason
+                _provider,
+                address(escrow),
+                abi.encodeCall(IComputeEscrow.setPayoutAddress, (_provider, nobody[i])),
+                reason
             );
             _refusedChannel(IComputeEscrow.Channel(nobody[i], people[1], _provider, 0), reason);
             _refusedChannel(IComputeEscrow.Channel(_consumer, people[1], nobody[i], 0), reason);
@@ -84,10 +85,7 @@ contract RefusalEdges is AloneStage {
         _refusedAllowance(_provider, 0, reason);
         reason = abi.encodeWithSelector(IComputeEscrow.NoCredit.selector, stranger);
         _refused(
-            stranger,
-            to,
-            abi.encodeCall(IComputeEscrow.withdrawCredit, (stranger, new IComputeEscrow.Row[](0))),
-            reason
+            stranger, to, abi.encodeCall(IComputeEscrow.withdrawCredit, (stranger, new IComputeEscrow.Row[](0))), reason
         );
         to = address(staking);
         reason = abi.encodeWithSelector(IProviderStaking.NothingToWithdraw.selector, stranger);
@@ -218,9 +216,7 @@ contract RefusalEdges is AloneStage {
         staking.stake(2 * UNIT);
         vm.prank(seat);
         staking.registerGpus("gpus", 1);
-        vm.expectRevert(
-            abi.encodeWithSelector(IProviderStaking.StakeBacksGpus.selector, 2 * UNIT, 2 * UNIT - 1)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IProviderStaking.StakeBacksGpus.selector, 2 * UNIT, 2 * UNIT - 1));
         vm.prank(seat);
         staking.requestUnbond(UNIT + 1);
         vm.prank(seat);
@@ -296,9 +292,7 @@ contract RefusalEdges is AloneStage {
         escrow.depositToChannelWithAuthorization(_consumer, other, 5, 0, until, "salt", v, r, s);
         bytes32 id = escrow.channelIdOf(channel);
         vm.expectEmit(address(escrow));
-        emit IComputeEscrow.ChannelDeposited(
-            id, _consumer, _provider, people[1], 0, _consumer, 5, 5
-        );
+        emit IComputeEscrow.ChannelDeposited(id, _consumer, _provider, people[1], 0, _consumer, 5, 5);
         escrow.depositToChannelWithAuthorization(_consumer, channel, 5, 0, until, "salt", v, r, s);
         bytes memory reason = abi.encodeWithSelector(IComputeEscrow.ZeroAmount.selector);
         _refused(
@@ -376,14 +370,11 @@ contract RefusalEdges is AloneStage {
         returns (uint8 v, bytes32 r, bytes32 s)
     {
         bytes32 inside = keccak256(abi.encode(AUTHORIZATION, _consumer, escrow, amount, uint256(0), until, nonce));
-        return vm.sign(
-            keyOf[_consumer], keccak256(abi.encodePacked(hex"1901", payment.DOMAIN_SEPARATOR(), inside))
-        );
+        return vm.sign(keyOf[_consumer], keccak256(abi.encodePacked(hex"1901", payment.DOMAIN_SEPARATOR(), inside)));
     }
 
     function _authorized(address from, address to, uint128 amount, uint256 until) private view returns (bytes memory) {
         (uint8 v, bytes32 r, bytes32 s) = _authorization(amount, escrow.authorizationNonce(to, "salt"), until);
-        return
-            abi.encodeCall(IComputeEscrow.depositWithAuthorization, (from, to, amount, 0, until, "salt", v, r, s));
+        return abi.encodeCall(IComputeEscrow.depositWithAuthorization, (from, to, amount, 0, until, "salt", v, r, s));
     }
 }
