@@ -132,7 +132,74 @@ contract BatchEdges is AloneStage {
         checkEqual(0, market.proveMany(new ITaskMarket.AcceptedProof[](0)).length, "no row, no answer");
     }
 
+    // ------------------------------------------------------------------ what does not hold
+
+    /// @dev A task that came too late is still its consumer's to take back, in a batch of one or of many.
+    function test_a_task_that_ended_is_skipped_and_stays() external {
+        ITaskMarket.AcceptedProof[] memory proofs = new ITaskMarket.AcceptedProof[](2);
+        proofs[0] = _proof(_terms, _provider);
+        proofs[1] = proofs[0];
+        vm.warp(_terms.deadline + 1);
+        bool[] memory settled = market.proveMany(proofs);
+        check(!settled[0] && !settled[1], "too late");
+        checkEqual(0, _credit(_provider), "nothing is paid");
+        checkEqual(_terms.maxCharge, _locked(), "still locked");
+        market.reclaim(_terms);
+        checkEqual(0, _locked(), "refunded");
+    }
+
+    function test_a_task_that_is_proven_is_skipped_and_stays() external {
+        ITaskMarket.ProvenWork memory work = _proven();
+        ITaskMarket.AcceptedProof[] memory proofs = new ITaskMarket.AcceptedProof[](1);
+        proofs[0] = _proof(_terms, _provider);
+        check(!market.proveMany(proofs)[0], "not open");
+        vm.warp(block.timestamp + MIN_CHALLENGE_S + 1);
+        market.finalize(_terms, work, "");
+        checkEqual(work.charge, _credit(_provider), "paid as it was proven");
+    }
+
+    /// @dev Late, with terms that cannot be, accepted by somebody else, or under terms that nobody signed: the nonce is free.
+    function test_an_order_that_is_skipped_can_still_be_paid() external {
+        ITaskMarket.AcceptedProof[] memory proofs = new ITaskMarket.AcceptedProof[](4);
+        ITaskMarket.TaskTerms memory terms = _order(_consumer, 10);
+        terms.deadline = _leaseFrom + 9;
+        proofs[0] = _proof(terms, _provider);
+        terms = _order(_consumer, 10);
+        terms.challengeWindow = 0;
+        proofs[1] = _proof(terms, _provider);
+        proofs[2] = _proof(_order(_consumer, 10), _provider);
+        (, bytes32 receipt) = market.receiptOf(proofs[2].terms, proofs[2].usage);
+        bytes memory good = proofs[2].acceptance;
+        proofs[2].acceptance = _accepted(proofs[2].terms, receipt, stranger);
+        terms = _order(_consumer, 10);
+        terms.signer = stranger;
+        proofs[3] = _proof(terms, _provider);
+        (, receipt) = market.receiptOf(terms, proofs[3].usage);
+        proofs[3].acceptance = _accepted(terms, receipt, stranger);
+        bool[] memory settled = market.proveMany(proofs);
+        for (uint256 i; i < settled.length; ++i) {
+            check(!settled[i], "skipped");
+            check(!market.nonceUsed(_consumer, proofs[i].terms.nonce), "free");
+        }
+        checkEqual(0, _credit(_provider), "nothing is paid");
+        proofs[2].acceptance = good;
+        proofs[3].termsSignature = signed(keyOf[_consumer], market.digestOfTaskTerms(terms), false);
+        settled = market.proveMany(proofs);
+        check(!settled[0] && !settled[1] && settled[2] && settled[3], "those that hold now");
+        checkEqual(20, _credit(_provider), "two are paid");
+    }
+
     // ------------------------------------------------------------------ acts
+
+    function _accepted(ITaskMarket.TaskTerms memory terms, bytes32 receipt, address by)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes32 id = market.digestOfTaskTerms(terms);
+        bytes32 acceptance = market.digestOfAcceptance(ITaskMarket.Acceptance(id, 10, receipt));
+        return signed(keyOf[by], acceptance, false);
+    }
 
     function _order(address consumer, uint128 price) private returns (ITaskMarket.TaskTerms memory terms) {
         terms.consumer = consumer;

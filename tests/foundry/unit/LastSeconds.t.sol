@@ -10,7 +10,7 @@ import {vm} from "../base/Vm.sol";
 /// @notice The last second in which something may still be done, and the same second for two things at once; the tests of
 /// each rule look at the second after it.
 contract LastSeconds is AloneStage {
-    /// @dev Case 25: the court's verdict counts in the last second of its time.
+    /// @dev The court's verdict counts in the last second of its time.
     function test_a_verdict_in_the_courts_last_second_counts() external {
         ITaskMarket.ProvenWork memory work = _disputed();
         vm.warp(block.timestamp + COURT_S);
