@@ -148,6 +148,34 @@ contract BatchEdges is AloneStage {
         checkEqual(0, _locked(), "refunded");
     }
 
+    /// @dev Each of the reasons, as it would be said of the row alone.
+    function test_a_row_is_skipped_for_its_own_reason() external {
+        ITaskMarket.AcceptedProof[] memory proofs = new ITaskMarket.AcceptedProof[](3);
+        for (uint256 i; i < proofs.length; ++i) {
+            proofs[i] = _proof(_order(_consumer, 10), _provider);
+        }
+        proofs[0].usage.startedAtMs = proofs[0].usage.endedAtMs + 1;
+        ITaskMarket.Usage memory usage = proofs[0].usage;
+        proofs[1].usage.gpuMs = 1;
+        (, bytes32 receipt) = market.receiptOf(proofs[2].terms, proofs[2].usage);
+        proofs[2].acceptance = _accepted(proofs[2].terms, receipt, stranger);
+        bytes4[3] memory selectors = [
+            ITaskMarket.EndedBeforeStart.selector,
+            ITaskMarket.TooMuchGpuTime.selector,
+            ITaskMarket.InvalidAcceptanceSignature.selector
+        ];
+        bytes[3] memory reasons = [
+            abi.encodeWithSelector(selectors[0], usage.startedAtMs, usage.endedAtMs),
+            abi.encodeWithSelector(selectors[1], 0, 1),
+            abi.encodeWithSelector(selectors[2], _consumer, stranger)
+        ];
+        for (uint256 i; i < 3; ++i) {
+            vm.expectEmit(address(market));
+            emit ITaskMarket.ProofSkipped(i, reasons[i]);
+        }
+        market.proveMany(proofs);
+    }
+
     function test_a_task_that_is_proven_is_skipped_and_stays() external {
         ITaskMarket.ProvenWork memory work = _proven();
         ITaskMarket.AcceptedProof[] memory proofs = new ITaskMarket.AcceptedProof[](1);

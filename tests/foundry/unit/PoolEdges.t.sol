@@ -219,6 +219,9 @@ contract PoolEdges is Stage {
         vm.expectRevert(IProviderStaking.ZeroAmount.selector);
         vm.prank(_delegator);
         staking.requestUndelegate(_provider, 1, 0);
+        vm.expectRevert(IProviderStaking.ZeroAmount.selector);
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, 1, 1);
         (uint160 shares, uint128 amount) = staking.delegationOf(_provider, _delegator);
         checkEqual(UNIT, shares, "all its shares");
         checkEqual(UNIT / 2, amount, "half of the worth");
