@@ -110,6 +110,8 @@ contract BatchEdges is AloneStage {
         check(settled[0] && !settled[1] && settled[2], "the rest and no more");
         checkEqual(_terms.maxCharge, _credit(_provider), "all of it");
         checkEqual(0, _locked(), "nothing is locked any more");
+        settled = market.proveMany(proofs);
+        check(!settled[0] && !settled[1] && !settled[2], "once");
     }
 
     /// @dev A task that costs nothing gives everything back; so does an order that costs nothing, which had nothing locked.
