@@ -63,6 +63,17 @@ contract PricingFuzz is Check {
         check(bond * 10_000 - 3 * bps * charge < 10_000, "by less than one");
     }
 
+    /// @dev All of it without a discount, nothing with a whole one.
+    function testFuzz_a_discounted_price_is_rounded_up(uint128 amount, uint16 seed) external pure {
+        uint256 bps = uint256(seed) % 10_001;
+        uint256 exact = uint256(amount) * (10_000 - bps);
+        uint256 left = CallPricing.discountedUp(amount, bps);
+        checkAtMost(left * 10_000, exact, "rounded up");
+        check(left * 10_000 - exact < 10_000, "by less than one");
+        checkEqual(amount, CallPricing.discountedUp(amount, 0), "no discount");
+        checkEqual(0, CallPricing.discountedUp(amount, 10_000), "all of it");
+    }
+
     // ------------------------------------------------------------------ a million samples each, at 10,000 runs
 
     uint256 private constant SAMPLES = 100;

@@ -152,4 +152,65 @@ contract SharesFuzz is Check {
         checkAtMost(uint256(amount) * seconds_, flowed * 7 days, "not before its time");
         checkAtMost((flowed + 1) * 7 days, uint256(amount) * seconds_, "and not after it");
     }
+
+    /// @dev Added to a stream that still flows: the mean of both ends, weighted, rounded up to 2^-32 seconds; its end in whole
+    /// seconds, rounded up too.
+    function testFuzz_a_second_amount_ends_at_the_mean(uint128 first, uint128 second, uint32 elapsed) external pure {
+        first = uint128(1 + first % 1e30);
+        second = uint128(1 + second % 1e30);
+        uint256 seconds_ = elapsed % (7 days);
+        uint256 start = 1_800_000_000;
+        FeeStream.Stream memory stream;
+        stream.updatedAt = uint64(start);
+        FeeStream.add(stream, first, 7 days);
+        checkEqual(start + 7 days, FeeStream.endsAt(stream), "alone: its whole time");
+        stream = FeeStream.advanced(stream, 1, start + seconds_);
+        uint256 left = stream.remaining;
+        checkEqual(start + 7 days, FeeStream.endsAt(stream), "as before");
+        FeeStream.add(stream, second, 7 days);
+        checkEqual(left + second, stream.remaining, "both");
+        uint256 whole = uint256(7 days) << 32;
+        uint256 weighted = left * (whole - (seconds_ << 32)) + second * whole;
+        uint256 mean = weighted / (left + second);
+        if (weighted % (left + second) != 0) ++mean;
+        checkEqual(mean, stream.timeLeft, "the mean, rounded up");
+        uint256 ends = mean >> 32;
+        if (mean % (1 << 32) != 0) ++ends;
+        checkEqual(start + seconds_ + ends, FeeStream.endsAt(stream), "in whole seconds, rounded up");
+        FeeStream.add(stream, 0, 1);
+        checkAtMost(stream.timeLeft, mean, "nothing more ends no sooner");
+    }
+
+    /// @dev What positions left to the stream is taken out in whole units; the rest of a unit stays, and counts once.
+    function test_a_drain_takes_whole_units() external pure {
+        FeeStream.Stream memory stream;
+        stream.remaining = 5;
+        stream.timeLeft = 7;
+        stream.carry = (3 << 96) + 11;
+        checkEqual(8, FeeStream.drain(stream), "five to flow, three carried");
+        checkEqual(0, stream.remaining, "nothing flows");
+        checkEqual(0, stream.timeLeft, "for no time");
+        checkEqual(11, stream.carry, "less than a unit");
+        checkEqual(0, FeeStream.drain(stream), "once");
+    }
+
+    /// @dev A share is worth 2^-32 tokens at least: one more share for the same tokens makes a pot void.
+    function testFuzz_a_pot_is_void_below_the_least_share(uint64 tokens) external pure {
+        uint256 most = ((uint256(tokens) + 1) << 32) - 1;
+        check(SharePot.isVoid(tokens, most) == (tokens == 0), "as many as may be");
+        check(SharePot.isVoid(tokens, most + 1), "one more");
+        check(SharePot.isVoid(0, 1), "no tokens");
+    }
+
+    function test_shares_of_another_generation_are_worth_nothing() external {
+        _pot.add(100);
+        checkEqual(40, _pot.valueDown(40, 0), "of this one");
+        checkEqual(0, _pot.valueDown(0, 0), "none");
+        checkEqual(0, _pot.valueDown(40, 1), "of another");
+        (bool voided, uint128 rest) = _pot.slash(100);
+        check(voided, "void");
+        checkEqual(0, rest, "nothing is left");
+        checkEqual(1, _pot.generation, "the next");
+        checkEqual(0, _pot.valueDown(40, 0), "of an earlier one");
+    }
 }

@@ -34,6 +34,16 @@ contract SignaturesFuzz is Check {
         );
     }
 
+    /// @dev Half the order is the highest s there is, and OpenZeppelin's too.
+    function testFuzz_the_highest_s_is_somebody(uint256 seed, bytes32 digest) external view {
+        (, bytes32 r,, uint8 v) = _signed(seed, digest);
+        bytes memory signature = abi.encodePacked(r, ORDER / 2, v);
+        address signer = this.recover(digest, signature);
+        check(signer != address(0), "somebody");
+        checkEqual(this.byOpenZeppelin(digest, signature), signer, "as OpenZeppelin");
+        checkEqual(address(0), this.recover(digest, abi.encodePacked(r, ORDER / 2 + 1, v)), "one more is nobody");
+    }
+
     function testFuzz_only_27_and_28(uint256 seed, bytes32 digest, uint8 v) external view {
         (uint256 key, bytes32 r, bytes32 s, uint8 right) = _signed(seed, digest);
         address signer = this.recover(digest, abi.encodePacked(r, s, v));

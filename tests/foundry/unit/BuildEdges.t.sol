@@ -144,6 +144,28 @@ contract BuildEdges is Stage {
         this.deployed("DisputeCourt", _courtWith(address(staking), address(escrow), DAY_S, DAY_S));
     }
 
+    /// @dev Each of the two alone: a market that names another court, and a staking that does.
+    function test_market_and_staking_both_name_the_court() external {
+        uint256 before = vm.snapshotState();
+        _buildBeforeMarket();
+        market =
+            ITaskMarket(this.deployed("TaskMarket", _marketWith(stranger, MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S)));
+        bytes memory arguments = _courtWith(address(staking), address(escrow), DAY_S, DAY_S);
+        _expectWrongCourt(_next(0), stranger);
+        this.deployed("DisputeCourt", arguments);
+        vm.revertToState(before);
+
+        _buildBeforeMarket();
+        market =
+            ITaskMarket(this.deployed("TaskMarket", _marketWith(_next(2), MIN_CHALLENGE_S, MAX_CHALLENGE_S, COURT_S)));
+        arguments = _courtWith(address(staking), address(escrow), DAY_S, DAY_S);
+        // Where the staking expects its court, something else is deployed.
+        this.deployed("AppRegistry", abi.encode(DAY_S));
+        address named = staking.court();
+        _expectWrongCourt(_next(0), named);
+        this.deployed("DisputeCourt", arguments);
+    }
+
     /// @dev Two rounds, and a second over: exactly as long as the court has.
     function test_a_court_has_time_for_two_rounds() external {
         _buildBeforeMarket();

@@ -221,6 +221,9 @@ contract PoolEdges is Stage {
         vm.expectRevert(IProviderStaking.ZeroAmount.selector);
         vm.prank(_delegator);
         staking.requestUndelegate(_provider, 1, 0);
+        vm.expectRevert(IProviderStaking.ZeroAmount.selector);
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, 1, 1);
         (uint160 shares, uint128 amount) = staking.delegationOf(_provider, _delegator);
         checkEqual(UNIT, shares, "all its shares");
         checkEqual(UNIT / 2, amount, "half of the worth");
@@ -377,7 +380,72 @@ contract PoolEdges is Stage {
         checkEqual(START + STREAM_S, endsAt, "over its whole time");
     }
 
+    /// @dev Two units among three of the same size: two thirds for each, which no one can take. With the last of them they
+    /// are the treasury's, and once.
+    function test_what_positions_carry_is_the_treasurys_once() external {
+        _delegateThree();
+        _addFees(2);
+        vm.warp(START + STREAM_S);
+        _undelegateThree();
+        checkEqual(2, staking.feesOf(treasury), "both units");
+        _delegateThree();
+        _undelegateThree();
+        checkEqual(2, staking.feesOf(treasury), "once");
+        (uint128 remaining,) = staking.streamOf(_provider);
+        checkEqual(0, remaining, "nothing flows");
+    }
+
+    /// @dev The same when the pool was slashed away between.
+    function test_what_positions_of_a_void_pool_carry_is_the_treasurys_once() external {
+        _delegateThree();
+        _addFees(2);
+        vm.warp(START + STREAM_S);
+        _slash(2 * UNIT + 3 * UNIT, "offence");
+        for (uint256 i; i < 3; ++i) {
+            checkEqual(0, staking.rewardsOf(_provider, people[i]), "less than a unit");
+        }
+        for (uint256 i; i < 2; ++i) {
+            _delegateThree();
+            _undelegateThree();
+            checkEqual(2, staking.feesOf(treasury), "both units, once");
+        }
+    }
+
+    /// @dev What one earned before it added more, and before it took out a part, stays its own.
+    function test_earnings_survive_a_change_of_the_position() external {
+        _delegate(UNIT);
+        _addFees(1024);
+        vm.warp(START + STREAM_S);
+        uint128 earned = staking.rewardsOf(_provider, _delegator);
+        checkAtMost(earned + 1, 1024, "all, to the unit");
+        _delegate(UNIT);
+        checkEqual(earned, staking.rewardsOf(_provider, _delegator), "after more");
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, uint160(UNIT), 0);
+        checkEqual(earned, staking.rewardsOf(_provider, _delegator), "after less");
+        vm.prank(_delegator);
+        staking.requestUndelegate(_provider, uint160(UNIT), 0);
+        checkEqual(earned, staking.rewardsOf(_provider, _delegator), "after all");
+        vm.prank(_delegator);
+        checkEqual(earned, staking.claimRewards(_provider, _delegator), "claimed");
+        checkEqual(0, staking.rewardsOf(_provider, _delegator), "once");
+    }
+
     // ------------------------------------------------------------------ acts
+
+    function _delegateThree() private {
+        for (uint256 i; i < 3; ++i) {
+            vm.prank(people[i]);
+            staking.delegate(_provider, UNIT, 0);
+        }
+    }
+
+    function _undelegateThree() private {
+        for (uint256 i; i < 3; ++i) {
+            vm.prank(people[i]);
+            staking.requestUndelegate(_provider, uint160(UNIT), 0);
+        }
+    }
 
     function _bind() private {
         bytes memory consent = signed(KEY, staking.digestOfOperatorKey(_provider, _key), false);
