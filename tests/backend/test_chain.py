@@ -33,11 +33,12 @@ from tallystick_backend.chain import (
     RpcRefused,
     RpcUnavailable,
 )
+from tallystick_backend.index.start import followed
 from tests.backend.index.node import CONSUMERS, DEPLOYMENT, Market, Node, address, created, digest
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-CONTRACTS = (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking)
+CONTRACTS = followed(DEPLOYMENT)
 
 # --- over HTTP (cases 76, 77) -----------------------------------------------------------------
 
