@@ -194,12 +194,21 @@ contract SharesFuzz is Check {
         checkEqual(0, FeeStream.drain(stream), "once");
     }
 
-    /// @dev A share is worth 2^-32 tokens at least: one more share for the same tokens makes a pot void.
-    function testFuzz_a_pot_is_void_below_the_least_share(uint64 tokens) external pure {
-        uint256 most = ((uint256(tokens) + 1) << 32) - 1;
-        check(SharePot.isVoid(tokens, most) == (tokens == 0), "as many as may be");
-        check(SharePot.isVoid(tokens, most + 1), "one more");
-        check(SharePot.isVoid(0, 1), "no tokens");
+    /// @dev A slash that leaves a 2^32nd of a pot, or less, makes it void; one token more is shared.
+    function testFuzz_a_pot_is_void_where_all_but_dust_is_gone(uint128 tokens) external pure {
+        uint256 dust = tokens / 2 ** 32;
+        check(SharePot.isVoid(dust, tokens), "dust");
+        check(SharePot.isVoid(0, tokens), "no tokens");
+        check(!SharePot.isVoid(dust + 1, tokens), "one more");
+    }
+
+    /// @dev A share of a newcomer is worth 2^-32 tokens at least: one more share for the same tokens, and the pot is spent.
+    function testFuzz_a_pot_is_spent_below_the_least_share(uint64 tokens) external {
+        _pot.tokens = tokens;
+        _pot.shares = ((uint256(tokens) + 1) << 32) - 1;
+        check(!_pot.isSpent(), "as many as may be");
+        ++_pot.shares;
+        check(_pot.isSpent(), "one more");
     }
 
     function test_shares_of_another_generation_are_worth_nothing() external {
