@@ -331,6 +331,39 @@ contract PoolEdges is Stage {
         _checkClean();
     }
 
+    /// @dev A provider that had all its unbonding stake slashed three times over waits for those requests to end.
+    function test_own_stake_is_counted_in_160_bits_or_not_at_all() external {
+        vm.prank(_provider);
+        staking.requestUnbond(2 * UNIT);
+        _slash(2 * UNIT - 2 * JUST_SHARED, bytes32("first"));
+        for (uint256 i; i < 2; ++i) {
+            _unbond(UNIT);
+            _slash(UNIT, bytes32(i));
+        }
+        vm.prank(_provider);
+        staking.stake(UNIT);
+        vm.expectRevert(IProviderStaking.PotSpent.selector);
+        vm.prank(_provider);
+        staking.requestUnbond(UNIT);
+        vm.warp(START + UNBONDING_S);
+        for (uint256 request; request < 3; ++request) {
+            vm.prank(_provider);
+            staking.withdrawStake(request, _provider);
+        }
+        vm.prank(_provider);
+        uint256 last = staking.requestUnbond(UNIT);
+        vm.warp(START + 2 * UNBONDING_S);
+        vm.prank(_provider);
+        checkEqual(UNIT, staking.withdrawStake(last, _provider), "all of it");
+    }
+
+    function _unbond(uint128 amount) private {
+        vm.prank(_provider);
+        staking.stake(amount);
+        vm.prank(_provider);
+        staking.requestUnbond(amount);
+    }
+
     function _leave(uint128 amount) private {
         _delegate(amount);
         (uint160 shares,) = staking.delegationOf(_provider, _delegator);
