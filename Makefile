@@ -8,6 +8,10 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 ROOT := $(CURDIR)
+# uv trusts a list of its own; a registry inside a company is known to the system's only.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS := 1
+endif
 export PATH := $(ROOT)/.make/bin:$(ROOT)/.venv/bin:$(PATH)
 PYTHON_IN_VENV := .venv/bin/python
 
@@ -159,12 +163,12 @@ build/contracts/.compiled: brownie-config.yaml $(SOLIDITY) | setup
 
 # Each in an environment of its own: Brownie pins what these need in other versions.
 .make/halmos/.installed: | .make/bin/uv
-	@uv venv --quiet --python 3.11 .make/halmos
+	@uv venv --quiet --clear --python 3.11 .make/halmos
 	@uv pip install --quiet --python .make/halmos/bin/python halmos==0.3.3
 	@touch $@
 
 .make/slither/.installed: | .make/bin/uv
-	@uv venv --quiet --python 3.11 .make/slither
+	@uv venv --quiet --clear --python 3.11 .make/slither
 	@uv pip install --quiet --python .make/slither/bin/python slither-analyzer==0.11.6
 	@touch $@
 
