@@ -13,6 +13,7 @@ import concurrent.futures
 import contextvars
 import inspect
 import time
+import types
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, Final, Literal, TypeVar
 
@@ -258,7 +259,10 @@ async def each(
 
 
 def close_later(slot: Slot, pieces: AsyncGenerator[Any]) -> None:
-    """Lets a stream that was left run its `finally`; the slot is taken until it has."""
+    """Lets a stream that was left run its `finally`; the slot is taken until it has. One that has
+    ended by itself has: its slot is free before its caller is told."""
+    if isinstance(pieces, types.AsyncGeneratorType) and pieces.ag_frame is None:
+        return
     closing = asyncio.ensure_future(pieces.aclose())
     closing.add_done_callback(_looked_at)
     slot.hold(closing)

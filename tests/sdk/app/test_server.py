@@ -303,6 +303,10 @@ class TestStream:
         none = shared.do("stream that fails", n=0)
         assert problem(none, "handler_failed")
 
+    def test_the_slot_is_free_before_the_failure_is_told(self, shared: Running) -> None:
+        for _ in range(100):
+            assert '{"output":0}' in shared.do("stream that fails", n=1).text
+
     def test_too_late_and_too_large(self, start: Start) -> None:
         worker = start(timeout_s=1, max_response_bytes=100)
         late = worker.do("stream", seconds=5.0).text.splitlines()
