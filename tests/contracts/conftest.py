@@ -255,9 +255,10 @@ def contract_at(name: str, address: str, abi: list[Any]) -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def sure_sends() -> Iterator[None]:
     """anvil may take a transaction and answer with its hash, and then, seldom, mine an empty block
-    and know nothing of it; or it finds it only a moment later. Brownie waits for ever for the one
-    and calls the other dropped. Here a send returns when its transaction is mined, and one that got
-    lost is sent again: its nonce lets it be mined only once."""
+    and know nothing of it; or it finds it only a moment later, or keeps it in its pool. Brownie
+    waits for ever for the first and the last, and calls the second dropped. Here a send returns
+    when its transaction is mined: one that lies in the pool gets a block, and one that got lost is
+    sent again, since its nonce lets it be mined only once."""
     originals = (web3.eth.send_raw_transaction, web3.eth.send_transaction)
     web3.eth.send_raw_transaction, web3.eth.send_transaction = map(until_mined, originals)
     yield
@@ -267,25 +268,28 @@ def sure_sends() -> Iterator[None]:
 def until_mined(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def surely(transaction: Any) -> Any:
         tx_hash = send(transaction)
+        if not request("anvil_getAutomine"):
+            return tx_hash  # the test mines by hand
         for _ in range(SENDS):
-            if is_known(tx_hash):
-                break
+            if is_mined(tx_hash):
+                return tx_hash
             with suppress(Web3RPCError, ValueError):  # it is known after all
                 send(transaction)
-        return tx_hash
+            request("evm_mine")
+        raise RuntimeError(f"anvil did not mine {tx_hash.hex()}, sent {SENDS} times: {transaction}")
 
     return surely
 
 
-def is_known(tx_hash: Any) -> bool:
-    """Mined; or still in the pool after a while, for a test that mines by hand."""
+def request(method: str) -> Any:
+    return web3.provider.make_request(method, []).get("result")
+
+
+def is_mined(tx_hash: Any) -> bool:
     deadline = time.monotonic() + MINED_WITHIN_S
     while time.monotonic() < deadline:
         with suppress(TransactionNotFound):
             web3.eth.get_transaction_receipt(tx_hash)
             return True
         time.sleep(0.01)
-    with suppress(TransactionNotFound):
-        web3.eth.get_transaction(tx_hash)
-        return True
     return False

@@ -30,6 +30,7 @@ from tests.contracts.stage import CLOSE_S, TALLY, Stage, digest_of, reverts_with
 
 BATCHES = 20
 ROWS = 100
+GAS = 1_000_000
 
 
 def voucher_of(row: Row, provider: str) -> tuple[Voucher, str]:
@@ -152,11 +153,10 @@ def send(stage: Stage, sender: Any, data: str) -> None:
     from brownie import web3
 
     web3.provider.make_request("anvil_impersonateAccount", [sender.address])
-    transaction = {"from": sender.address, "to": stage.escrow.address, "data": data}
-    answer = web3.provider.make_request("eth_sendTransaction", [transaction])
-    # Mined before the fork is over, and before anybody looks.
-    receipt = web3.eth.wait_for_transaction_receipt(answer["result"], timeout=30)
-    assert receipt["status"] == 1
+    tx_hash = web3.eth.send_transaction(
+        {"from": sender.address, "to": stage.escrow.address, "data": data, "gas": GAS}
+    )
+    assert web3.eth.get_transaction_receipt(tx_hash)["status"] == 1
 
 
 # ---------------------------------------------------------------------- thieves
