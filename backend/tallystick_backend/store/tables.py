@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Text,
     UniqueConstraint,
@@ -438,6 +439,142 @@ class TaskEventRow(Table, table=True):
     at_ms: int = _big()
     kind: str
     data: dict[str, Any] = _json()
+
+
+# --- calls: written by the gateway only -------------------------------------------------------
+
+
+class ManifestRow(Table, table=True):
+    """Files that versions' `manifestDigest` names, as they were handed in. Writer: API."""
+
+    __tablename__ = "manifest"
+    digest: str = Field(primary_key=True)
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    created_at_ms: int = _big()
+
+
+class SessionKeyRow(Table, table=True):
+    """Keys that the gateway signs a consumer's vouchers with: one at a time in use. Writer:
+    gateway."""
+
+    __tablename__ = "session_key"
+    signer: str = Field(primary_key=True)
+    account: str = Field(index=True)
+    sealed: str = Field(sa_column=Column(Text, nullable=False))
+    """The private key, encrypted for this backend."""
+    created_at_ms: int = _big()
+    retired_at_ms: int | None = _big_or_none()
+
+
+class ChannelAllowanceRow(Table, table=True):
+    """What consumers signed for the session keys to spend. Writer: gateway."""
+
+    __tablename__ = "channel_allowance"
+    digest: str = Field(primary_key=True)
+    payer: str = Field(index=True)
+    signer: str
+    cap: int = _wei()
+    expires_at_s: int = Field(sa_column=Column(Uint64Column, nullable=False))
+    purpose: str
+    nonce: int = _wei()
+    signature: str = Field(sa_column=Column(Text, nullable=False))
+    created_at_ms: int = _big()
+
+
+class PayingRecordRow(Table, table=True):
+    """The payer's journal of each channel (`tallystick.protocol.call_journal`), in order.
+    Append-only. Writer: gateway."""
+
+    __tablename__ = "paying_record"
+    __table_args__ = (Index("ix_paying_record_in_order", "channel_id", "id"),)
+    id: int | None = _serial()
+    channel_id: str
+    line: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class CallRow(Table, table=True):
+    """One call from its arrival to its receipt. Writer: gateway."""
+
+    __tablename__ = "call"
+    __table_args__ = (
+        UniqueConstraint("account", "idempotency_key"),
+        Index("ix_call_mine", "account", "asked_at_ms", "call_id"),
+        Index("ix_call_in_channel", "channel_id", "seq"),
+    )
+    call_id: str = Field(primary_key=True)
+    account: str
+    """Who pays."""
+    key_id: str = ""
+    """Of the API key that asked; empty for a wallet's session."""
+    idempotency_key: str | None = None
+    request_hash: str = ""
+    """Of everything that the caller sent: a key used for something else is refused."""
+    app_id: str = Field(index=True)
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    provider: str = ""
+    """The one that answered, else the last one asked."""
+    gpu_class: str = ""
+    gpus: int = 0
+    channel_id: str = ""
+    state: str
+    """queued | running | completed | failed | canceled"""
+    attempts: int = 0
+    asked_at_ms: int = _big()
+    ended_at_ms: int | None = _big_or_none()
+    queued_ms: int = _big()
+    cold_start_ms: int = _big()
+    run_ms: int = _big()
+    gpu_ms: int = _big()
+    flat: int = _wei()
+    fee_per_call: int = _wei()
+    rate_per_gpu_second: int = _wei()
+    charge: int = _wei()
+    """0 unless completed."""
+    seq: int | None = _big_or_none()
+    total: int = _wei()
+    """Of the channel, with this call."""
+    request: dict[str, Any] = _json()
+    """call_bodies.CallBody"""
+    answer: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
+    """call_bodies.CallAnswerBody, with the signed receipt."""
+    voucher: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
+    """The first one that pays for it, which may pay for later ones too."""
+    problem: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
+    """Why it failed, as it was told."""
+    media_type: str = ""
+    result_bytes: int = _big()
+    result: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    """Kept for calls that are fetched later or may be asked for again, until `forget_at_ms`."""
+    forget_at_ms: int | None = _big_or_none()
+    webhook_url: str = Field(default="", sa_column=Column(Text, nullable=False))
+    webhook_state: str = ""
+    """empty | due | delivered | given_up"""
+    webhook_attempts: int = 0
+    webhook_at_ms: int | None = _big_or_none()
+    """When the next attempt is due."""
+
+
+class SpendLimitRow(Table, table=True):
+    """A most that calls may cost. Writer: API."""
+
+    __tablename__ = "spend_limit"
+    __table_args__ = (UniqueConstraint("account", "scope", "subject", "period"),)
+    id: str = Field(primary_key=True)
+    account: str = Field(index=True)
+    scope: str
+    """workspace | key | app"""
+    subject: str = ""
+    """The key's or the app's id; empty for the workspace."""
+    period: str
+    """call | day | total"""
+    limit_units: int = _wei()
+    created_at_ms: int = _big()
 
 
 # --- access: written by the API only ----------------------------------------------------------

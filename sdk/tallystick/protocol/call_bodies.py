@@ -1,12 +1,15 @@
 """Bodies of a call between the payer's side (a gateway, or the consumer's own SDK) and a provider.
 
-NATS subjects (request and reply, JSON bodies; `<p>` is the provider's address in lower case; input
-and result travel beside them):
+NATS subjects (request and reply; `<p>` is the provider's address in lower case):
 
-    tallystick.provider.<p>.call      CallRequestBody  -> CallAnswerBody or CallRefusalBody
+    tallystick.provider.<p>.app       AppBody           -> AppReplyBody
+    tallystick.provider.<p>.call      CallRequestBody   -> CallAnswerBody or CallRefusalBody
     tallystick.provider.<p>.voucher   SignedVoucherBody -> Ack or CallRefusalBody
+    tallystick.provider.<p>.cancel    CancelBody        -> Ack
+    tallystick.provider.<p>.load      LoadRequestBody   -> LoadBody
 
-A repeat of either is harmless: a request is known by its number, a voucher is a running total.
+A call's messages are frames (`call_frames`), with input and result beside the body; the others are
+JSON. A repeat is harmless: a request is known by its number, a voucher is a running total.
 """
 
 from __future__ import annotations
@@ -29,14 +32,21 @@ from tallystick.protocol.wire import (
 )
 
 __all__ = [
+    "AppBody",
+    "AppLoadBody",
+    "AppReplyBody",
     "CallAnswerBody",
     "CallBody",
     "CallRefusalBody",
     "CallRequestBody",
+    "CancelBody",
+    "LoadBody",
+    "LoadRequestBody",
     "PriceBody",
     "RefusalCode",
     "SignedReceiptBody",
     "UsageSampleBody",
+    "WorkerState",
 ]
 
 CallIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
@@ -107,6 +117,8 @@ class CallRequestBody(WireModel):
     """Its digest; zero while there is none."""
     voucher: SignedVoucherBody | None = None
     """The payer's last one, so that none is lost for long."""
+    stream: bool = False
+    """Send the pieces of the answer as they come."""
 
 
 class UsageSampleBody(WireModel):
@@ -125,6 +137,11 @@ class CallAnswerBody(WireModel):
     signed: SignedReceiptBody
     balance: Amount
     """What the deposit still covers once this call is paid."""
+    media_type: ShortText = "application/json"
+    queued_ms: Uint64 = 0
+    """Waited for a warm worker's free place."""
+    cold_start_ms: Uint64 = 0
+    """Of that, while a worker was being started for it. Never charged."""
 
 
 class CallRefusalBody(WireModel):
@@ -136,3 +153,60 @@ class CallRefusalBody(WireModel):
     number: Count = 0
     receipt: SignedReceiptBody | None = None
     voucher: SignedVoucherBody | None = None
+
+
+class AppBody(WireModel):
+    """A version that calls may come for. The provider reads the manifest's digest on chain itself,
+    and pulls the image."""
+
+    app_id: DigestHex
+    version: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
+    manifest: Annotated[str, Field(max_length=256 * 1024)]
+    """The manifest's file, byte for byte."""
+
+
+WorkerState = Literal["cold", "pulling", "starting", "warm", "failed"]
+"""Of a version at one provider: what the next call would meet."""
+
+
+class AppReplyBody(WireModel):
+    accepted: bool
+    reason: ShortText = ""
+    """Why this provider does not serve it, in words."""
+
+
+class CancelBody(WireModel):
+    """Nobody waits for this call any more."""
+
+    channel: ChannelBody
+    number: Count
+
+
+class LoadRequestBody(WireModel):
+    """Of everything the provider serves."""
+
+
+class AppLoadBody(WireModel):
+    app_id: DigestHex
+    version: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
+    state: WorkerState
+    workers: Count
+    """Ready ones."""
+    max_workers: Count
+    """As many as the manifest allows and the provider has room for now."""
+    places: Count
+    """Calls that the ready ones answer at a time."""
+    running: Count
+    queued: Count
+    delay_ms: Count
+    """What a call that came now would wait for, as far as the provider can tell."""
+    cold_start_ms: Count
+    """Median of those seen; 0 while none was."""
+    problem: ShortText = ""
+
+
+class LoadBody(WireModel):
+    at_ms: Uint64
+    credit_calls: Annotated[int, Strict(), Field(ge=1, le=1024)] = 1
+    """How many calls may be without a voucher on one channel."""
+    apps: Annotated[tuple[AppLoadBody, ...], Field(max_length=1024)] = ()

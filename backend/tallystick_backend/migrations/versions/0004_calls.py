@@ -1,0 +1,157 @@
+"""Calls with their receipts, the payer's journal, session keys, allowances, spend limits,
+manifests."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from tallystick_backend.store import types
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "manifest",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_manifest")),
+    )
+
+    op.create_table(
+        "session_key",
+        sa.Column("signer", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("sealed", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("retired_at_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("signer", name=op.f("pk_session_key")),
+    )
+    op.create_index(op.f("ix_session_key_account"), "session_key", ["account"])
+
+    op.create_table(
+        "channel_allowance",
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("payer", sa.String(), nullable=False),
+        sa.Column("signer", sa.String(), nullable=False),
+        sa.Column("cap", types.WeiColumn(), nullable=False),
+        sa.Column("expires_at_s", types.Uint64Column(), nullable=False),
+        sa.Column("purpose", sa.String(), nullable=False),
+        sa.Column("nonce", types.WeiColumn(), nullable=False),
+        sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column(
+            "created_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_channel_allowance")),
+    )
+    op.create_index(op.f("ix_channel_allowance_payer"), "channel_allowance", ["payer"])
+
+    op.create_table(
+        "paying_record",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+            autoincrement=True,
+        ),
+        sa.Column("channel_id", sa.String(), nullable=False),
+        sa.Column("line", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_paying_record")),
+    )
+    op.create_index("ix_paying_record_in_order", "paying_record", ["channel_id", "id"])
+
+    op.create_table(
+        "call",
+        sa.Column("call_id", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("request_hash", sa.String(), nullable=False),
+        sa.Column("app_id", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("gpu_class", sa.String(), nullable=False),
+        sa.Column("gpus", sa.Integer(), nullable=False),
+        sa.Column("channel_id", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column(
+            "asked_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("ended_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column(
+            "queued_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "cold_start_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("run_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("gpu_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("flat", types.WeiColumn(), nullable=False),
+        sa.Column("fee_per_call", types.WeiColumn(), nullable=False),
+        sa.Column("rate_per_gpu_second", types.WeiColumn(), nullable=False),
+        sa.Column("charge", types.WeiColumn(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=True),
+        sa.Column("total", types.WeiColumn(), nullable=False),
+        sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("answer", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("voucher", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("problem", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("media_type", sa.String(), nullable=False),
+        sa.Column(
+            "result_bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("result", sa.LargeBinary(), nullable=True),
+        sa.Column("forget_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("webhook_url", sa.Text(), nullable=False),
+        sa.Column("webhook_state", sa.String(), nullable=False),
+        sa.Column("webhook_attempts", sa.Integer(), nullable=False),
+        sa.Column("webhook_at_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_call")),
+        sa.UniqueConstraint(
+            "account", "idempotency_key", name=op.f("uq_call_account_idempotency_key")
+        ),
+    )
+    op.create_index(op.f("ix_call_app_id"), "call", ["app_id"])
+    op.create_index("ix_call_in_channel", "call", ["channel_id", "seq"])
+    op.create_index("ix_call_mine", "call", ["account", "asked_at_ms", "call_id"])
+
+    op.create_table(
+        "spend_limit",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("period", sa.String(), nullable=False),
+        sa.Column("limit_units", types.WeiColumn(), nullable=False),
+        sa.Column(
+            "created_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_spend_limit")),
+        sa.UniqueConstraint(
+            "account",
+            "scope",
+            "subject",
+            "period",
+            name=op.f("uq_spend_limit_account_scope_subject_period"),
+        ),
+    )
+    op.create_index(op.f("ix_spend_limit_account"), "spend_limit", ["account"])
+
+
+def downgrade() -> None:
+    op.drop_table("spend_limit")
+    op.drop_table("call")
+    op.drop_table("paying_record")
+    op.drop_table("channel_allowance")
+    op.drop_table("session_key")
+    op.drop_table("manifest")
