@@ -1,0 +1,56 @@
+"""A call's row as its caller sees it. Pure.
+
+The gateway shows it (`GET /v1/calls/{id}`, the 202 of a call that is answered later), and so does
+the API in its lists.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from tallystick.protocol.call_views import CallState, CallView
+from tallystick.protocol.types import to_address
+from tallystick.protocol.wire import AppPriceBody, Problem
+from tallystick_backend.store.tables import CallRow
+
+CALL_STATES: tuple[CallState, ...] = get_args(CallState)
+
+
+def call_view(row: CallRow) -> CallView:
+    return CallView(
+        id=row.call_id,
+        app_id=row.app_id,
+        version=row.version,
+        state=_state(row),
+        provider=to_address(row.provider) if row.provider else None,
+        gpu_class=row.gpu_class,
+        gpus=row.gpus,
+        key_id=row.key_id,
+        attempts=row.attempts,
+        asked_at_ms=row.asked_at_ms,
+        ended_at_ms=row.ended_at_ms,
+        queued_ms=row.queued_ms,
+        cold_start_ms=row.cold_start_ms,
+        run_ms=row.run_ms,
+        gpu_ms=row.gpu_ms,
+        price=AppPriceBody(
+            flat=row.flat,
+            fee_per_call=row.fee_per_call,
+            rate_per_gpu_second=row.rate_per_gpu_second,
+        ),
+        charge=row.charge,
+        total=row.total,
+        channel_id=row.channel_id or None,
+        seq=row.seq,
+        media_type=row.media_type,
+        result_bytes=row.result_bytes,
+        result_until_ms=row.forget_at_ms if row.result is not None else None,
+        problem=None if row.problem is None else Problem.model_validate(row.problem),
+    )
+
+
+def _state(row: CallRow) -> CallState:
+    for state in CALL_STATES:
+        if state == row.state:
+            return state
+    raise ValueError(f"call {row.call_id} is in no state {row.state!r}")
