@@ -28,6 +28,7 @@ from tallystick_backend.api import (
     apps,
     auth,
     blobs,
+    calls,
     deployment,
     errors,
     guard,
@@ -36,7 +37,9 @@ from tallystick_backend.api import (
     offers,
     openapi,
     providers,
+    spending,
     streams,
+    summaries,
     tasks,
 )
 from tallystick_backend.api.context import Backend, Wallets
@@ -106,6 +109,9 @@ def http_app(
         offers,
         providers,
         apps,
+        calls,
+        summaries,
+        spending,
         blobs,
         streams,
         tasks,

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 
 from tallystick.protocol.errors import MessageError, ProtocolError, SignatureError
 from tallystick.protocol.wire import Problem
-from tallystick_backend import access, blobs, orders, tasks
+from tallystick_backend import access, blobs, orders, summaries, tasks
 from tallystick_backend.api import refusals
 from tallystick_backend.chain import ChainError
 from tallystick_backend.errors import BackendError
@@ -67,6 +67,13 @@ TABLE: dict[type[Exception], Answer] = {
     refusals.NotPublishedYet: Answer(404, "No price at that time"),
     refusals.AppRetired: Answer(410, "App is retired"),
     refusals.UnknownChannel: Answer(404, "No such channel"),
+    # calls, afterwards
+    refusals.UnknownCall: Answer(404, "No such call"),
+    refusals.NoReceipt: Answer(404, "No receipt"),
+    refusals.UnknownLimit: Answer(404, "No such limit"),
+    refusals.LimitSubjectRefused: Answer(422, "Limit does not fit"),
+    summaries.UnknownTimeZone: Answer(422, "No such time zone"),
+    summaries.SummaryError: Answer(422, "Sums cannot be made"),
     tasks.UnknownTask: Answer(404, "No such task"),
     tasks.TaskIsOver: Answer(409, "Task is over"),
     tasks.NothingToAccept: Answer(409, "Nothing to accept yet"),

@@ -67,3 +67,10 @@ ACCEPT_TASK: Final[dict[str, Any]] = {
     },
     "signature": "0x" + "1b" * 65,
 }
+
+SPEND_LIMIT: Final[dict[str, Any]] = {
+    "scope": "workspace",
+    "subject": "",
+    "period": "day",
+    "limit": "5000000",
+}

@@ -31,6 +31,7 @@ TAGS = [
     {"name": "apps", "description": "Public: what can be called, prices, and channels."},
     {"name": "bundles", "description": "Sealed inputs and results, by their keccak-256."},
     {"name": "tasks", "description": "The caller's own tasks; to others they do not exist."},
+    {"name": "calls", "description": "The caller's own calls: receipts, sums and limits."},
     {"name": "health", "description": "For operators."},
 ]
 

@@ -11,6 +11,7 @@ RequestError
 ├── UnknownApp · UnknownVersion · NotPublishedYet · AppRetired
 │                        no price: of no such app or version, before it, after its end
 ├── UnknownChannel       no money ever came into it
+├── UnknownCall · NoReceipt · UnknownLimit · LimitSubjectRefused
 ├── TooManyStreams       one caller, or all together, watch too much at once
 └── ServiceNotReady      a part this answer needs is not up
 """
@@ -129,6 +130,31 @@ class UnknownChannel(RequestError):
 
     def __init__(self, channel_id: str) -> None:
         super().__init__(f"no money ever came into a channel {channel_id}")
+
+
+class UnknownCall(RequestError):
+    next_step = "Check the id; a call is shown to its own caller only."
+
+    def __init__(self, call_id: str) -> None:
+        super().__init__(f"there is no call {call_id}")
+
+
+class NoReceipt(RequestError):
+    next_step = "Wait until it is completed; what failed has no receipt and cost nothing."
+
+    def __init__(self, call_id: str, state: str) -> None:
+        super().__init__(f"call {call_id} is {state} and has no receipt")
+
+
+class UnknownLimit(RequestError):
+    next_step = "List the limits with GET /v1/spend-limits."
+
+    def __init__(self, limit_id: str) -> None:
+        super().__init__(f"there is no spend limit {limit_id}")
+
+
+class LimitSubjectRefused(RequestError):
+    next_step = "Name a key or an app as subject of its limit, and nothing for the workspace."
 
 
 class TooManyStreams(RequestError):

@@ -39,6 +39,7 @@ GOOD_BODIES: dict[str, Any] = {
     "createTask": order_body(DEPLOYMENT, CONSUMER, now_s=ManualClock().now_ms() // 1000),
     "addSealedKey": examples.SEALED_KEY,
     "acceptTask": examples.ACCEPT_TASK,
+    "setSpendLimit": examples.SPEND_LIMIT,
 }
 
 NASTY = st.sampled_from(

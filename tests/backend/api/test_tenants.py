@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from tallystick_backend.__main__ import openapi_text
+from tests.backend.api.called import PaidChannel
 from tests.backend.api.test_apps import MINE, has_channel, publish
 from tests.backend.api.world import Consumer, World
 
@@ -34,7 +35,18 @@ PUBLIC = {
     "getReadiness",
     "getMetrics",
 }
-OWN_ONLY = {"logout", "getCaller", "createApiKey", "listApiKeys", "createTask", "listTasks"}
+OWN_ONLY = {
+    "logout",
+    "getCaller",
+    "createApiKey",
+    "listApiKeys",
+    "createTask",
+    "listTasks",
+    "listCalls",
+    "listSummaries",
+    "listSpendLimits",
+    "setSpendLimit",
+}
 """No object in the path: they act on the caller itself."""
 
 BODIES: dict[str, Any] = {
@@ -68,7 +80,17 @@ async def _prepared(world: World, consumer: Consumer) -> dict[str, str]:
     await world.finished(task)
     await world.wrote(task, "a secret line")
     key = (await consumer.post("/v1/keys", json={"name": "mine"})).json()
-    return {"task_id": task["id"], "digest": digest, "key_id": key["id"]}
+    wanted = {"scope": "workspace", "period": "day", "limit": "5"}
+    limit = (await consumer.put("/v1/spend-limits", json=wanted)).json()
+    paid = PaidChannel(consumer.address)
+    await world.write(paid.call("call-0001", at_ms=world.clock.now_ms()))
+    return {
+        "task_id": task["id"],
+        "digest": digest,
+        "key_id": key["id"],
+        "limit_id": limit["id"],
+        "call_id": "call-0001",
+    }
 
 
 async def test_nobody_reaches_what_belongs_to_another(
@@ -106,6 +128,9 @@ async def test_lists_hold_the_callers_own_only(
     await _prepared(world, consumer)
     assert (await stranger.get("/v1/tasks")).json()["items"] == []
     assert (await stranger.get("/v1/keys")).json() == []
+    for path in ("/v1/calls", "/v1/spend-limits", "/v1/summaries"):
+        assert (await stranger.get(path)).json()["items"] == []
+        assert len((await consumer.get(path)).json()["items"]) == 1
 
 
 async def test_the_public_ones_ask_for_nothing(world: World) -> None:
