@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from typing import get_args
 
-from tallystick.protocol.call_views import CallState, CallView
+from tallystick.protocol.call_views import CallState, CallView, WebhookState
 from tallystick.protocol.types import to_address
-from tallystick.protocol.wire import AppPriceBody, Problem
+from tallystick.protocol.wire import AppPriceBody
 from tallystick_backend.store.tables import CallRow
 
 CALL_STATES: tuple[CallState, ...] = get_args(CallState)
+WEBHOOK_STATES: tuple[WebhookState, ...] = get_args(WebhookState)
 
 
 def call_view(row: CallRow) -> CallView:
     return CallView(
-        id=row.call_id,
+        call_id=row.call_id,
+        state=_state(row),
         app_id=row.app_id,
         version=row.version,
-        state=_state(row),
-        provider=to_address(row.provider) if row.provider else None,
+        provider=to_address(row.provider) if row.provider else "",
         gpu_class=row.gpu_class,
         gpus=row.gpus,
         key_id=row.key_id,
@@ -40,12 +41,13 @@ def call_view(row: CallRow) -> CallView:
         ),
         charge=row.charge,
         total=row.total,
-        channel_id=row.channel_id or None,
+        channel_id=row.channel_id,
         seq=row.seq,
         media_type=row.media_type,
         result_bytes=row.result_bytes,
-        result_until_ms=row.forget_at_ms if row.result is not None else None,
-        problem=None if row.problem is None else Problem.model_validate(row.problem),
+        result=None if row.result is None else f"/v1/calls/{row.call_id}/result",
+        webhook_state=_webhook_state(row),
+        problem=row.problem,
     )
 
 
@@ -54,3 +56,10 @@ def _state(row: CallRow) -> CallState:
         if state == row.state:
             return state
     raise ValueError(f"call {row.call_id} is in no state {row.state!r}")
+
+
+def _webhook_state(row: CallRow) -> WebhookState:
+    for state in WEBHOOK_STATES:
+        if state == row.webhook_state:
+            return state
+    raise ValueError(f"call {row.call_id} has a webhook in no state {row.webhook_state!r}")

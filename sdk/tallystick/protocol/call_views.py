@@ -7,13 +7,12 @@ its headers, named here.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from tallystick.protocol.call_bodies import (
     CallBody,
-    CallIdText,
     SignedReceiptBody,
     UsageSampleBody,
 )
@@ -30,10 +29,8 @@ from tallystick.protocol.wire import (
     DigestHex,
     DiscountBody,
     PricePointBody,
-    Problem,
     SignatureHex,
     SignedVoucherBody,
-    Uint32,
     Uint64,
     WireModel,
 )
@@ -44,8 +41,8 @@ __all__ = [
     "CHARGE_HEADER",
     "MAX_CHARGE_HEADER",
     "TOTAL_HEADER",
-    "AllowanceBody",
-    "AllowancePage",
+    "AllowanceList",
+    "AllowanceView",
     "AppTermsView",
     "CallPage",
     "CallReceiptView",
@@ -54,7 +51,8 @@ __all__ = [
     "Grouping",
     "LimitPeriod",
     "LimitScope",
-    "SessionKeyBody",
+    "ManifestView",
+    "SessionKeyView",
     "SignedAllowanceBody",
     "SpendLimitBody",
     "SpendLimitList",
@@ -62,6 +60,8 @@ __all__ = [
     "SummaryRow",
     "SummarySums",
     "WantedLimit",
+    "WebhookSecretView",
+    "WebhookState",
 ]
 
 CALL_ID_HEADER: Final = "Tallystick-Call-Id"
@@ -75,43 +75,46 @@ MAX_CHARGE_HEADER: Final = "Tallystick-Max-Charge"
 """Of a request: the most that the call may cost, or it is not made."""
 
 CallState = Literal["queued", "running", "completed", "failed", "canceled"]
+WebhookState = Literal["", "due", "delivered", "given_up"]
 
 
 class CallView(WireModel):
-    """A call, as its caller sees it."""
+    """One call. Figures are those of the receipt once it is `completed`, and 0 before."""
 
-    id: CallIdText
-    app_id: DigestHex
-    version: Uint32
+    call_id: str
     state: CallState
-    provider: AddressHex | None
-    """The one that answered, else the last one asked."""
-    gpu_class: str
-    gpus: Count
-    key_id: str
+    app_id: DigestHex
+    version: Count
+    provider: str
+    """The one that answered, else the last one asked; empty while none was."""
+    gpu_class: str = ""
+    gpus: Count = 0
+    key_id: str = ""
     """Of the API key that asked; empty for a wallet's log-in."""
     attempts: Count
     asked_at_ms: Count
     ended_at_ms: Count | None
     queued_ms: Count
+    """Waited at the provider, a cold start included."""
     cold_start_ms: Count
-    """Of that, while a worker was being started for it. Never charged."""
+    """Never charged."""
     run_ms: Count
     gpu_ms: Count
-    price: AppPriceBody
+    price: AppPriceBody | None = None
+    """As quoted."""
     charge: Amount
-    """0 unless completed."""
     total: Amount
     """Of the channel, with this call."""
-    channel_id: DigestHex | None
+    channel_id: str
     seq: Count | None
-    """Its receipt's place in the channel."""
+    """Of the receipt in the channel's chain."""
     media_type: str
     result_bytes: Count
-    result_until_ms: Count | None
-    """The result is kept until then; none: it is not kept."""
-    problem: Problem | None
-    """Why it failed."""
+    result: str | None
+    """Path of the result; none unless it was kept."""
+    webhook_state: WebhookState
+    problem: dict[str, Any] | None
+    """Why it failed; nothing was charged then."""
 
 
 class CallPage(WireModel):
@@ -138,7 +141,7 @@ class CallReceiptView(WireModel):
     """Everything there is to check a call by, nothing of which has to be believed: what the parties
     signed is signed, and the rest can be read on the chain."""
 
-    call_id: CallIdText
+    call_id: str
     chain_id: Count
     escrow: AddressHex
     """With the chain's id: the domain of every signature here."""
@@ -244,10 +247,11 @@ class SpendLimitList(WireModel):
 # --- who pays ----------------------------------------------------------------------------------
 
 
-class SessionKeyBody(WireModel):
-    """The key that this backend signs a consumer's vouchers with: what a `ChannelAllowance` has to
-    name as its signer."""
+class SessionKeyView(WireModel):
+    """The key that the gateway signs this account's vouchers with. Name it as `signer` in a
+    `ChannelAllowance`; it can spend what the allowance says and nothing else."""
 
+    account: AddressHex
     signer: AddressHex
     created_at_ms: Count
 
@@ -257,12 +261,28 @@ class SignedAllowanceBody(WireModel):
     signature: SignatureHex
 
 
-class AllowanceBody(WireModel):
+class AllowanceView(WireModel):
     digest: DigestHex
     allowance: ChannelAllowanceBody
+    spent: Amount
+    """Moved into channels so far, as the escrow says."""
+    left: Amount
+    """Of the cap; 0 once it is revoked or expired."""
+    revoked: bool
+    expires_at: Uint64
     created_at_ms: Count
 
 
-class AllowancePage(WireModel):
-    items: tuple[AllowanceBody, ...]
-    next_cursor: str | None = None
+class AllowanceList(WireModel):
+    items: tuple[AllowanceView, ...]
+
+
+class ManifestView(WireModel):
+    digest: DigestHex
+    bytes: Count
+
+
+class WebhookSecretView(WireModel):
+    """HMAC-SHA256 key of webhooks to this account, in the form of the Standard Webhooks scheme."""
+
+    secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/=]+$")]

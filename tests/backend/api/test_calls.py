@@ -183,7 +183,7 @@ async def test_calls_are_listed_newest_first_and_filtered(world: World, consumer
     )
 
     async def found(**params: str | int) -> list[str]:
-        return [item["id"][-1] for item in await pages(consumer, "/v1/calls", **params)]
+        return [item["call_id"][-1] for item in await pages(consumer, "/v1/calls", **params)]
 
     assert await found() == ["5", "4", "2", "3", "1"]
     assert await found(state="completed") == ["2", "3", "1"]
@@ -193,10 +193,10 @@ async def test_calls_are_listed_newest_first_and_filtered(world: World, consumer
     assert await found(key="ab" * 8) == ["2"]
     assert await found(key="", provider=PROVIDER.address) == ["1"]
     assert await found(from_ms=2_000, until_ms=3_000) == ["2", "3"]
-    [failed] = [i for i in await pages(consumer, "/v1/calls") if i["id"] == "call-0004"]
+    [failed] = [i for i in await pages(consumer, "/v1/calls") if i["call_id"] == "call-0004"]
     assert (failed["charge"], failed["provider"], failed["problem"]["code"]) == (
         "0",
-        None,
+        "",
         "no_worker",
     )
 

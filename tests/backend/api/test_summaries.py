@@ -78,7 +78,7 @@ async def test_rows_receipts_vouchers_and_chain_say_the_same(
     receipts = 0
     for call in calls:
         if call["state"] == "completed":
-            answer = await consumer.get(f"/v1/calls/{call['id']}/receipt")
+            answer = await consumer.get(f"/v1/calls/{call['call_id']}/receipt")
             receipts += int(answer.json()["charge"])
     assert claimed == vouchers == listed == receipts
 
