@@ -16,9 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tallystick.calls import CallResult as CallResult
+    from tallystick.checking import CallVerdict as CallVerdict
     from tallystick.client import AsyncGPUClient as AsyncGPUClient
     from tallystick.config import Config as Config
     from tallystick.config import load_config as load_config
+    from tallystick.errors import CallFailed as CallFailed
     from tallystick.errors import ChainError as ChainError
     from tallystick.errors import ConfigurationError as ConfigurationError
     from tallystick.errors import Conflict as Conflict
@@ -50,9 +53,12 @@ if TYPE_CHECKING:
     from tallystick.sync import GPUClient as GPUClient
 
 _WHERE = {
+    "calls": ("CallResult",),
+    "checking": ("CallVerdict",),
     "client": ("AsyncGPUClient",),
     "config": ("Config", "load_config"),
     "errors": (
+        "CallFailed",
         "ChainError",
         "ConfigurationError",
         "Conflict",
@@ -92,6 +98,9 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncGPUClient",
     "Balance",
+    "CallFailed",
+    "CallResult",
+    "CallVerdict",
     "ChainError",
     "CheckedReceipt",
     "Config",

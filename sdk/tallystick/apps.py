@@ -21,6 +21,7 @@ from tallystick.protocol.apps import (
     VersionHistory,
     with_discount,
 )
+from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import AppId, Digest, to_address
 from tallystick.session import Session
@@ -98,6 +99,13 @@ async def list_channels(
 
 async def channel(session: Session, channel_id: str) -> wire.ChannelView:
     return await _get(session, f"/v1/channels/{_checked(channel_id)}", wire.ChannelView)
+
+
+async def upload_manifest(session: Session, file: bytes) -> str:
+    """Answers its digest: the version's `manifestDigest`."""
+    digest = digest_of(file)
+    await session.connection.put_text(f"/v1/manifests/{digest}", file)
+    return digest
 
 
 def price_of(body: wire.AppPriceBody) -> Price:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tallystick.jobs import Sent
-from tallystick.protocol.messages import TaskTerms
-from tallystick.protocol.types import Address
+from tallystick.protocol.apps import AppHistory
+from tallystick.protocol.channels import ChannelState
+from tallystick.protocol.contracts import KeyState
+from tallystick.protocol.messages import Channel, TaskTerms
+from tallystick.protocol.types import Address, AppId, Digest
 from tallystick.wallet import Wallet
 
 
@@ -49,5 +52,27 @@ class Chain(Protocol):
     async def serves_with(self, signer: Address, provider: Address) -> bool:
         """Whether the provider has stake, and this is its own or one of its unretired keys."""
         ...
+
+    # --- apps and channels, for who checks a call and who ends a channel ------------------------
+
+    async def channel_state(self, channel: Channel) -> ChannelState:
+        """What the escrow says of it now."""
+        ...
+
+    async def bound_key(self, key: Address) -> KeyState:
+        """Whose operator key it is."""
+        ...
+
+    async def app_at(self, app_id: AppId, version: int, time_s: int) -> AppHistory:
+        """The app as the registry has it, with that version, at its price in that second; without
+        any version if the registry has none or it had no price then. The registry is the one of a
+        deployment that the caller named or this package knows, never of a backend's word."""
+        ...
+
+    async def revoke_allowance(self, wallet: Wallet, allowance: Digest) -> Sent: ...
+
+    async def request_close(self, wallet: Wallet, channel: Channel) -> Sent: ...
+
+    async def close_channel(self, wallet: Wallet, channel: Channel) -> Sent: ...
 
     async def close(self) -> None: ...

@@ -18,9 +18,12 @@ import httpx
 from pydantic import RootModel
 
 from tallystick import apps as registry
-from tallystick import funding, prices, results, stopping, submitting, watching
+from tallystick import calls as calling
+from tallystick import checking, funding, prices, results, spending, stopping, submitting, watching
 from tallystick.bundle import Inputs
+from tallystick.calls import CallResult, CallStream
 from tallystick.chain import Chain
+from tallystick.checking import CallVerdict
 from tallystick.config import Config, load_config
 from tallystick.connection import Sleep
 from tallystick.errors import InvalidRequest
@@ -38,6 +41,19 @@ from tallystick.jobs import (
 from tallystick.orders import checked_text, make_wish
 from tallystick.prices import Duration, Price
 from tallystick.protocol.apps import AppHistory
+from tallystick.protocol.call_views import (
+    AllowanceView,
+    CallReceiptView,
+    CallView,
+    Grouping,
+    LimitPeriod,
+    LimitScope,
+    SessionKeyView,
+    SpendLimitBody,
+    SummaryPage,
+)
+from tallystick.protocol.hashing import digest_of
+from tallystick.protocol.messages import Channel
 from tallystick.protocol.pricing import rate_per_gpu_second_down
 from tallystick.protocol.wire import (
     ApiKeyBody,
@@ -55,7 +71,7 @@ from tallystick.protocol.wire import (
 from tallystick.session import Now, Session
 from tallystick.watching import OnStatus
 
-Scope = Literal["tasks:read", "tasks:write"]
+Scope = Literal["tasks:read", "tasks:write", "calls"]
 
 
 class ApiKeyList(RootModel[tuple[ApiKeyBody, ...]]):
@@ -336,6 +352,196 @@ class AsyncGPUClient:
     async def channel(self, channel_id: str) -> ChannelView:
         """One channel: what is in it, what was redeemed, whether it closes."""
         return await registry.channel(self._session, channel_id)
+
+    # --- calls -------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        app_id: str,
+        input: Any = None,
+        *,
+        version: int | None = None,
+        max_charge: Price | None = None,
+        timeout: float | Duration | None = None,  # noqa: ASYNC109  # waiting is what it is about
+    ) -> CallResult:
+        """Calls an app and waits for its answer. `input` is JSON (or JSON text as bytes),
+        `max_charge` the most that this call may cost, in tokens. Raises CallFailed for what the
+        app or its provider did wrong, and TimedOut when `timeout` is over: the call goes on
+        then."""
+        return await calling.call(
+            self._session,
+            app_id,
+            input,
+            version=version,
+            max_charge=max_charge,
+            timeout_s=_timeout_s(timeout),
+        )
+
+    def stream_call(
+        self,
+        app_id: str,
+        input: Any = None,
+        *,
+        version: int | None = None,
+        max_charge: Price | None = None,
+    ) -> CallStream:
+        """The same for a handler that yields: its pieces as they come."""
+        return calling.stream(self._session, app_id, input, version=version, max_charge=max_charge)
+
+    async def submit_call(
+        self,
+        app_id: str,
+        input: Any = None,
+        *,
+        version: int | None = None,
+        max_charge: Price | None = None,
+        webhook: str | None = None,
+    ) -> CallView:
+        """Calls an app and returns at once; `call_result` has the answer. `webhook` is an https
+        address that is told when the call is over."""
+        return await calling.submit_call(
+            self._session, app_id, input, version=version, max_charge=max_charge, webhook=webhook
+        )
+
+    async def call_result(
+        self,
+        call_id: str,
+        timeout: float | Duration | None = None,  # noqa: ASYNC109  # waiting is what it is about
+    ) -> CallResult:
+        """The answer of a call made before; waits until it is over."""
+        return await calling.result(self._session, call_id, _timeout_s(timeout))
+
+    async def cancel_call(self, call_id: str) -> CallView:
+        """Stops a call that is not answered yet. It costs nothing."""
+        return await calling.cancel(self._session, call_id)
+
+    async def calls(
+        self,
+        *,
+        app: str | None = None,
+        provider: str | None = None,
+        key: str | None = None,
+        state: str | None = None,
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int = 100,
+    ) -> tuple[CallView, ...]:
+        """Your calls, newest first. `key` is an API key's id; "" are those of your wallet."""
+        filters: dict[str, str | int | None] = {
+            "app": app,
+            "provider": provider,
+            "key": key,
+            "state": state,
+            "from_ms": from_ms,
+            "until_ms": until_ms,
+        }
+        return await calling.list_calls(self._session, filters, limit)
+
+    async def call_info(self, call_id: str) -> CallView:
+        """One call: where it stands, what it cost, where the time went."""
+        return await calling.call_info(self._session, call_id)
+
+    async def call_receipt(self, call_id: str) -> CallReceiptView:
+        """Everything to check a call by; `verify_receipt` does."""
+        return await calling.call_receipt(self._session, call_id)
+
+    async def verify_receipt(
+        self,
+        call: str | CallResult | CallReceiptView,
+        *,
+        content: bytes | None = None,
+        input: Any = None,
+    ) -> CallVerdict:
+        """Checks a call from the two parties' signatures and the chain, believing the backend
+        nothing; needs a chain endpoint. `content` is the result as delivered and `input` what was
+        sent: a CallResult has both. What is not shown leaves its checks open, never good."""
+        call_id: str | None = None
+        sent = None if input is None else digest_of(calling.input_bytes(input))
+        if isinstance(call, CallReceiptView):
+            receipt = call
+        else:
+            call_id = call if isinstance(call, str) else call.call_id
+            receipt = await calling.call_receipt(self._session, call_id)
+        if isinstance(call, CallResult):
+            content = call.content if content is None else content
+            sent = call.input_digest if sent is None else sent
+        return await checking.verify(
+            self._session, receipt, call_id=call_id, content=content, sent=sent
+        )
+
+    async def summaries(
+        self,
+        by: Literal["hour", "day"] = "day",
+        *,
+        time_zone: str = "UTC",
+        group: Sequence[Grouping] = (),
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        app: str | None = None,
+        provider: str | None = None,
+        key: str | None = None,
+    ) -> SummaryPage:
+        """What your calls came to: exact sums by the hour or the day of a time zone, for each app,
+        provider, gpu, key or channel if you `group` by them."""
+        params = {
+            "by": by,
+            "time_zone": time_zone,
+            "group": list(group),
+            "from_ms": from_ms,
+            "until_ms": until_ms,
+            "app": app,
+            "provider": provider,
+            "key": key,
+        }
+        return await calling.summaries(self._session, params)
+
+    # --- who pays for calls ------------------------------------------------------------------
+
+    async def session_key(self) -> SessionKeyView:
+        """The key that the gateway signs your vouchers with."""
+        return await spending.session_key(self._session)
+
+    async def grant_allowance(self, cap: Price, time: Duration = "30d") -> AllowanceView:
+        """Lets the gateway's session key move at most `cap` tokens of your account into channels,
+        for so long. It can spend them on calls and on nothing else."""
+        return await spending.grant_allowance(self._session, cap, time)
+
+    async def allowances(self) -> tuple[AllowanceView, ...]:
+        """What you allowed, and what is left of it."""
+        return await spending.allowances(self._session)
+
+    async def revoke_allowance(self, digest: str) -> Sent:
+        """Ends an allowance on chain, at once; what is in channels stays there."""
+        return await spending.revoke_allowance(self._session, digest)
+
+    async def close_channel(self, channel_id: str) -> tuple[Sent, int]:
+        """Asks for a channel's close; once the close period is over, carries it out. Answers the
+        transaction and when to come again, 0 if it is closed."""
+        found = await registry.channel(self._session, channel_id)
+        return await spending.close_channel(self._session, Channel.from_body(found.channel))
+
+    async def spend_limits(self) -> tuple[SpendLimitBody, ...]:
+        """The limits on what your calls may cost, and what was spent of each."""
+        return await spending.spend_limits(self._session)
+
+    async def set_spend_limit(
+        self,
+        limit: Price,
+        scope: LimitScope = "workspace",
+        subject: str = "",
+        period: LimitPeriod = "day",
+    ) -> SpendLimitBody:
+        """The most tokens that calls may cost: of the workspace, of a key or of an app (its id is
+        the `subject`); for each call, a day (UTC) or in total. Setting it again changes it."""
+        return await spending.set_spend_limit(self._session, limit, scope, subject, period)
+
+    async def remove_spend_limit(self, limit_id: str) -> None:
+        """Takes a limit away, at once."""
+        await spending.remove_spend_limit(self._session, limit_id)
+
+    async def upload_manifest(self, file: bytes) -> str:
+        """Hands an app's published manifest to the backend, for the providers that serve it."""
+        return await registry.upload_manifest(self._session, file)
 
     # --- money -------------------------------------------------------------------------------
 

@@ -106,6 +106,10 @@ class Connection:
         answer = await self._send("POST", path, public=public, content=content)
         return self._read(answer, model)
 
+    async def put(self, path: str, body: BaseModel, model: type[Model]) -> Model:
+        answer = await self._send("PUT", path, content=body.model_dump_json().encode())
+        return self._read(answer, model)
+
     async def post_and_forget(self, path: str, body: BaseModel | None = None) -> None:
         """A write whose answer does not matter beyond its success."""
         content = None if body is None else body.model_dump_json().encode()
@@ -119,6 +123,33 @@ class Connection:
             "PUT", path, content=content, content_type="application/octet-stream"
         )
         return self._read(answer, model)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+        final: Callable[[httpx.Response], bool] = lambda answer: False,
+    ) -> httpx.Response:
+        """The answer as it came, once it is no refusal. `final` names refusals that would be the
+        same again."""
+        return await self._send(
+            method,
+            path,
+            content=content,
+            headers=headers,
+            params=params,
+            timeout_s=timeout_s,
+            final=final,
+        )
+
+    async def put_text(self, path: str, content: bytes) -> None:
+        """Bytes that are JSON, as they are."""
+        await self._send("PUT", path, content=content)
 
     async def get_bytes(self, path: str, *, max_bytes: int) -> bytes:
         """The raw body; stops reading as soon as it is longer than it may be."""
@@ -145,25 +176,43 @@ class Connection:
         self, path: str, *, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
         """An open answer. Raises our errors for refusals, httpx.TransportError for a lost line."""
-        answer = await self._open(path, headers or {})
+        async with self._opened("GET", path, None, headers or {}) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def post_stream(
+        self, path: str, content: bytes, headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
+        """The same for a write that is answered piece by piece."""
+        async with self._opened("POST", path, content, headers) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _opened(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
+        answer = await self._open(method, path, content, headers)
         if answer.status_code == 401:
             await answer.aclose()  # the session expired: once more with a new one
             self._token = None
-            answer = await self._open(path, headers or {})
+            answer = await self._open(method, path, content, headers)
         try:
             if answer.status_code >= 300:
                 await answer.aread()
-                if answer.status_code in RETRIED_STATUSES:
+                if method == "GET" and answer.status_code in RETRIED_STATUSES:
                     raise httpx.RemoteProtocolError(f"status {answer.status_code}")
                 raise error_from(answer)
             yield answer
         finally:
             await answer.aclose()
 
-    async def _open(self, path: str, headers: Mapping[str, str]) -> httpx.Response:
+    async def _open(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> httpx.Response:
         request = self._client.build_request(
-            "GET",
+            method,
             path,
+            content=content,
             headers={"Authorization": f"Bearer {await self._bearer()}", **headers},
             timeout=httpx.Timeout(60.0, connect=5.0),
         )
@@ -175,15 +224,21 @@ class Connection:
         path: str,
         *,
         public: bool = False,
-        params: Mapping[str, str | int | None] | None = None,
+        params: Mapping[str, Any] | None = None,
         content: bytes | None = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        final: Callable[[httpx.Response], bool] = lambda answer: False,
     ) -> httpx.Response:
-        headers: dict[str, str] = {}
+        headers = dict(headers or {})
         if content is not None:
-            headers["Content-Type"] = content_type
+            headers.setdefault("Content-Type", content_type)
         if method != "GET":
-            headers["Idempotency-Key"] = secrets.token_hex(16)
+            headers.setdefault("Idempotency-Key", secrets.token_hex(16))
+        timeout: Any = httpx.USE_CLIENT_DEFAULT
+        if timeout_s is not None:
+            timeout = httpx.Timeout(timeout_s, connect=5.0)
         query = {k: v for k, v in (params or {}).items() if v is not None}
         logged_in_again = False
         lost: Exception | None = None
@@ -192,7 +247,7 @@ class Connection:
                 headers["Authorization"] = f"Bearer {await self._bearer()}"
             try:
                 answer = await self._client.request(
-                    method, path, params=query, content=content, headers=headers
+                    method, path, params=query, content=content, headers=headers, timeout=timeout
                 )
             except httpx.TransportError as problem:
                 lost = problem
@@ -201,7 +256,8 @@ class Connection:
             if answer.status_code == 401 and not public and not logged_in_again:
                 logged_in_again, self._token = True, None
                 continue
-            if answer.status_code in RETRIED_STATUSES and attempt < ATTEMPTS - 1:
+            retried = answer.status_code in RETRIED_STATUSES and not final(answer)
+            if retried and attempt < ATTEMPTS - 1:
                 await self._pause(attempt, answer.headers.get("Retry-After"))
                 continue
             if answer.status_code >= 300:

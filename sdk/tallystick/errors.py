@@ -11,6 +11,7 @@
     ├── PaymentNeeded             the account or the wallet holds too little
     ├── TimedOut                  the waiting time you gave is over; the task goes on
     ├── TaskFailed                the task ended without a result
+    ├── CallFailed                the call ended without a result; it cost nothing
     ├── VerificationFailed        what came back does not match what was ordered
     ├── Conflict                  the task is in a state where this cannot be done
     ├── ServiceError              the backend answered with something unusable
@@ -98,6 +99,12 @@ class TaskFailed(TallystickError):
     """The task ended without a result: failed, cancelled before it ran, or refunded."""
 
     code = "task_failed"
+
+
+class CallFailed(TallystickError):
+    """The app or its provider did not answer the call. Nothing was charged."""
+
+    code = "call_failed"
 
 
 class VerificationFailed(TallystickError):

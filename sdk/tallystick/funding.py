@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from tallystick.chain import Account
 from tallystick.errors import InvalidRequest, PaymentNeeded
 from tallystick.jobs import Balance, Sent
-from tallystick.prices import Price, checked_price
-from tallystick.protocol import money
+from tallystick.prices import Price
 from tallystick.protocol.types import Address, to_address
 from tallystick.protocol.wire import AccountBody
 
@@ -35,7 +34,7 @@ async def balance(session: Session, address: str | None = None) -> Balance:
 
 
 async def deposit(session: Session, amount: Price) -> Sent:
-    units = await _units(session, amount)
+    units = await session.units(amount)
     chain, wallet = await session.need_chain(), session.wallet
     held = (await chain.account(wallet.address)).wallet_units
     if held < units:
@@ -48,7 +47,7 @@ async def deposit(session: Session, amount: Price) -> Sent:
 
 
 async def withdraw(session: Session, amount: Price, to: str | None = None) -> Sent:
-    units = await _units(session, amount)
+    units = await session.units(amount)
     chain, wallet = await session.need_chain(), session.wallet
     receiver = wallet.address if to is None else _checked_address(to)
     held = (await chain.account(wallet.address)).available_units
@@ -81,21 +80,6 @@ async def cover(session: Session, units: int, *, auto_deposit: bool) -> None:
         required=str(units),
         available=str(held.available.units),
     )
-
-
-async def _units(session: Session, amount: Price) -> int:
-    decimals = (await session.deployment()).token_decimals
-    exact = format(checked_price(amount, "amount"), "f")
-    try:
-        units = money.parse_amount(exact, decimals)
-    except ValueError as problem:
-        raise InvalidRequest(
-            f"The amount {amount} cannot be paid: {problem}.",
-            next_step=f"Use at most {decimals} digits after the point.",
-        ) from problem
-    if units == 0:
-        raise InvalidRequest("The amount is 0.", next_step="Give an amount above zero.")
-    return units
 
 
 def _checked_address(text: str) -> Address:

@@ -11,28 +11,43 @@ from web3 import AsyncWeb3
 from web3.exceptions import Web3Exception
 
 from tallystick.chain import Account
-from tallystick.errors import ChainError, VerificationFailed
+from tallystick.errors import ChainError, ConfigurationError, VerificationFailed
 from tallystick.jobs import Sent
 from tallystick.orders import domain_of
 from tallystick.protocol import web3 as connections
-from tallystick.protocol.contracts import Call, Escrow, Market, Staking, Token
+from tallystick.protocol.apps import AppHistory, PricePoint, VersionHistory
+from tallystick.protocol.channels import ChannelState
+from tallystick.protocol.contracts import (
+    Call,
+    Escrow,
+    KeyState,
+    Market,
+    Registry,
+    Staking,
+    Token,
+    verify_deployment,
+)
+from tallystick.protocol.deployments import load
 from tallystick.protocol.errors import (
     ContractError,
+    DeploymentError,
     ProtocolError,
     TransactionError,
     TransactionTimeout,
 )
-from tallystick.protocol.messages import TaskTerms, domain_separator
+from tallystick.protocol.messages import Channel, TaskTerms, domain_separator
 from tallystick.protocol.permits import sign_permit
 from tallystick.protocol.transactions import Sender
-from tallystick.protocol.types import Address, to_address
+from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, Digest, to_address
 from tallystick.protocol.wire import DeploymentBody
 from tallystick.wallet import Wallet
 
 PERMIT_SECONDS = 3600
 
 
-async def connect_chain(rpc_url: str, said: DeploymentBody) -> RpcChain:
+async def connect_chain(
+    rpc_url: str, said: DeploymentBody, deployment_file: str | None = None
+) -> RpcChain:
     """Raises VerificationFailed unless this chain holds the contracts the backend named, wired to
     each other: otherwise a deposit could go to a contract that never pays out."""
     with sentences():
@@ -42,14 +57,19 @@ async def connect_chain(rpc_url: str, said: DeploymentBody) -> RpcChain:
         except BaseException:
             await connections.close(web3)
             raise
-    return RpcChain(web3, said)
+    return RpcChain(web3, said, deployment_file)
 
 
 class RpcChain:
     """Answers `tallystick.chain.Chain`."""
 
-    def __init__(self, web3: AsyncWeb3[Any], said: DeploymentBody) -> None:
+    def __init__(
+        self, web3: AsyncWeb3[Any], said: DeploymentBody, deployment_file: str | None = None
+    ) -> None:
         self._web3 = web3
+        self._said = said
+        self._deployment_file = deployment_file
+        self._registry: Registry | None = None
         self._token = Token(web3, to_address(said.token))
         self._escrow = Escrow(web3, to_address(said.escrow))
         self._market = Market(web3, to_address(said.market))
@@ -103,6 +123,64 @@ class RpcChain:
             if await self._staking.units_of(provider) == 0:
                 return False
             return await self._staking.signs_for(signer, provider)
+
+    async def channel_state(self, channel: Channel) -> ChannelState:
+        with sentences():
+            return await self._escrow.channel(channel)
+
+    async def bound_key(self, key: Address) -> KeyState:
+        with sentences():
+            return await self._staking.operator_key(key)
+
+    async def app_at(self, app_id: AppId, version: int, time_s: int) -> AppHistory:
+        registry = await self._known_registry()
+        with sentences():
+            app = await registry.app(app_id)
+            found: tuple[VersionHistory, ...] = ()
+            if 1 <= version <= app.versions:
+                known = await registry.version(app_id, version)
+                try:
+                    price = await registry.price_at(app_id, version, time_s)
+                except ContractError:
+                    pass  # it had none then: before its publication, or after its end
+                else:
+                    at = (PricePoint(time_s, price),)
+                    one = VersionHistory(known.image_digest, known.manifest_digest, "", at)
+                    found = (one,) * version
+        return AppHistory(app_id, app.publisher, app.royalty_to, app.royalty_bps, found)
+
+    async def revoke_allowance(self, wallet: Wallet, allowance: Digest) -> Sent:
+        return await self._send(wallet, self._escrow.revoke_allowance(allowance))
+
+    async def request_close(self, wallet: Wallet, channel: Channel) -> Sent:
+        return await self._send(wallet, self._escrow.request_close(channel))
+
+    async def close_channel(self, wallet: Wallet, channel: Channel) -> Sent:
+        return await self._send(wallet, self._escrow.close(channel))
+
+    async def _known_registry(self) -> Registry:
+        """Which registry it is nobody on chain says: the deployment does, and it has to be this
+        market's."""
+        if self._registry is None:
+            try:
+                found = load(self._deployment_file or self._said.chain_id)
+                if found.registry == ZERO_ADDRESS:
+                    raise DeploymentError("it is from before there was a registry")
+                with sentences():
+                    await verify_deployment(self._web3, found)
+            except DeploymentError as problem:
+                raise ConfigurationError(
+                    f"The app registry is not known: {problem}.",
+                    next_step="Name the deployment's file in TALLYSTICK_DEPLOYMENT.",
+                ) from problem
+            if found.escrow != to_address(self._said.escrow):
+                raise VerificationFailed(
+                    f"The backend serves the escrow {self._said.escrow}; your deployment's is "
+                    f"{found.escrow}.",
+                    next_step="Check TALLYSTICK_DEPLOYMENT, then the backend.",
+                )
+            self._registry = Registry(self._web3, found.registry)
+        return self._registry
 
     async def _permit(self, wallet: Wallet, units: int) -> Call | None:
         owner, escrow = wallet.address, self._escrow.address

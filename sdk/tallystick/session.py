@@ -17,11 +17,13 @@ from pydantic import BaseModel
 from tallystick.chain import Chain
 from tallystick.config import Config
 from tallystick.connection import Connection, Sleep
-from tallystick.errors import ConfigurationError, VerificationFailed
+from tallystick.errors import ConfigurationError, InvalidRequest, VerificationFailed
 from tallystick.jobs import Money
 from tallystick.nonces import Nonces
 from tallystick.orders import domain_of
+from tallystick.prices import Price, checked_price
 from tallystick.protocol.messages import Domain
+from tallystick.protocol.money import parse_amount
 from tallystick.protocol.types import Address
 from tallystick.protocol.wire import DeploymentBody, SessionBody, SiweLogin, SiweNonce
 from tallystick.wallet import Wallet, login_text
@@ -96,16 +98,18 @@ class Session:
                 # web3 is heavy, and many calls never need it
                 from tallystick.rpc_chain import connect_chain
 
-                self._chain = await connect_chain(self.config.rpc_url, await self.deployment())
+                self._chain = await connect_chain(
+                    self.config.rpc_url, await self.deployment(), self.config.deployment
+                )
             return self._chain
 
     async def need_chain(self) -> Chain:
         chain = await self.chain()
         if chain is None:
             raise ConfigurationError(
-                "There is no chain endpoint, and this needs a transaction.",
-                next_step="Set TALLYSTICK_RPC_URL, or use secured=False (--unsecured) for an order "
-                "that is only signed.",
+                "There is no chain endpoint, and this needs one.",
+                next_step="Set TALLYSTICK_RPC_URL; a task's order that is only signed needs none: "
+                "secured=False (--unsecured).",
             )
         return chain
 
@@ -122,6 +126,21 @@ class Session:
     async def money(self, units: int) -> Money:
         deployment = await self.deployment()
         return Money(units, deployment.token_decimals, deployment.token_symbol)
+
+    async def units(self, amount: Price, *, may_be: int = 1) -> int:
+        """Smallest units of an amount in whole tokens, at least `may_be`."""
+        decimals = (await self.deployment()).token_decimals
+        exact = format(checked_price(amount, "amount"), "f")
+        try:
+            units = parse_amount(exact, decimals)
+        except ValueError as problem:
+            raise InvalidRequest(
+                f"The amount {amount} cannot be paid: {problem}.",
+                next_step=f"Use at most {decimals} digits after the point.",
+            ) from problem
+        if units < may_be:
+            raise InvalidRequest(f"The amount is {amount}.", next_step="Give an amount above zero.")
+        return units
 
     async def log_in(self) -> str:
         """The address that the backend knows this client as."""

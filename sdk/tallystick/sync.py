@@ -14,6 +14,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from tallystick.calls import CallStream
 from tallystick.client import AsyncGPUClient
 from tallystick.config import Config
 from tallystick.jobs import Job, LogEntry
@@ -126,6 +127,24 @@ class GPUClient:
     app_history = _blocking(AsyncGPUClient.app_history)
     channels = _blocking(AsyncGPUClient.channels)
     channel = _blocking(AsyncGPUClient.channel)
+    call = _blocking(AsyncGPUClient.call)
+    submit_call = _blocking(AsyncGPUClient.submit_call)
+    call_result = _blocking(AsyncGPUClient.call_result)
+    cancel_call = _blocking(AsyncGPUClient.cancel_call)
+    calls = _blocking(AsyncGPUClient.calls)
+    call_info = _blocking(AsyncGPUClient.call_info)
+    call_receipt = _blocking(AsyncGPUClient.call_receipt)
+    verify_receipt = _blocking(AsyncGPUClient.verify_receipt)
+    summaries = _blocking(AsyncGPUClient.summaries)
+    session_key = _blocking(AsyncGPUClient.session_key)
+    grant_allowance = _blocking(AsyncGPUClient.grant_allowance)
+    allowances = _blocking(AsyncGPUClient.allowances)
+    revoke_allowance = _blocking(AsyncGPUClient.revoke_allowance)
+    close_channel = _blocking(AsyncGPUClient.close_channel)
+    spend_limits = _blocking(AsyncGPUClient.spend_limits)
+    set_spend_limit = _blocking(AsyncGPUClient.set_spend_limit)
+    remove_spend_limit = _blocking(AsyncGPUClient.remove_spend_limit)
+    upload_manifest = _blocking(AsyncGPUClient.upload_manifest)
     balance = _blocking(AsyncGPUClient.balance)
     deposit = _blocking(AsyncGPUClient.deposit)
     withdraw = _blocking(AsyncGPUClient.withdraw)
@@ -149,6 +168,42 @@ class GPUClient:
                 yield entry
         finally:
             self._portal.run(_close(entries))
+
+    def stream_call(
+        self,
+        app_id: str,
+        input: Any = None,
+        *,
+        version: int | None = None,
+        max_charge: Price | None = None,
+    ) -> BlockingStream:
+        """Calls an app whose handler yields: its pieces as they come."""
+        pieces = self._client.stream_call(app_id, input, version=version, max_charge=max_charge)
+        return BlockingStream(self._portal, pieces)
+
+
+class BlockingStream:
+    """A `CallStream` without `await`."""
+
+    def __init__(self, portal: _Portal, pieces: CallStream) -> None:
+        self._portal = portal
+        self._pieces = pieces
+
+    @property
+    def call_id(self) -> str:
+        """Known once the first piece is there."""
+        return self._pieces.call_id
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            while True:
+                try:
+                    piece = self._portal.run(self._pieces.__anext__())
+                except StopAsyncIteration:
+                    return
+                yield piece
+        finally:
+            self._portal.run(self._pieces.aclose())
 
 
 async def _next(entries: AsyncIterator[LogEntry]) -> LogEntry | None:

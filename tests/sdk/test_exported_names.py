@@ -12,6 +12,9 @@ from tallystick import AsyncGPUClient, GPUClient
 PUBLIC = [
     "AsyncGPUClient",
     "Balance",
+    "CallFailed",
+    "CallResult",
+    "CallVerdict",
     "ChainError",
     "CheckedReceipt",
     "Config",

@@ -6,27 +6,37 @@ deposit
 ├── with a permit in one transaction, with an approval where the token has none
 create, cancel, reclaim
 └── balances follow, refusals are sentences
+app_at, channel_state, bound_key, close_channel, revoke_allowance
+├── the registry's price of a second, from a deployment that the caller named
+├── a channel's way to its end
 answers_for, serves_with
 └── a bound key, a retired one, a stranger's, one without stake
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from tallystick import ChainError, VerificationFailed
-from tallystick.protocol.contracts import Staking
-from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.messages import TaskTerms
-from tallystick.protocol.types import ZERO_ADDRESS, Digest
+from tallystick import ChainError, ConfigurationError, VerificationFailed
+from tallystick.protocol.apps import app_id
+from tallystick.protocol.channels import ChannelState
+from tallystick.protocol.contracts import Escrow, KeyState, Registry, Staking
+from tallystick.protocol.deployments import Deployment, to_json
+from tallystick.protocol.messages import Channel, TaskTerms
+from tallystick.protocol.pricing import Price
+from tallystick.protocol.types import ZERO_ADDRESS, AppId, Digest
 from tallystick.protocol.wire import DeploymentBody
 from tallystick.rpc_chain import RpcChain, connect_chain
 from tallystick.wallet import Wallet
 from tests.support.anvil import (
+    APP_OWNER,
     CONSUMER,
     DISPATCHER,
     OPERATOR,
@@ -35,6 +45,7 @@ from tests.support.anvil import (
     TOKEN,
     LocalChain,
     bind_key,
+    digest_of_word,
     fund,
     send,
     stake,
@@ -218,3 +229,67 @@ async def test_an_escrow_that_is_no_contract_is_refused(
 ) -> None:
     with pytest.raises((ChainError, VerificationFailed)):
         await connect_chain(chain.url, said.model_copy(update={"escrow": "0x" + "99" * 20}))
+
+
+class TestAppsAndChannels:
+    @pytest.fixture
+    async def knowing(
+        self, chain: LocalChain, deployment: Deployment, said: DeploymentBody, tmp_path: Path
+    ) -> AsyncIterator[RpcChain]:
+        """With the deployment's file."""
+        file = tmp_path / "deployment.json"
+        file.write_text(json.dumps(to_json(deployment)))
+        fund(chain, deployment, CONSUMER, 100 * TOKEN)
+        connected = await connect_chain(chain.url, said, str(file))
+        yield connected
+        await connected.close()
+
+    async def test_an_app_has_the_registrys_price_of_a_second(
+        self, chain: LocalChain, deployment: Deployment, knowing: RpcChain
+    ) -> None:
+        registry = Registry(AsyncMock(), deployment.registry)
+        salt, manifest = digest_of_word(5), digest_of_word(6)
+        price = Price(100, 10, 7)
+        call = registry.publish(salt, salt, manifest, "ipfs://m", price, ZERO_ADDRESS, 0)
+        send(chain, APP_OWNER, call)
+        born_s = chain.now_s()
+        app = app_id(deployment.chain_id, deployment.registry, APP_OWNER.address, salt)
+        found = await knowing.app_at(app, 1, born_s)
+        assert found.price_for(born_s * 1000, version=1) == price
+        assert found.versions[0].manifest_digest == manifest
+        assert found.publisher == APP_OWNER.address
+        assert (await knowing.app_at(app, 1, born_s - 1)).versions == ()
+        assert (await knowing.app_at(app, 2, born_s)).versions == ()
+        assert (await knowing.app_at(AppId(digest_of_word(9)), 1, born_s)).versions == ()
+
+    async def test_which_registry_it_is_the_backend_cannot_say(
+        self, rpc: RpcChain, said: DeploymentBody
+    ) -> None:
+        with pytest.raises(ConfigurationError, match="registry is not known"):
+            await rpc.app_at(AppId(digest_of_word(9)), 1, 0)
+
+    async def test_a_channel_is_closed_and_an_allowance_revoked(
+        self, chain: LocalChain, deployment: Deployment, rpc: RpcChain, wallet: Wallet
+    ) -> None:
+        await rpc.deposit(wallet, 5 * TOKEN)
+        channel = Channel(CONSUMER.address, STRANGER.address, PROVIDER.address, 3)
+        escrow = Escrow(AsyncMock(), deployment.escrow)
+        send(chain, CONSUMER, escrow.fund(channel, TOKEN))
+        assert await rpc.channel_state(channel) == ChannelState(TOKEN, 0, 0)
+        await rpc.request_close(wallet, channel)
+        close_at = (await rpc.channel_state(channel)).close_at
+        assert close_at > chain.now_s()
+        with pytest.raises(ChainError):
+            await rpc.close_channel(wallet, channel)
+        chain.wait(close_at - chain.now_s())
+        await rpc.close_channel(wallet, channel)
+        assert (await rpc.channel_state(channel)).unclaimed == 0
+        assert (await rpc.revoke_allowance(wallet, digest_of_word(4))).gas_used > 21_000
+
+    async def test_a_key_is_known_by_its_provider(
+        self, chain: LocalChain, deployment: Deployment, rpc: RpcChain
+    ) -> None:
+        assert (await rpc.bound_key(OPERATOR.address)).provider == ZERO_ADDRESS
+        stake(chain, deployment, PROVIDER, gpu_ids=("GPU-1",))
+        bind_key(chain, deployment, PROVIDER, OPERATOR)
+        assert await rpc.bound_key(OPERATOR.address) == KeyState(PROVIDER.address, 0)

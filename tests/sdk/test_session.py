@@ -21,7 +21,7 @@ async def test_acts_at_the_same_time_share_one_chain_connection(
 ) -> None:
     made: list[Connected] = []
 
-    async def connect(_url: str, _said: Any) -> Connected:
+    async def connect(_url: str, _said: Any, _file: Any) -> Connected:
         await asyncio.sleep(0)
         made.append(Connected())
         return made[-1]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tallystick.chain import Account
 from tallystick.errors import ChainError
 from tallystick.jobs import Sent
 from tallystick.protocol import messages
+from tallystick.protocol.apps import AppHistory
+from tallystick.protocol.channels import ChannelState
+from tallystick.protocol.contracts import KeyState
 from tallystick.protocol.hashing import digest_of
-from tallystick.protocol.messages import Domain, TaskTerms
-from tallystick.protocol.types import Address
+from tallystick.protocol.messages import Channel, Domain, TaskTerms
+from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, Digest, to_address
 from tallystick.wallet import Wallet
 
 
@@ -39,6 +42,10 @@ class InMemoryChain:
     """Key -> provider, both in lower case."""
     stake_units: dict[str, int] = field(default_factory=dict)
     """Provider in lower case -> units of stake; who has none serves nobody."""
+    channels: dict[str, ChannelState] = field(default_factory=dict)
+    apps: dict[str, AppHistory] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)
+    """Allowances, by digest."""
     refuse_next: str | None = None
     """Set to a sentence, the next transaction reverts with it."""
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -128,6 +135,37 @@ class InMemoryChain:
 
     def _binds(self, signer: Address, provider: Address) -> bool:
         return signer == provider or self.operator_keys.get(signer.lower()) == provider.lower()
+
+    async def channel_state(self, channel: Channel) -> ChannelState:
+        return self.channels.get(messages.channel_id(channel), ChannelState(0, 0, 0))
+
+    async def bound_key(self, key: Address) -> KeyState:
+        provider = self.operator_keys.get(key.lower())
+        return KeyState(ZERO_ADDRESS if provider is None else to_address(provider), 0)
+
+    async def app_at(self, app_id: AppId, version: int, time_s: int) -> AppHistory:
+        return self.apps.get(app_id, AppHistory(app_id, ZERO_ADDRESS, ZERO_ADDRESS, 0))
+
+    async def revoke_allowance(self, wallet: Wallet, allowance: Digest) -> Sent:
+        self._require(True, "")
+        self.revoked.add(allowance)
+        return self._mine()
+
+    async def request_close(self, wallet: Wallet, channel: Channel) -> Sent:
+        place = messages.channel_id(channel)
+        self._require(wallet.address == channel.payer, "Only the payer may request it.")
+        self._require(place in self.channels, "Nothing is in the channel.")
+        close_at = self.now_s() + 3 * 86_400
+        self.channels[place] = replace(self.channels[place], close_at=close_at)
+        return self._mine()
+
+    async def close_channel(self, wallet: Wallet, channel: Channel) -> Sent:
+        place = messages.channel_id(channel)
+        found = self.channels.get(place, ChannelState(0, 0, 0))
+        self._require(0 < found.close_at <= self.now_s(), f"It closes at {found.close_at}.")
+        self.held(channel.payer).available += found.unclaimed
+        self.channels[place] = ChannelState(found.claimed, found.claimed, 0)
+        return self._mine()
 
     async def close(self) -> None:
         return None

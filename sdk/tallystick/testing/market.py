@@ -32,6 +32,7 @@ from tallystick.protocol.messages import Acceptance, Domain, Receipt, TaskTerms
 from tallystick.protocol.pricing import charge_up, rate_per_gpu_second_down
 from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, to_address
+from tallystick.testing.calls import CallRefused, InMemoryCalls
 from tallystick.testing.chain import InMemoryChain
 from tallystick.testing.work import Outcome, Work, echo
 
@@ -152,6 +153,8 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         self._api_keys: dict[str, tuple[str, wire.ApiKeyBody]] = {}
         self._answers: dict[tuple[str, str], tuple[str, httpx.Response]] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self.calls = InMemoryCalls(self)
+        """Apps to be called, and what became of the calls."""
         self.requests: list[tuple[str, str]] = []
         """Method and path of everything asked, in order."""
         self.deployment = wire.DeploymentBody(
@@ -286,6 +289,8 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         try:
             caller = self._caller(request)
             return await self._once(request, body, caller)
+        except CallRefused as refused:
+            return _problem(_Refusal(refused.status, refused.code, str(refused), refused.next_step))
         except _Refusal as refusal:
             return _problem(refusal)
         except ValidationError as invalid:
@@ -306,7 +311,8 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         if known is not None:
             if known[0] != asked:
                 raise _Refusal(409, "idempotency_conflict", "The key was used for another body.")
-            return httpx.Response(known[1].status_code, content=known[1].content)
+            headers = {k: v for k, v in known[1].headers.items() if k != "content-length"}
+            return httpx.Response(known[1].status_code, headers=headers, content=known[1].content)
         answer = await self._route(request, body, caller)
         self._answers[(caller or "", key)] = (asked, answer)
         return answer
@@ -351,6 +357,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
             ("GET", task + "/logs", self._logs),
             ("GET", task + "/logs/stream", self._stream),
             ("GET", task + "/explain", self._explain),
+            *self.calls.routes(),
         )
         return tuple((method, re.compile(path), handler) for method, path, handler in table)
 
