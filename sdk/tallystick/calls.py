@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -280,6 +280,28 @@ async def list_calls(
         if (cursor := page.next_cursor) is None:
             break
     return tuple(found)
+
+
+def summary_params(
+    by: str,
+    time_zone: str,
+    group: Sequence[str],
+    from_ms: int | None,
+    until_ms: int | None,
+    app: str | None,
+    provider: str | None,
+    key: str | None,
+) -> dict[str, Any]:
+    return {
+        "by": by,
+        "time_zone": time_zone,
+        "group": list(group),
+        "from_ms": from_ms,
+        "until_ms": until_ms,
+        "app": app,
+        "provider": provider,
+        "key": key,
+    }
 
 
 async def summaries(session: Session, params: Mapping[str, Any]) -> SummaryPage:

@@ -483,17 +483,24 @@ class AsyncGPUClient:
     ) -> SummaryPage:
         """What your calls came to: exact sums by the hour or the day of a time zone, for each app,
         provider, gpu, key or channel if you `group` by them."""
-        params = {
-            "by": by,
-            "time_zone": time_zone,
-            "group": list(group),
-            "from_ms": from_ms,
-            "until_ms": until_ms,
-            "app": app,
-            "provider": provider,
-            "key": key,
-        }
+        params = calling.summary_params(by, time_zone, group, from_ms, until_ms, app, provider, key)
         return await calling.summaries(self._session, params)
+
+    async def summaries_csv(
+        self,
+        by: Literal["hour", "day"] = "day",
+        *,
+        time_zone: str = "UTC",
+        group: Sequence[Grouping] = (),
+        from_ms: int | None = None,
+        until_ms: int | None = None,
+        app: str | None = None,
+        provider: str | None = None,
+        key: str | None = None,
+    ) -> str:
+        """The same as CSV, for a spreadsheet: amounts in the smallest unit."""
+        params = calling.summary_params(by, time_zone, group, from_ms, until_ms, app, provider, key)
+        return await calling.summaries_csv(self._session, params)
 
     # --- who pays for calls ------------------------------------------------------------------
 

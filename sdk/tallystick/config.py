@@ -11,8 +11,9 @@ chosen context in `~/.config/tallystick/config.toml`, the default.
     escrow       TALLYSTICK_ESCROW         escrow address to insist on; another one is refused
     chain_id     TALLYSTICK_CHAIN_ID       chain to insist on; another one is refused
     image        TALLYSTICK_IMAGE          image for `submit` when none is named
-    deployment   TALLYSTICK_DEPLOYMENT     the contracts' file, for `app deploy` on a chain whose
-                                           deployment this package does not know
+    deployment   TALLYSTICK_DEPLOYMENT     the contracts' file, for `app deploy` and `receipt
+                                           verify` on a chain whose deployment this package does
+                                           not know
     context      TALLYSTICK_CONTEXT        name of the context to read
 
 A context file looks like this, written by `tallystick config set` and `tallystick context use`:
@@ -59,6 +60,8 @@ class Config:
     image: str | None = None
     deployment: str | None = None
     context: str | None = None
+    url_given: bool = False
+    """The backend was named, and is not only the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ def load_config(
         image=setting("image"),
         deployment=setting("deployment"),
         context=name,
+        url_given=setting("url") is not None,
     )
 
 

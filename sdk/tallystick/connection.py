@@ -89,7 +89,7 @@ class Connection:
         model: type[Model],
         *,
         public: bool = False,
-        params: Mapping[str, str | int | None] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> Model:
         answer = await self._send("GET", path, public=public, params=params)
         return self._read(answer, model)

@@ -136,6 +136,7 @@ class GPUClient:
     call_receipt = _blocking(AsyncGPUClient.call_receipt)
     verify_receipt = _blocking(AsyncGPUClient.verify_receipt)
     summaries = _blocking(AsyncGPUClient.summaries)
+    summaries_csv = _blocking(AsyncGPUClient.summaries_csv)
     session_key = _blocking(AsyncGPUClient.session_key)
     grant_allowance = _blocking(AsyncGPUClient.grant_allowance)
     allowances = _blocking(AsyncGPUClient.allowances)

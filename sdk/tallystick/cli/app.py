@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from tallystick.cli import access, apps, config, dev, key, market, projects, task, wallet
+from tallystick.cli import (
+    access,
+    apps,
+    calls,
+    config,
+    dev,
+    key,
+    market,
+    projects,
+    spending,
+    task,
+    wallet,
+)
 from tallystick.cli.command import command
 
 
@@ -17,9 +29,14 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     command(app, "submit")(task.submit)
+    command(app, "call")(calls.call)
     for noun in (
         task.app,
         projects.app,
+        calls.calls,
+        calls.receipts,
+        spending.allowances,
+        spending.limits,
         apps.channels,
         wallet.app,
         market.app,
@@ -28,6 +45,7 @@ def build() -> typer.Typer:
         config.contexts,
     ):
         app.add_typer(noun)
+    command(app, "summary")(calls.summary)
     access.register(app)
     app.add_typer(dev.app, name="dev")
     return app

@@ -173,6 +173,24 @@ def show_channel(
     )
 
 
+@command(channels, "close")
+def close_channel(
+    act: Act,
+    channel_id: Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's id.")],
+) -> None:
+    """Ask for a channel's close; after the close period, again to bring what is left. Until then
+    the provider may redeem what it is owed, and serves no more calls on it."""
+    sent, close_at = act.client.close_channel(channel_id)
+    act.out.data({"sent": sent.to_json(), "close_at": close_at or None})
+    if close_at:
+        act.out.say(
+            f"Requested in transaction {sent.tx}. From {_time(close_at)} on, give the same command "
+            "again."
+        )
+    else:
+        act.out.say(f"Closed in transaction {sent.tx}: what was left is available in the escrow.")
+
+
 def _prices(price: AppPriceBody | None, deployment: DeploymentBody) -> tuple[str, str, str]:
     """In whole tokens: flat, per call, per hour of one GPU."""
     if price is None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tallystick.cli.command import Act, command
+from tallystick.client import Scope
 
 app = typer.Typer(name="key", help="API keys for programs without a wallet.", no_args_is_help=True)
 
@@ -18,11 +19,17 @@ def create(
     write: Annotated[
         bool, typer.Option("--write", help="May also cancel and accept, not only read.")
     ] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="May also call apps, within the limits on it.")
+    ] = False,
 ) -> None:
     """Make an API key. Its secret is shown once."""
-    key = act.client.create_api_key(
-        name, ("tasks:read", "tasks:write") if write else ("tasks:read",)
-    )
+    scopes: list[Scope] = ["tasks:read"]
+    if write:
+        scopes.append("tasks:write")
+    if calls:
+        scopes.append("calls")
+    key = act.client.create_api_key(name, scopes)
     act.out.data(key)
     act.out.raw(f"{key.secret}\n")
     act.out.say(f"Key {key.id} ({', '.join(key.scopes)}). The secret is not shown again.")

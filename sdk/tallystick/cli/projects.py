@@ -243,7 +243,8 @@ def deploy(
         manifest = project.manifest(chosen)
     digest = app_manifest_digest(manifest)
     path = project.directory / MANIFEST_FILE
-    path.write_bytes(canonical_json(manifest))
+    content = canonical_json(manifest)
+    path.write_bytes(content)
 
     async def publish() -> None:
         async with publishing.connect_registry(rpc_url, deployment) as chain:
@@ -263,15 +264,17 @@ def deploy(
             plan = await chain.plan(wanted, wallet.address, wanted_id)
             _show_plan(act, plan, chain, chosen, path)
             if plan.act == "nothing" or dry_run:
-                act.out.data(_told(plan, chain, chosen, sent=None, takes_effect_s=None))
+                uploaded = not dry_run and await _upload(act, config, content)
+                told = _told(plan, chain, chosen, sent=None, takes_effect_s=None)
+                act.out.data(told | {"uploaded": uploaded})
                 return
             if not yes:
                 _ask(plan)
             done = await chain.carry_out(plan, wallet)
-            act.out.data(
-                _told(plan, chain, chosen, sent=done.sent, takes_effect_s=done.takes_effect_s)
-            )
-            _say_done(act, plan, done)
+            uploaded = await _upload(act, config, content)
+            told = _told(plan, chain, chosen, sent=done.sent, takes_effect_s=done.takes_effect_s)
+            act.out.data(told | {"uploaded": uploaded})
+            _say_done(act, plan, done, uploaded=uploaded)
 
     asyncio.run(publish())
 
@@ -324,7 +327,26 @@ def _ask(plan: Plan) -> None:
         raise typer.Exit(exits.REFUSED)
 
 
-def _say_done(act: Act, plan: Plan, done: Deployed) -> None:
+async def _upload(act: Act, config: Config, manifest: bytes) -> bool:
+    """Hands the manifest to the backend, if one is named: its providers serve the app from then on.
+    What is published stays published without it."""
+    if not config.url_given:
+        return False
+    # httpx is not needed by who only publishes
+    from tallystick.client import AsyncGPUClient
+
+    try:
+        async with AsyncGPUClient(config=config) as client:
+            await client.upload_manifest(manifest)
+    except TallystickError as problem:
+        act.out.say(f"The backend at {config.url} did not take the manifest: {problem.sentence}")
+        act.out.say("The app is published all the same; deploy again to hand it in.")
+        return False
+    act.out.say(f"The backend at {config.url} has the manifest: the app can be called there.")
+    return True
+
+
+def _say_done(act: Act, plan: Plan, done: Deployed, *, uploaded: bool) -> None:
     what = {
         "publish": f"Published version 1 of {plan.wanted.name}",
         "add_version": f"Added version {plan.version} of {plan.wanted.name}",
@@ -333,7 +355,7 @@ def _say_done(act: Act, plan: Plan, done: Deployed) -> None:
     act.out.say(f"{what} in transaction {done.sent.tx} ({done.sent.gas_used} gas).")
     if done.takes_effect_s is not None:
         act.out.say(f"It holds from {_time(done.takes_effect_s)} on.")
-    if plan.act != "set_price" and plan.wanted.uri.startswith("urn:"):
+    if plan.act != "set_price" and plan.wanted.uri.startswith("urn:") and not uploaded:
         act.out.say(
             f"Callers know {MANIFEST_FILE} by its digest only: keep the file, and give it to who "
             "serves the app. With [publish] uri the next version says where it is."
