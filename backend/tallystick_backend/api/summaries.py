@@ -14,7 +14,7 @@ from tallystick.protocol.call_views import Grouping, SummaryPage, SummaryRow, Su
 from tallystick.protocol.types import to_address
 from tallystick_backend import summaries
 from tallystick_backend.api.callers import Reader
-from tallystick_backend.api.calls import AppFilter, KeyFilter, ProviderFilter
+from tallystick_backend.api.receipts import AppFilter, KeyFilter, ProviderFilter
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.problems import LOGGED_IN, problems
 from tallystick_backend.store.repositories import usage
