@@ -22,10 +22,10 @@ from tallystick.protocol.types import Address, Digest
 from tallystick_backend.clock import Clock
 from tallystick_backend.errors import BackendError
 
-Scope: TypeAlias = Literal["tasks:read", "tasks:write", "account"]
+Scope: TypeAlias = Literal["tasks:read", "tasks:write", "calls", "account"]
 
-ALL_SCOPES: Final[frozenset[Scope]] = frozenset({"tasks:read", "tasks:write", "account"})
-KEY_SCOPES: Final[frozenset[Scope]] = frozenset({"tasks:read", "tasks:write"})
+ALL_SCOPES: Final[frozenset[Scope]] = frozenset({"tasks:read", "tasks:write", "calls", "account"})
+KEY_SCOPES: Final[frozenset[Scope]] = frozenset({"tasks:read", "tasks:write", "calls"})
 """What an API key may hold; only a logged-in wallet manages keys."""
 
 SESSION_PREFIX: Final = "ts_"
@@ -84,6 +84,8 @@ class Caller:
     via: Literal["session", "api_key"]
     token_hash: str
     """Names the session or the key; never the token itself."""
+    key_id: str = ""
+    """Of an API key; empty for a session."""
 
     def require(self, scope: Scope) -> None:
         if scope not in self.scopes:

@@ -638,7 +638,7 @@ class SessionBody(WireModel):
 
 class CreateApiKey(WireModel):
     name: ShortText
-    scopes: tuple[Literal["tasks:read", "tasks:write"], ...] = ("tasks:read",)
+    scopes: tuple[Literal["tasks:read", "tasks:write", "calls"], ...] = ("tasks:read",)
 
 
 class ApiKeyBody(WireModel):
