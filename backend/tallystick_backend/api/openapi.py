@@ -29,6 +29,7 @@ TAGS = [
     {"name": "API keys", "description": "For programs without the wallet at hand."},
     {"name": "market", "description": "Public: contracts, offers, providers, cards, accounts."},
     {"name": "apps", "description": "Public: what can be called, prices, and channels."},
+    {"name": "calls", "description": "Pay per call: call an app, and what lets you pay for it."},
     {"name": "bundles", "description": "Sealed inputs and results, by their keccak-256."},
     {"name": "tasks", "description": "The caller's own tasks; to others they do not exist."},
     {"name": "health", "description": "For operators."},
