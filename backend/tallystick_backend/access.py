@@ -84,6 +84,8 @@ class Caller:
     via: Literal["session", "api_key"]
     token_hash: str
     """Names the session or the key; never the token itself."""
+    key_id: str = ""
+    """Of an API key; empty for a session."""
 
     def require(self, scope: Scope) -> None:
         if scope not in self.scopes:

@@ -1,8 +1,8 @@
 """Where everything is joined: settings in, one application out.
 
 Five parts run beside HTTP, each supervised: the index follows the chain, the dispatcher leases, the
-auth callout lets providers onto the bus, the housekeeper forgets what expired. They meet in the
-rows; the events passed here only spare them a wait.
+gateway answers calls, the auth callout lets providers onto the bus, the housekeeper forgets what
+expired. They meet in the rows; the events passed here only spare them a wait.
 """
 
 from __future__ import annotations
@@ -12,22 +12,26 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan, Scope
+from web3 import AsyncWeb3
 
 from tallystick.protocol import deployments
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import DeploymentError
 from tallystick.protocol.signatures import address_of
+from tallystick.protocol.web3 import close, connect
 from tallystick_backend import __version__
 from tallystick_backend.access import CapabilityUrls, Seals
 from tallystick_backend.api import (
     apps,
     auth,
     blobs,
+    calls,
     deployment,
     errors,
     guard,
@@ -42,6 +46,7 @@ from tallystick_backend.api import (
     summaries,
     tasks,
 )
+from tallystick_backend.api.call_door import CallDoor
 from tallystick_backend.api.context import Backend, Wallets
 from tallystick_backend.api.limits import Limits, StreamGate
 from tallystick_backend.blobs import BlobStore
@@ -53,6 +58,10 @@ from tallystick_backend.dispatch.callout import AuthCallout
 from tallystick_backend.dispatch.loop import Dispatcher
 from tallystick_backend.dispatch.nats_config import BusKeys
 from tallystick_backend.dispatch.settings import DispatchSettings
+from tallystick_backend.gateway.bus import CallBus, NatsCallBus
+from tallystick_backend.gateway.funding import ChainFunds, Funds
+from tallystick_backend.gateway.running import Gateway
+from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.index.follow import Index, IndexSettings
 from tallystick_backend.index.start import followed
 from tallystick_backend.market import Market
@@ -60,6 +69,7 @@ from tallystick_backend.metrics import Metrics
 from tallystick_backend.orders import Policy
 from tallystick_backend.settings import PREFIX, Settings, SettingsError
 from tallystick_backend.store.repositories import access
+from tallystick_backend.store.repositories import calls as call_rows
 from tallystick_backend.store.session import Database
 from tallystick_backend.supervise import Supervisor
 from tallystick_backend.wallets import ChainWallets
@@ -109,6 +119,7 @@ def http_app(
         offers,
         providers,
         apps,
+        calls,
         receipts,
         summaries,
         spending,
@@ -130,7 +141,15 @@ def http_app(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"),
+            allow_headers=(
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                "Prefer",
+                "Tallystick-Max-Charge",
+                "Tallystick-Webhook",
+            ),
             expose_headers=("Idempotency-Replayed", "Retry-After", "X-Request-Id"),
             allow_credentials=False,
         )
@@ -140,6 +159,13 @@ def http_app(
         metrics.request_served(scope["method"], route_of(scope), status, seconds)
 
     app.add_middleware(guard.Edge, measure=measure)
+    # Outermost: a call meets nothing of the above.
+    app.add_middleware(
+        CallDoor,
+        measure=metrics.request_served,
+        origins=settings.cors_origins,
+        body_timeout_s=settings.body_timeout_s,
+    )
     return app
 
 
@@ -158,9 +184,11 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
     clock = SystemClock()
     database = Database(settings.database_url)
     rpc = HttpRpc(settings.rpc_url)
+    web3 = connect(settings.rpc_url)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         stack.push_async_callback(rpc.close)
+        stack.push_async_callback(close, web3)
         await database.migrate()
         supervisor = Supervisor(on_restart=metrics.part_restarted)
         backend_bus = NatsBus(settings.nats_url, bus_keys.backend_seed, "tallystick-backend")
@@ -168,6 +196,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
 
         def parts() -> Mapping[str, str]:
             return supervisor.conditions() | {
+                "gateway": backend.gateway.condition,
                 "bus": "ok" if backend_bus.connected else "not connected",
                 "callout_bus": "ok" if callout_bus.connected else "not connected",
             }
@@ -181,6 +210,8 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
             clock=clock,
             metrics=metrics,
             parts=parts,
+            call_bus=lambda: NatsCallBus(settings.nats_url, bus_keys.backend_seed),
+            web3=web3,
         )
         signer = KeySigner(found.domain, private_key)
         urls = CapabilityUrls(backend.seals, settings.public_url, clock)
@@ -213,6 +244,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
         # The callout first: the bus lets nobody in before it answers.
         supervisor.start("callout", callout.run)
         supervisor.start("dispatch", dispatcher.run)
+        supervisor.start("gateway", backend.gateway.run)
         supervisor.start("housekeeping", Housekeeper(backend).run)
         log.info("backend_started", chain_id=found.chain_id, escrow=found.escrow)
         yield backend
@@ -230,11 +262,31 @@ async def assemble(
     metrics: Metrics,
     parts: Callable[[], Mapping[str, str]] = dict,
     wallets: Wallets | None = None,
+    call_bus: Callable[[], CallBus] | None = None,
+    web3: AsyncWeb3[Any] | None = None,
+    funds: Funds | None = None,
 ) -> Backend:
     """What HTTP needs, from what was opened."""
     blob_store = BlobStore(settings.blob_dir)
     await asyncio.to_thread(blob_store.prepare)
     dispatcher = address_of(private_key)
+    seals = Seals.from_private_key(private_key)
+    calls_as = gateway_settings(settings)
+    gateway = Gateway(
+        database,
+        call_bus or (lambda: NatsCallBus(settings.nats_url, "")),
+        funds
+        or ChainFunds(
+            database, web3 or connect(settings.rpc_url), found, private_key, clock, calls_as
+        ),
+        seals,
+        found.domain,
+        clock,
+        calls_as,
+        errors.document_of,
+        metrics.call_ended,
+    )
+    gateway.webhooks.body_of = calls.webhook_body
     market = Market(found, dispatcher, settings.dispatcher_bps, settings.challenge_window_seconds)
     return Backend(
         settings=settings,
@@ -257,14 +309,32 @@ async def assemble(
         ),
         deployment=lambda: market.body(rpc),
         wallets=wallets or ChainWallets(rpc),
-        seals=Seals.from_private_key(private_key),
+        seals=seals,
         blobs=blob_store,
         limits=Limits(
-            login=settings.login_limit, read=settings.read_limit, write=settings.write_limit
+            login=settings.login_limit,
+            read=settings.read_limit,
+            write=settings.write_limit,
+            call=settings.call_limit,
         ),
         streams=StreamGate(total=settings.max_streams, per_caller=settings.max_streams_per_caller),
         metrics=metrics,
+        gateway=gateway,
         parts=parts,
+    )
+
+
+def gateway_settings(settings: Settings) -> GatewaySettings:
+    return GatewaySettings(
+        channel_calls=settings.channel_calls,
+        session_gas_wei=settings.session_gas_wei,
+        max_calls=settings.max_calls,
+        max_calls_per_account=settings.max_calls_per_caller,
+        result_hours=settings.call_result_hours,
+        lease_seconds=settings.gateway_lease_seconds,
+        online_ms=settings.lease_seconds * 1000,
+        chain_poll_s=min(settings.poll_ms, 250) / 1000,
+        webhook_loopback=settings.webhook_loopback,
     )
 
 
@@ -285,6 +355,7 @@ class Housekeeper:
         kept_ms = self.backend.settings.idempotency_hours * 3_600_000
         async with self.backend.database.transaction() as session:
             gone = await access.forget_expired(session, now_ms, answers_before_ms=now_ms - kept_ms)
+            gone["call_result"] = await call_rows.forget_results(session, now_ms)
         log.debug("housekeeping_done", **gone)
         return gone
 

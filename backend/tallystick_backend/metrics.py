@@ -12,6 +12,12 @@
     tallystick_index_lag_blocks                            the difference
     tallystick_part_up{part}                               1 while a supervised part runs
     tallystick_part_restarts_total{part}                   how often it had to be started again
+    tallystick_calls_total{state}                          calls ended
+    tallystick_calls_failed_total{reason}                  of those that failed, why
+    tallystick_call_seconds{state}                         from a call's arrival to its end
+    tallystick_calls_open                                  calls under way now
+    tallystick_call_journal_transactions                   group commits, and
+    tallystick_call_journal_entries                        what they wrote, since the gateway began
 
 Routes are templates (`/v1/tasks/{task_id}`), so no caller can grow the number of series.
 """
@@ -55,6 +61,39 @@ class Metrics:
             ("part",),
             registry=self.registry,
         )
+
+        self._calls = Counter(
+            "tallystick_calls", "Calls ended, by state.", ("state",), registry=self.registry
+        )
+        self._calls_failed = Counter(
+            "tallystick_calls_failed", "Calls that failed.", ("reason",), registry=self.registry
+        )
+        self._call_seconds = Histogram(
+            "tallystick_call_seconds",
+            "Time from a call's arrival to its end.",
+            ("state",),
+            registry=self.registry,
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600),
+        )
+        self._calls_open = self._gauge("calls_open", "Calls under way now.")
+        self._journal_transactions = self._gauge(
+            "call_journal_transactions", "Group commits since the gateway began."
+        )
+        self._journal_entries = self._gauge(
+            "call_journal_entries", "Entries in them since the gateway began."
+        )
+
+    def call_ended(self, state: str, reason: str, seconds: float, _charge: int) -> None:
+        """`reason` is the name of an error's class, so there are few."""
+        self._calls.labels(state).inc()
+        self._call_seconds.labels(state).observe(seconds)
+        if reason:
+            self._calls_failed.labels(reason).inc()
+
+    def gateway_stands(self, calls_open: int, transactions: int, entries: int) -> None:
+        self._calls_open.set(calls_open)
+        self._journal_transactions.set(transactions)
+        self._journal_entries.set(entries)
 
     def request_served(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method, route, str(status)).inc()

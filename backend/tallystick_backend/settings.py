@@ -41,7 +41,7 @@ def _listed(value: object) -> object:
 
 
 class Settings(BaseModel):
-    """One backend: HTTP, index and dispatch in one process."""
+    """One backend: HTTP, index, dispatch and gateway in one process."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
@@ -107,6 +107,23 @@ class Settings(BaseModel):
     """Reads of one caller (wallet, or IP address without log-in)."""
     write_limit: str = "1200/minute"
     """Writes of one caller."""
+    call_limit: str = "600000/minute"
+    """Calls of one caller."""
+    max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    """Calls open at once, of all callers; queued ones count."""
+    max_calls_per_caller: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    """Calls that one wallet may have open at once."""
+    call_result_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 24
+    """How long the result of a call that may be asked for again is kept."""
+    channel_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """A channel is opened and topped up for so many calls at their ceiling, as far as the
+    consumer's allowance and account go."""
+    session_gas_wei: Annotated[int, Field(ge=0)] = 50_000_000_000_000_000
+    """Most ether for gas that the dispatcher's wallet sends one session key over its life."""
+    gateway_lease_seconds: Annotated[float, Field(ge=0.2, le=300)] = 5
+    """How long a gateway that fell silent keeps another one on this database from signing."""
+    webhook_loopback: bool = False
+    """Deliver webhooks to this machine, on any port and by plain http: development only."""
     max_streams: Annotated[int, Field(ge=1)] = 2000
     """Event streams open at once."""
     max_streams_per_caller: Annotated[int, Field(ge=1)] = 200
@@ -130,7 +147,7 @@ class Settings(BaseModel):
             raise ValueError("must be http:// or https:// with a host name, and no query")
         return value.rstrip("/")
 
-    @field_validator("login_limit", "read_limit", "write_limit")
+    @field_validator("login_limit", "read_limit", "write_limit", "call_limit")
     @classmethod
     def _is_a_limit(cls, value: str) -> str:
         parse_limit(value)

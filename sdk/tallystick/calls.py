@@ -6,6 +6,7 @@ so sending it again after a lost answer gives the first one's answer and costs n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -50,6 +51,7 @@ LONGEST_WAIT_S: Final = 60
 """On one open connection; the SDK asks again until the call is over."""
 FIRST_LOOK_S: Final = 0.2
 LONGEST_LOOK_S: Final = 2.0
+JUST_TAKEN_LOOKS: Final = 5
 _OVER: Final = ("completed", "failed", "canceled")
 FAILURES: Final = frozenset(
     {"handler_failed", "call_timed_out", "result_too_large", "call_canceled", "call_stopped"}
@@ -116,10 +118,12 @@ class _Asked:
     app_id: str
     body: bytes
     headers: Mapping[str, str]
+    version: int | None
 
     @property
     def path(self) -> str:
-        return f"/v1/apps/{self.app_id}/calls"
+        of = "" if self.version is None else f"?version={self.version}"
+        return f"/v1/apps/{self.app_id}/calls{of}"
 
 
 async def call(
@@ -137,8 +141,7 @@ async def call(
     wait_s = LONGEST_WAIT_S if timeout_s is None else min(LONGEST_WAIT_S, max(1, int(timeout_s)))
     answer = await _send(session, asked, {"Prefer": f"wait={wait_s}"}, wait_s + 30)
     if answer.status_code == 202:
-        view = _view(answer)
-        return await wait(session, view.call_id, ends_s, digest_of(asked.body))
+        return await wait(session, _call_id(answer), ends_s, digest_of(asked.body))
     return await _result(session, answer, digest_of(asked.body))
 
 
@@ -156,9 +159,7 @@ async def submit_call(
     if webhook is not None:
         prefer["Tallystick-Webhook"] = webhook
     answer = await _send(session, asked, prefer, 30)
-    if answer.status_code == 202:
-        return _view(answer)
-    return await call_info(session, _call_id(answer))
+    return await _written_down(session, _call_id(answer))
 
 
 class CallStream:
@@ -209,7 +210,8 @@ def stream(
 
 
 async def _outputs(made: CallStream, answer: httpx.Response) -> AsyncIterator[Any]:
-    """What the app's server sends: `output` for each piece, at the end `completed` or `error`."""
+    """`output` for each piece; the gateway ends a stream with `charged` or `failed`, an app's own
+    server with `completed` or `error`."""
     completed = False
     async for event in sse.events(answer.aiter_lines()):
         try:
@@ -219,10 +221,10 @@ async def _outputs(made: CallStream, answer: httpx.Response) -> AsyncIterator[An
         match event.event:
             case "output" | "message":
                 yield value
-            case "completed":
+            case "completed" | "charged":
                 completed = True
-            case "error":
-                raise _failed(made.call_id, value if isinstance(value, dict) else {})
+            case "error" | "failed":
+                raise _failed(made.call_id, _problem_in(value))
     if not completed:
         raise _broken(made.call_id, "it has no end")
 
@@ -233,7 +235,7 @@ async def wait(
     """Looks until the call is over, then fetches its result."""
     pause_s = FIRST_LOOK_S
     while True:
-        view = await call_info(session, call_id)
+        view = await _written_down(session, call_id)
         if view.state in _OVER:
             break
         if ends_s is not None and session.now() >= ends_s:
@@ -245,6 +247,15 @@ async def wait(
         await session.sleep(pause_s)
         pause_s = min(LONGEST_LOOK_S, pause_s * 2)
     return await _fetched(session, view, input_digest)
+
+
+async def _written_down(session: Session, call_id: str) -> CallView:
+    """A call that was just taken is written down a moment later, with others."""
+    for _ in range(JUST_TAKEN_LOOKS):
+        with contextlib.suppress(NotFound):
+            return await call_info(session, call_id)
+        await session.sleep(FIRST_LOOK_S)
+    return await call_info(session, call_id)
 
 
 async def result(session: Session, call_id: str, timeout_s: float | None) -> CallResult:
@@ -363,11 +374,9 @@ async def _asked(
             next_step="`tallystick app list` shows them.",
         )
     headers = {"Content-Type": JSON, "Accept": "*/*"}
-    if version is not None:
-        headers["Tallystick-App-Version"] = str(version)
     if max_charge is not None:
         headers[MAX_CHARGE_HEADER] = str(await session.units(max_charge, may_be=0))
-    return _Asked(app_id.lower(), input_bytes(input), headers)
+    return _Asked(app_id.lower(), input_bytes(input), headers, version)
 
 
 async def _send(
@@ -430,16 +439,6 @@ async def _fetched(session: Session, view: CallView, input_digest: Digest | None
     )
 
 
-def _view(answer: httpx.Response) -> CallView:
-    try:
-        return CallView.model_validate_json(answer.content)
-    except ValueError as problem:
-        raise ServiceError(
-            "The backend took the call, and its answer is no call.",
-            next_step="Backend and SDK may be of different versions; update the older one.",
-        ) from problem
-
-
 def _call_id(answer: httpx.Response) -> str:
     call_id: str = answer.headers.get(CALL_ID_HEADER, "")
     if not call_id:
@@ -496,6 +495,13 @@ def _failed(call_id: str, problem: Mapping[str, Any]) -> CallFailed:
         call_id=call_id,
         problem=problem.get("code", ""),
     )
+
+
+def _problem_in(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("problem")
+    return inner if isinstance(inner, dict) else value
 
 
 def _broken(call_id: str, why: str) -> CallFailed:

@@ -19,6 +19,7 @@ from tallystick_backend.api.refusals import ServiceNotReady
 from tallystick_backend.blobs import BlobStore
 from tallystick_backend.clock import Clock
 from tallystick_backend.dispatch.settings import DispatchSettings
+from tallystick_backend.gateway.running import Gateway
 from tallystick_backend.metrics import Metrics
 from tallystick_backend.orders import Policy
 from tallystick_backend.settings import Settings
@@ -49,6 +50,7 @@ class Backend:
     limits: Limits
     streams: StreamGate
     metrics: Metrics
+    gateway: Gateway
     parts: Callable[[], Mapping[str, str]]
     """Each supervised part and "ok", or what is wrong with it."""
     wake_dispatch: asyncio.Event = field(default_factory=asyncio.Event)

@@ -26,6 +26,7 @@ from tallystick_backend import access, blobs, orders, summaries, tasks
 from tallystick_backend.api import refusals
 from tallystick_backend.chain import ChainError
 from tallystick_backend.errors import BackendError
+from tallystick_backend.gateway import errors as gateway
 from tallystick_backend.store.session import StoreError, is_conflict
 
 PROBLEM_JSON = "application/problem+json"
@@ -68,7 +69,6 @@ TABLE: dict[type[Exception], Answer] = {
     refusals.AppRetired: Answer(410, "App is retired"),
     refusals.UnknownChannel: Answer(404, "No such channel"),
     # calls, afterwards
-    refusals.UnknownCall: Answer(404, "No such call"),
     refusals.NoReceipt: Answer(404, "No receipt"),
     refusals.UnknownLimit: Answer(404, "No such limit"),
     refusals.LimitSubjectRefused: Answer(422, "Limit does not fit"),
@@ -85,6 +85,33 @@ TABLE: dict[type[Exception], Answer] = {
     orders.TaskExists: Answer(409, "Order taken before"),
     orders.FenceGiven: Answer(409, "Lease given already"),
     orders.OrderError: Answer(422, "Order cannot be taken"),
+    # calls
+    gateway.IdempotencyConflict: Answer(409, "Idempotency-Key used for another request"),
+    gateway.UnknownManifest: Answer(404, "No such manifest"),
+    gateway.ManifestRefused: Answer(422, "Manifest refused"),
+    gateway.ManifestMissing: Answer(409, "Manifest not uploaded"),
+    gateway.NoPrice: Answer(409, "App has no such price"),
+    gateway.InputTooLarge: Answer(413, "Input too large"),
+    gateway.InputRefused: Answer(415, "Input refused"),
+    gateway.MaxChargeTooLow: Answer(422, "Maximum charge too low"),
+    gateway.WebhookRefused: Answer(422, "Webhook refused"),
+    gateway.AllowanceRefused: Answer(422, "Allowance refused"),
+    gateway.TooManyCallsOpen: Answer(429, "Too many calls open"),
+    gateway.SpendLimitReached: Answer(402, "Spend limit reached"),
+    gateway.NoAllowance: Answer(402, "No allowance"),
+    gateway.PausedFunds: Answer(402, "Paused for funds"),
+    gateway.ChannelsClosing: Answer(409, "Channel is closing"),
+    gateway.NoProvider: Answer(503, "No provider"),
+    gateway.ProviderLost: Answer(502, "Provider lost"),
+    gateway.CallTimedOut: Answer(504, "Call timed out"),
+    gateway.HandlerFailed: Answer(502, "Handler failed"),
+    gateway.ResultTooLarge: Answer(502, "Result too large"),
+    gateway.CallCanceled: Answer(409, "Call canceled"),
+    gateway.UnknownCall: Answer(404, "No such call"),
+    gateway.ResultNotThere: Answer(404, "No result"),
+    gateway.ResultForgotten: Answer(410, "Result not kept"),
+    gateway.JournalFailed: Answer(503, "Call not written down"),
+    gateway.GatewayNotReady: Answer(503, "Gateway not ready"),
     # bundles
     blobs.UnknownBlob: Answer(404, "No such bundle"),
     blobs.BlobTooLarge: Answer(413, "Bundle too large"),
@@ -142,6 +169,13 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]] | None:
         else [],
     )
     return problem, headers
+
+
+def document_of(error: BackendError) -> dict[str, Any]:
+    """An error of ours as it is kept and told again later."""
+    known = problem_of(error)
+    problem = fault("") if known is None else known[0]
+    return problem.model_dump()
 
 
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -56,6 +56,7 @@ async def readyz(backend: Ctx, response: Response) -> HealthBody:
 async def metrics(backend: Ctx) -> Response:
     async with backend.database.read() as session:
         figures = await views.figures(session, seen_since_ms=backend.seen_since_ms())
+    backend.metrics.gateway_stands(*backend.gateway.figures())
     page = backend.metrics.show(figures, backend.parts(), backend.streams.open_streams)
     return Response(page, media_type=METRICS_TYPE)
 

@@ -20,9 +20,14 @@ from tallystick_backend.api.refusals import TooManyStreams
 class Limits:
     """Two counters a caller and window, forgotten after it: memory stays flat."""
 
-    def __init__(self, *, login: str, read: str, write: str) -> None:
+    def __init__(self, *, login: str, read: str, write: str, call: str = "600000/minute") -> None:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._items = {"log-ins": parse(login), "reads": parse(read), "writes": parse(write)}
+        self._items = {
+            "log-ins": parse(login),
+            "reads": parse(read),
+            "writes": parse(write),
+            "calls": parse(call),
+        }
 
     async def count(self, what: str, who: str) -> None:
         """Raises `TooManyRequests` when `who` did this too often."""

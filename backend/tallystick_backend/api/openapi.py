@@ -29,9 +29,9 @@ TAGS = [
     {"name": "API keys", "description": "For programs without the wallet at hand."},
     {"name": "market", "description": "Public: contracts, offers, providers, cards, accounts."},
     {"name": "apps", "description": "Public: what can be called, prices, and channels."},
+    {"name": "calls", "description": "Call an app; receipts, sums and limits."},
     {"name": "bundles", "description": "Sealed inputs and results, by their keccak-256."},
     {"name": "tasks", "description": "The caller's own tasks; to others they do not exist."},
-    {"name": "calls", "description": "The caller's own calls: receipts, sums and limits."},
     {"name": "health", "description": "For operators."},
 ]
 

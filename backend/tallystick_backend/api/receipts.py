@@ -14,12 +14,13 @@ from tallystick.protocol.call_bodies import CallAnswerBody
 from tallystick.protocol.call_views import AppTermsView, CallPage, CallReceiptView, CallState
 from tallystick_backend.api import call_bodies
 from tallystick_backend.api.callers import Reader
+from tallystick_backend.api.calls import CallIdPath
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.cursors import Cursor, Limit, make_cursor, open_cursor
 from tallystick_backend.api.problems import LOGGED_IN, problems
-from tallystick_backend.api.refusals import BadCursor, NoReceipt, UnknownCall
-from tallystick_backend.api.schemas import CallIdPath
+from tallystick_backend.api.refusals import BadCursor, NoReceipt
 from tallystick_backend.call_view import call_view
+from tallystick_backend.gateway.errors import UnknownCall
 from tallystick_backend.store.repositories import apps, chain, usage
 from tallystick_backend.store.repositories.usage import CallFilter
 from tallystick_backend.store.tables import CallRow

@@ -11,7 +11,7 @@ RequestError
 ├── UnknownApp · UnknownVersion · NotPublishedYet · AppRetired
 │                        no price: of no such app or version, before it, after its end
 ├── UnknownChannel       no money ever came into it
-├── UnknownCall · NoReceipt · UnknownLimit · LimitSubjectRefused
+├── NoReceipt · UnknownLimit · LimitSubjectRefused
 ├── TooManyStreams       one caller, or all together, watch too much at once
 └── ServiceNotReady      a part this answer needs is not up
 """
@@ -130,13 +130,6 @@ class UnknownChannel(RequestError):
 
     def __init__(self, channel_id: str) -> None:
         super().__init__(f"no money ever came into a channel {channel_id}")
-
-
-class UnknownCall(RequestError):
-    next_step = "Check the id; a call is shown to its own caller only."
-
-    def __init__(self, call_id: str) -> None:
-        super().__init__(f"there is no call {call_id}")
 
 
 class NoReceipt(RequestError):

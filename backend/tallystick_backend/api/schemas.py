@@ -33,15 +33,6 @@ ChannelIdPath = Annotated[
         examples=["0x" + "c4" * 32],
     ),
 ]
-CallIdPath = Annotated[
-    str,
-    Path(
-        alias="call_id",
-        pattern=r"^[A-Za-z0-9_-]{8,64}$",
-        description="As the answer's Tallystick-Call-Id says it.",
-        examples=["c_3kT9aQ5fWm2x"],
-    ),
-]
 DigestPath = Annotated[
     str,
     Path(

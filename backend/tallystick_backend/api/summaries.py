@@ -14,9 +14,9 @@ from tallystick.protocol.call_views import Grouping, SummaryPage, SummaryRow, Su
 from tallystick.protocol.types import to_address
 from tallystick_backend import summaries
 from tallystick_backend.api.callers import Reader
-from tallystick_backend.api.receipts import AppFilter, KeyFilter, ProviderFilter
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.problems import LOGGED_IN, problems
+from tallystick_backend.api.receipts import AppFilter, KeyFilter, ProviderFilter
 from tallystick_backend.store.repositories import usage
 from tallystick_backend.store.repositories.usage import CallFilter
 from tallystick_backend.summaries import Calendar, Span, Summary

@@ -19,7 +19,8 @@ from tallystick_backend.dispatch.errors import BusError
 
 ACCOUNT = "TALLYSTICK"
 CALLOUT_ACCOUNT = "CALLOUT"
-MAX_PAYLOAD_BYTES = 2**20
+MAX_PAYLOAD_BYTES = 8 * 2**20
+"""Largest message: a call's input or result travels in one. The server advises against more."""
 
 
 @dataclass(frozen=True, slots=True)

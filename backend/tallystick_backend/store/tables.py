@@ -464,6 +464,8 @@ class SessionKeyRow(Table, table=True):
     """The private key, encrypted for this backend."""
     created_at_ms: int = _big()
     retired_at_ms: int | None = _big_or_none()
+    gas_wei: int = _wei()
+    """Ether that the dispatcher's wallet has sent it so far, for gas."""
 
 
 class ChannelAllowanceRow(Table, table=True):
@@ -535,6 +537,9 @@ class CallRow(Table, table=True):
     """Of the channel, with this call."""
     request: dict[str, Any] = _json()
     """call_bodies.CallBody"""
+    input: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    """Kept while the call waits in the queue or runs for it; None of a call that somebody waits
+    for on an open connection."""
     answer: dict[str, Any] | None = Field(
         default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
     )
@@ -575,6 +580,31 @@ class SpendLimitRow(Table, table=True):
     """call | day | total"""
     limit_units: int = _wei()
     created_at_ms: int = _big()
+
+
+class SpendRow(Table, table=True):
+    """What calls cost, summed up: limits are judged by it. One row for each key, app and UTC day.
+    Writer: gateway, in the transaction of the call."""
+
+    __tablename__ = "spend"
+    account: str = Field(primary_key=True)
+    day: int = _big(primary_key=True)
+    """Days since 1970, UTC."""
+    key_id: str = Field(primary_key=True)
+    app_id: str = Field(primary_key=True)
+    charge: int = _wei()
+    calls: int = _big()
+
+
+class GatewayRow(Table, table=True):
+    """Which process signs vouchers on this database. One row. Every transaction of the gateway
+    requires its own token here, so a process that was overtaken can write, and so sign, nothing.
+    Writer: gateway."""
+
+    __tablename__ = "gateway"
+    id: int = Field(default=1, primary_key=True)
+    token: str
+    held_until_ms: int = _big()
 
 
 # --- access: written by the API only ----------------------------------------------------------

@@ -75,6 +75,7 @@ class _Call:
     input: bytes
     asked_at_ms: int
     state: str = "queued"
+    looked: int = 0
     ended_at_ms: int | None = None
     content: bytes = b""
     kept: bool = False
@@ -179,7 +180,11 @@ class InMemoryCalls:
         self.made[made.id] = made
         if "respond-async" in asked.get("Prefer", ""):
             made.kept = True
-            location = {"Location": f"/v1/calls/{made.id}", "Content-Type": JSON}
+            location = {
+                "Location": f"/v1/calls/{made.id}",
+                CALL_ID_HEADER: made.id,
+                "Content-Type": JSON,
+            }
             body = self._view(made).model_dump_json()
             return httpx.Response(202, headers=location, content=body.encode())
         return self._answer(made, as_events="text/event-stream" in asked.get("Accept", ""))
@@ -278,10 +283,11 @@ class InMemoryCalls:
         return CallPage(items=tuple(views[: int(call.query.get("limit", "50"))]))
 
     def _show(self, call: Any, match: re.Match[str]) -> CallView:
-        """A call that waits is run after it was looked at once."""
+        """A call that waits is run after it was looked at twice."""
         made = self._mine(call, match)
         shown = self._view(made)
-        if made.state == "queued":
+        made.looked += 1
+        if made.state == "queued" and made.looked > 1:
             self._answer(made, as_events=False)
         return shown
 

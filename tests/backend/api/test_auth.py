@@ -27,7 +27,7 @@ async def test_a_signed_message_opens_a_session(world: World) -> None:
     assert me.json() == {
         "address": CONSUMER.address,
         "via": "session",
-        "scopes": ["account", "tasks:read", "tasks:write"],
+        "scopes": ["account", "calls", "tasks:read", "tasks:write"],
     }
 
 

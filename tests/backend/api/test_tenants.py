@@ -46,8 +46,15 @@ OWN_ONLY = {
     "listSummaries",
     "listSpendLimits",
     "setSpendLimit",
+    "getSessionKey",
+    "createAllowance",
+    "listAllowances",
+    "getWebhookSecret",
+    "callApp",
+    "putManifest",
+    "getManifest",
 }
-"""No object in the path: they act on the caller itself."""
+"""No object of somebody's in the path: they act on the caller itself, or on what is published."""
 
 BODIES: dict[str, Any] = {
     "addSealedKey": {"provider": "0x" + "11" * 20, "fence": 1, "sealed": "0x00"},

@@ -1,5 +1,5 @@
-"""Calls with their receipts, the payer's journal, session keys, allowances, spend limits,
-manifests."""
+"""Calls with their receipts, the payer's journal, session keys, allowances, spend limits and
+spending, manifests, which gateway signs."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def upgrade() -> None:
             "created_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("retired_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("gas_wei", types.WeiColumn(), nullable=False),
         sa.PrimaryKeyConstraint("signer", name=op.f("pk_session_key")),
     )
     op.create_index(op.f("ix_session_key_account"), "session_key", ["account"])
@@ -103,6 +104,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), nullable=True),
         sa.Column("total", types.WeiColumn(), nullable=False),
         sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("input", sa.LargeBinary(), nullable=True),
         sa.Column("answer", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("voucher", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("problem", sa.JSON(none_as_null=True), nullable=True),
@@ -147,8 +149,31 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_spend_limit_account"), "spend_limit", ["account"])
 
+    op.create_table(
+        "spend",
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("day", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("app_id", sa.String(), nullable=False),
+        sa.Column("charge", types.WeiColumn(), nullable=False),
+        sa.Column("calls", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("account", "day", "key_id", "app_id", name=op.f("pk_spend")),
+    )
+
+    op.create_table(
+        "gateway",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("token", sa.String(), nullable=False),
+        sa.Column(
+            "held_until_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_gateway")),
+    )
+
 
 def downgrade() -> None:
+    op.drop_table("gateway")
+    op.drop_table("spend")
     op.drop_table("spend_limit")
     op.drop_table("call")
     op.drop_table("paying_record")

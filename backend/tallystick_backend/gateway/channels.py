@@ -1,0 +1,318 @@
+"""Which channel a payer's calls to a provider go over: found in the rows, rebuilt from the journal,
+opened and topped up when there is money for it.
+
+A channel whose close was requested is used no more until the close is taken back; one that was
+abandoned is followed by another under a new salt. Nothing here is remembered against a payer: the
+next call looks again, so that a top-up is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from tallystick.protocol import call_journal
+from tallystick.protocol.channels import ChannelState
+from tallystick.protocol.errors import ChannelAbandoned, ProtocolError
+from tallystick.protocol.messages import Channel, Domain, channel_id
+from tallystick.protocol.paying import PayingChannel
+from tallystick.protocol.types import Address, to_address
+from tallystick_backend.clock import Clock
+from tallystick_backend.gateway.bus import CallBus
+from tallystick_backend.gateway.errors import ChannelsClosing, GatewayNotReady
+from tallystick_backend.gateway.fleet import Fleet
+from tallystick_backend.gateway.funding import Funds
+from tallystick_backend.gateway.journal import Entry, Journal
+from tallystick_backend.gateway.keys import SessionKey, SessionKeys
+from tallystick_backend.gateway.lane import Lane
+from tallystick_backend.gateway.settings import GatewaySettings
+from tallystick_backend.store.repositories import calls, chain
+from tallystick_backend.store.session import Database
+from tallystick_backend.store.tables import ChannelRow
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Pair = tuple[str, str]
+"""Payer and provider, in lower case."""
+
+RESAID_RECORDS = 2_000
+"""Channels in so many last records may have had a voucher under way when the process ended."""
+LOOK_EVERY_S = 0.05
+
+
+class Channels:
+    def __init__(
+        self,
+        database: Database,
+        bus: CallBus,
+        journal: Journal,
+        keys: SessionKeys,
+        funds: Funds,
+        fleet: Fleet,
+        clock: Clock,
+        settings: GatewaySettings,
+        domain: Domain,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._journal = journal
+        self._keys = keys
+        self._funds = funds
+        self._fleet = fleet
+        self._clock = clock
+        self._settings = settings
+        self._domain = domain
+        self._lanes: dict[str, Lane] = {}
+        self._current: dict[Pair, Lane] = {}
+        self._busy: dict[Pair, asyncio.Task[Any]] = {}
+        self._block = ""
+
+    @property
+    def lanes(self) -> dict[str, Lane]:
+        return self._lanes
+
+    def funded(self, account: str, ceiling: int) -> Callable[[str], bool]:
+        """Whether a call of this payer could go to a provider as things stand."""
+        payer = account.lower()
+
+        def is_funded(provider: str) -> bool:
+            lane = self._current.get((payer, provider))
+            return (
+                lane is not None
+                and lane.usable
+                and not lane.closing_told
+                and not lane.end.chain.close_at
+                and lane.end.balance >= ceiling
+            )
+
+        return is_funded
+
+    async def lane(self, account: str, provider: str, app_id: str, ceiling: int) -> Lane:
+        """Raises `NoFunds` or `GatewayNotReady`."""
+        pair = (account.lower(), provider.lower())
+        lane = self._current.get(pair)
+        if lane is None or not lane.usable:
+            lane = await self._alone(pair, lambda: self._find(pair, app_id, ceiling))
+        lane.set_credit(self._fleet.member(provider).credit_calls)
+        return lane
+
+    async def top_up(self, lane: Lane, app_id: str, ceiling: int, missing: int) -> None:
+        pair = (lane.channel.payer.lower(), lane.provider)
+
+        async def add() -> Lane:
+            # Whoever came first may have brought enough for all.
+            if lane.end.balance < ceiling or ceiling == 0:
+                await self._fund(lane.channel, lane.end.chain, app_id, ceiling, missing)
+                await self._look([lane])
+            return lane
+
+        await self._alone(pair, add)
+
+    def drop(self, lane: Lane) -> None:
+        """It signs nothing more; the next call finds or opens another."""
+        pair = (lane.channel.payer.lower(), lane.provider)
+        if self._current.get(pair) is lane:
+            del self._current[pair]
+        if lane.stream.broken:
+            self._lanes.pop(lane.channel_id, None)
+
+    def provider_lost(self, provider: str) -> None:
+        for lane in self._lanes.values():
+            if lane.provider == provider.lower():
+                lane.provider_lost()
+
+    async def restore(self, in_use: set[str]) -> None:
+        """After a restart: channels with calls under way, and those whose last voucher may not have
+        left; it is said again."""
+        async with self._database.read() as session:
+            recent = await calls.channels_used_last(session, RESAID_RECORDS)
+        for name in sorted(in_use | set(recent)):
+            lane = await self._restored(name)
+            if lane is not None:
+                with contextlib.suppress(GatewayNotReady):
+                    await lane.say_voucher()
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Keeps every channel's view of the chain as the index has it."""
+        while not stop.is_set():
+            async with self._database.read() as session:
+                cursor = await chain.cursor(session)
+            block = "" if cursor is None else cursor.block_hash
+            if block != self._block:
+                self._block = block
+                await self._look(list(self._lanes.values()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._settings.chain_poll_s)
+
+    # --- finding one --------------------------------------------------------------------------
+
+    async def _find(self, pair: Pair, app_id: str, ceiling: int) -> Lane:
+        payer, provider = pair
+        current = self._current.get(pair)
+        if current is not None and current.usable:
+            return current
+        key = await self._keys.of(payer)
+        async with self._database.read() as session:
+            rows = await calls.channels_between(session, payer, key.signer, provider)
+        closing_at_s = 0
+        usable: list[Lane] = []
+        for row in rows:
+            lane = await self._from_row(row, key)
+            if lane is None or not lane.usable:
+                continue
+            if row.close_at_s:
+                closing_at_s = row.close_at_s
+                continue
+            usable.append(lane)
+        if usable:
+            lane = next((one for one in usable if one.end.balance >= ceiling), usable[0])
+        elif closing_at_s:
+            raise ChannelsClosing(closing_at_s)
+        else:
+            lane = await self._open(key, to_address(payer), to_address(provider), app_id, ceiling)
+        self._current[pair] = lane
+        return lane
+
+    async def _open(
+        self, key: SessionKey, payer: Address, provider: Address, app_id: str, ceiling: int
+    ) -> Lane:
+        channel = Channel(payer, key.signer, provider, secrets.randbits(96))
+        chain_state = await self._fund(channel, ChannelState(0, 0, 0), app_id, ceiling, ceiling)
+        log.info("channel_opened", payer=payer, provider=provider)
+        return await self._begin(channel, chain_state, key)
+
+    async def _fund(
+        self, channel: Channel, before: ChannelState, app_id: str, ceiling: int, least: int
+    ) -> ChannelState:
+        """The channel as the index has it once the money is there."""
+        key = await self._key_of(channel)
+        wanted = max(1, least, ceiling * self._settings.channel_calls)
+        amount = await self._funds.fund(key, channel, app_id, max(1, least), wanted)
+        channel_key = channel_id(channel)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._settings.fund_wait_s
+        while loop.time() < until_s:
+            async with self._database.read() as session:
+                row = (await calls.channels_by_id(session, [channel_key])).get(channel_key)
+            if row is not None and row.deposited >= before.deposited + amount:
+                return _state(row)
+            await asyncio.sleep(LOOK_EVERY_S)
+        raise GatewayNotReady(
+            "the channel was funded and the index has not seen it yet",
+            next_step="Try again shortly; the money is in the channel.",
+        )
+
+    async def _key_of(self, channel: Channel) -> SessionKey:
+        key = await self._keys.by_signer(channel.signer)
+        if key is None:
+            raise GatewayNotReady(f"the session key {channel.signer} is not in this database")
+        return key
+
+    # --- making one ---------------------------------------------------------------------------
+
+    async def _from_row(self, row: ChannelRow, key: SessionKey) -> Lane | None:
+        known = self._lanes.get(row.channel_id)
+        if known is not None and not known.stream.broken:
+            known.observe(_state(row))
+            return known
+        channel = Channel(to_address(row.payer), key.signer, to_address(row.provider), row.salt)
+        async with self._database.read() as session:
+            lines = await calls.records_of(session, row.channel_id)
+        if lines:
+            return self._rebuild(channel, _state(row), lines, key)
+        try:
+            return await self._begin(channel, _state(row), key)
+        except ChannelAbandoned as why:
+            log.warning("channel_not_ours", channel=row.channel_id, why=str(why))
+            return None
+
+    async def _restored(self, name: str) -> Lane | None:
+        if name in self._lanes:
+            return self._lanes[name]
+        async with self._database.read() as session:
+            lines = await calls.records_of(session, name)
+            row = (await calls.channels_by_id(session, [name])).get(name)
+        if not lines:
+            return None
+        opened = call_journal.from_json(lines[0].encode())
+        if not isinstance(opened, call_journal.Opened):
+            log.error("journal_not_whole", channel=name)
+            return None
+        key = await self._keys.by_signer(opened.channel.signer)
+        if key is None:
+            return None
+        return self._rebuild(opened.channel, _state(row), lines, key)
+
+    def _rebuild(
+        self, channel: Channel, state: ChannelState, lines: list[str], key: SessionKey
+    ) -> Lane | None:
+        try:
+            records = [call_journal.from_json(line.encode()) for line in lines]
+            step = PayingChannel.rebuilt(self._domain, state, records)  # type: ignore[arg-type]
+        except ProtocolError as failure:
+            # Not whole, so nothing is signed on it; the money comes back by a close.
+            log.error("journal_not_whole", channel=channel_id(channel), why=str(failure))
+            return None
+        lane = self._keep(step.channel, key)
+        if step.records:
+            self._journal.post(Entry(lane.stream, step.records))
+        return lane
+
+    async def _begin(self, channel: Channel, state: ChannelState, key: SessionKey) -> Lane:
+        step = PayingChannel.opened(
+            self._domain, channel, state, now_s=self._clock.now_ms() // 1000
+        )
+        lane = self._keep(step.channel, key)
+        await self._journal.write(Entry(lane.stream, step.records))
+        return lane
+
+    def _keep(self, end: PayingChannel, key: SessionKey) -> Lane:
+        provider = end.channel.provider
+        lane = Lane(
+            end,
+            key.sign,
+            self._bus,
+            self._journal,
+            self._clock,
+            self._settings,
+            lambda: self._fleet.member(provider).operator_keys,
+        )
+        lane.set_credit(self._fleet.member(provider).credit_calls)
+        self._lanes[lane.channel_id] = lane
+        return lane
+
+    # --- parts --------------------------------------------------------------------------------
+
+    async def _look(self, lanes: list[Lane]) -> None:
+        async with self._database.read() as session:
+            rows = await calls.channels_by_id(session, [lane.channel_id for lane in lanes])
+        for lane in lanes:
+            lane.observe(_state(rows.get(lane.channel_id)))
+
+    async def _alone(self, pair: Pair, work: Callable[[], Coroutine[Any, Any, Lane]]) -> Lane:
+        """One at a time for a payer and a provider; a caller that leaves stops nobody else's."""
+        while (running := self._busy.get(pair)) is not None:
+            await asyncio.wait({running})
+        task = asyncio.create_task(work())
+        self._busy[pair] = task
+
+        def ended(done: asyncio.Task[Lane]) -> None:
+            self._busy.pop(pair, None)
+            if not done.cancelled():
+                done.exception()
+
+        task.add_done_callback(ended)
+        return await asyncio.shield(task)
+
+
+def _state(row: ChannelRow | None) -> ChannelState:
+    """A channel that no block has any more is empty."""
+    if row is None:
+        return ChannelState(0, 0, 0)
+    return ChannelState(row.deposited, row.claimed, row.close_at_s or 0)
