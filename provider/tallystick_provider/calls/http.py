@@ -178,6 +178,7 @@ class _Connection(asyncio.Protocol):
         self._content = bytearray()
         self._fresh = bytearray()
         self._complete = False
+        self._keep = False
 
     async def exchange(
         self, request: bytes, within_s: float, max_bytes: int, piece: Piece | None
@@ -232,7 +233,7 @@ class _Connection(asyncio.Protocol):
             self._piece(bytes(self._fresh))
         self._fresh.clear()
         if self._complete and not self._done.done():
-            self.reusable = bool(self._parser.should_keep_alive())
+            self.reusable = self._keep
             status = self._parser.get_status_code()
             self._done.set_result(Reply(status, self._media_type, bytes(self._content)))
 
@@ -241,6 +242,10 @@ class _Connection(asyncio.Protocol):
         self._fail(WorkerLost("the worker hung up before its answer was whole"))
 
     # --- httptools' ----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise WorkerBroken("the worker answered twice")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         wanted = name.lower()
@@ -267,9 +272,9 @@ class _Connection(asyncio.Protocol):
             self._fresh += data
 
     def on_message_complete(self) -> None:
-        if self._complete:
-            raise WorkerBroken("the worker answered twice")
         self._complete = True
+        # The parser knows it here and forgets it with the message.
+        self._keep = bool(self._parser.should_keep_alive())
 
     # --- ours ----------------------------------------------------------------------------------
 
