@@ -104,10 +104,13 @@ class World:
 
         self.stack.push_async_callback(end)
         await self.until_there(running)
-        # A channel funded in the second in which a journal begins counts as older than it.
+        await self.until_journal_is_old()
+        return end
+
+    async def until_journal_is_old(self) -> None:
+        """A channel funded in the second in which a journal begins counts as older than it."""
         begun_s = int(time.time())
         await until(lambda: int(time.time()) > begun_s, what="the next second")
-        return end
 
     async def until_there(self, running: asyncio.Task[None] | None = None) -> None:
         subject = f"tallystick.provider.{PROVIDER.address.lower()}.load"
