@@ -256,6 +256,9 @@ class Lane:
             raise Elsewhere(f"its receipt was refused: {refusal}") from refusal
         except ChannelAbandoned as why:
             raise NewChannel(str(why)) from why
+        except asyncio.CancelledError:
+            self._forget(one)
+            raise
         finally:
             self._end(one)
 
@@ -268,6 +271,9 @@ class Lane:
             return await self._exchange(one, self.end.again(number), repeated=True)
         except (ReceiptRefused, ChannelAbandoned) as failure:
             raise Elsewhere(str(failure)) from failure
+        except asyncio.CancelledError:
+            self._forget(one)
+            raise
         finally:
             self._end(one)
 
@@ -308,6 +314,9 @@ class Lane:
         entry.stream, entry.records = self.stream, step.records
         try:
             await self._journal.write(entry)
+        except asyncio.CancelledError:
+            self._forget(one)
+            raise
         except BaseException:
             self._end(one)
             raise
@@ -535,12 +544,18 @@ class Lane:
         if step.records:
             self._journal.post(Entry(self.stream, step.records))
 
-    def _end(self, one: _Open) -> None:
-        """Given up unless its receipt was taken."""
+    def _forget(self, one: _Open) -> None:
+        """The process ends: the request stays in the journal, for the next one to ask again."""
         self._bus.forget(one.reply)
         self._open.pop(one.number, None)
         for seq in [seq for seq, (other, *_rest) in self._arrived.items() if other is one]:
             del self._arrived[seq]
+
+    def _end(self, one: _Open) -> None:
+        """Given up unless its receipt was taken."""
+        if one.number not in self._open:
+            return
+        self._forget(one)
         if any(asked.number == one.number for asked in self.end.asked) and self.usable:
             try:
                 self._step(self.end.give_up(one.number))

@@ -104,10 +104,10 @@ class Gateway:
             await bus.connect(stop)
             if not stop.is_set():
                 await self._live(fence, bus, stop)
+            await fence.give_back()
         finally:
             self._parts = None
             await bus.close()
-            await fence.give_back()
 
     async def _live(self, fence: Fence, bus: CallBus, stop: asyncio.Event) -> None:
         journal = Journal(self._database, fence)
@@ -152,9 +152,13 @@ class Gateway:
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except asyncio.CancelledError:
+            # As if the process were killed: whoever comes next finds the rows as they are.
+            writing.cancel()
+            raise
         finally:
             self._parts = None
-            await calls.drain(DRAIN_S if fence.held else 0)
+            await calls.drain(DRAIN_S if fence.held and not writing.cancelling() else 0)
             ending.set()
             written.set()
             for task in loops:
