@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tallystick.jobs import Sent
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.channels import ChannelState
-from tallystick.protocol.contracts import KeyState
 from tallystick.protocol.messages import Channel, TaskTerms
 from tallystick.protocol.types import Address, AppId, Digest
 from tallystick.wallet import Wallet
+
+if TYPE_CHECKING:
+    # web3 comes with it, which is heavy, and many programs never need it
+    from tallystick.protocol.contracts import KeyState
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ _BY_STATUS: Mapping[int, tuple[type[TallystickError], str]] = {
     429: (Refused, "Wait a little before the next call."),
 }
 
+# Problems that mean something else than their status does elsewhere.
+_BY_CODE: Mapping[str, type[TallystickError]] = {"spend_limit_reached": Refused}
+
 
 class Connection:
     """Speaks wire models with one backend. `authorize` gives a bearer token when one is needed."""
@@ -314,7 +317,7 @@ def error_from(answer: httpx.Response) -> TallystickError:
             next_step=advice,
             status=answer.status_code,
         )
-    return kind(
+    return _BY_CODE.get(problem.code, kind)(
         _sentence(problem),
         next_step=problem.next_step or advice,
         status=answer.status_code,

@@ -15,6 +15,7 @@ from tallystick import (
     InvalidRequest,
     NotFound,
     PaymentNeeded,
+    Refused,
     ServiceError,
     TimedOut,
 )
@@ -103,6 +104,23 @@ async def test_what_the_app_does_wrong_is_told_once_and_costs_nothing(
     assert (await client.call(app, {"name": "x"})).total.units == 10
     with pytest.raises(NotFound):
         await client.call_receipt(call.call_id)
+
+
+async def test_a_limit_that_is_reached_is_a_refusal(
+    market: InMemoryMarket, client: AsyncGPUClient, app: str
+) -> None:
+    """Not a want of money, although it has its status."""
+    problem = {
+        "type": "x",
+        "title": "Spend limit reached",
+        "status": 402,
+        "detail": "The workspace's limit per day is 5.",
+        "code": "spend_limit_reached",
+    }
+    await client.login()
+    market.answer_hook = lambda request, answer: httpx.Response(402, json=problem, request=request)
+    with pytest.raises(Refused, match="limit per day is 5"):
+        await client.call(app, {"name": "x"})
 
 
 async def test_the_most_to_pay_is_sent_in_units(

@@ -89,3 +89,8 @@ def test_every_method_says_what_it_does() -> None:
 def test_the_kernel_does_not_load_the_client() -> None:
     code = "import tallystick.protocol.messages, sys; sys.exit('tallystick.client' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_client_alone_does_not_load_web3() -> None:
+    code = "import tallystick.sync, tallystick.cli.app, sys; sys.exit('web3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -133,7 +133,7 @@ class LocalMarket:
             )
         leftovers.unmount(directory)
         shutil.rmtree(directory, ignore_errors=True)
-        for folder in ("keys", "logs", "deployments"):
+        for folder in ("keys", "logs", "deployments", "apps"):
             (directory / folder).mkdir(parents=True)
         everybody = [people.DEPLOYER, people.DISPATCHER, people.CONSUMER, people.TREASURY]
         for number in range(1, len(self.plan.providers) + 1):
@@ -261,6 +261,8 @@ class LocalMarket:
             "DISK_MIB": "8192",
             "ACCEPTANCE_WAIT_SECONDS": str(self.plan.acceptance_wait_seconds),
         }
+        if self.runtime == "process":
+            settings["APPS_DIR"] = str(self.apps_dir)
         return {f"TALLYSTICK_PROVIDER_{name}": value for name, value in settings.items()}
 
     def client_settings(self) -> dict[str, str]:
@@ -277,6 +279,7 @@ class LocalMarket:
             "TALLYSTICK_URL": self.url,
             "TALLYSTICK_RPC_URL": self.rpc_url,
             "TALLYSTICK_KEY_FILE": str(self.key_file(people.CONSUMER)),
+            "TALLYSTICK_DEPLOYMENT": str(self.deployment_file),
         }
 
     def run_script(
@@ -319,6 +322,11 @@ class LocalMarket:
     @property
     def deployment_file(self) -> Path:
         return self.plan.directory / "deployments" / f"{_CHAIN_ID}.json"
+
+    @property
+    def apps_dir(self) -> Path:
+        """Where the development runtime finds the code of an app, in a folder of its name."""
+        return self.plan.directory / "apps"
 
     def deployment(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.deployment_file.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from tallystick.chain import Account
 from tallystick.errors import ChainError
@@ -11,11 +12,13 @@ from tallystick.jobs import Sent
 from tallystick.protocol import messages
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.channels import ChannelState
-from tallystick.protocol.contracts import KeyState
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Channel, Domain, TaskTerms
 from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, Digest, to_address
 from tallystick.wallet import Wallet
+
+if TYPE_CHECKING:
+    from tallystick.protocol.contracts import KeyState
 
 
 @dataclass
@@ -140,6 +143,8 @@ class InMemoryChain:
         return self.channels.get(messages.channel_id(channel), ChannelState(0, 0, 0))
 
     async def bound_key(self, key: Address) -> KeyState:
+        from tallystick.protocol.contracts import KeyState
+
         provider = self.operator_keys.get(key.lower())
         return KeyState(ZERO_ADDRESS if provider is None else to_address(provider), 0)
 
