@@ -11,6 +11,7 @@ from typing import Any
 
 from tallystick_backend.__main__ import openapi_text
 from tests.backend.api.test_apps import MINE, has_channel, publish
+from tallystick_backend.store.tables import CallRow
 from tests.backend.api.world import Consumer, World
 
 PUBLIC = {
@@ -34,7 +35,21 @@ PUBLIC = {
     "getReadiness",
     "getMetrics",
 }
-OWN_ONLY = {"logout", "getCaller", "createApiKey", "listApiKeys", "createTask", "listTasks"}
+OWN_ONLY = {
+    "logout",
+    "getCaller",
+    "createApiKey",
+    "listApiKeys",
+    "createTask",
+    "listTasks",
+    "callApp",
+    "putManifest",
+    "getManifest",
+    "getSessionKey",
+    "createAllowance",
+    "listAllowances",
+    "getWebhookSecret",
+}
 """No object in the path: they act on the caller itself."""
 
 BODIES: dict[str, Any] = {
@@ -68,7 +83,26 @@ async def _prepared(world: World, consumer: Consumer) -> dict[str, str]:
     await world.finished(task)
     await world.wrote(task, "a secret line")
     key = (await consumer.post("/v1/keys", json={"name": "mine"})).json()
-    return {"task_id": task["id"], "digest": digest, "key_id": key["id"]}
+    await world.write(_call(consumer))
+    return {"task_id": task["id"], "digest": digest, "key_id": key["id"], "call_id": CALL_ID}
+
+
+CALL_ID = "9f" * 16
+
+
+def _call(consumer: Consumer) -> CallRow:
+    numbers = ("queued_ms", "cold_start_ms", "run_ms", "gpu_ms", "result_bytes")
+    return CallRow(
+        call_id=CALL_ID,
+        account=consumer.address.lower(),
+        app_id="0x" + "a9" * 32,
+        version=1,
+        state="completed",
+        asked_at_ms=1,
+        request={},
+        result=b"mine",
+        **dict.fromkeys(numbers, 0),
+    )
 
 
 async def test_nobody_reaches_what_belongs_to_another(
