@@ -29,6 +29,7 @@ from tallystick.protocol.types import to_address
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider import __version__, keys
 from tallystick_provider.agent import DRAINING, Agent
+from tallystick_provider.calls.parts import Calls
 from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
 from tallystick_provider.doctor import examine, runtime_of
@@ -149,7 +150,22 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         await verify_deployment(web3, deployment)
         await _require_safe(runtime)
         ledger = ChainLedger(web3, deployment, key)
-        inbox = Inbox(settings.nats_url, deployment.domain, provider, key, clock)
+        cards = Cards(gpus)
+        calls = await Calls.open(
+            settings,
+            web3=web3,
+            deployment=deployment,
+            key=key,
+            journal=journal,
+            runtime=runtime,
+            cards=cards,
+            gpus_simulated=gpus.simulated,
+            clock=clock,
+            draining=lambda: journal.meta(DRAINING) == "1",
+        )
+        inbox = Inbox(
+            settings.nats_url, deployment.domain, provider, key, clock, lines=calls.lines()
+        )
         async with httpx.AsyncClient(timeout=TRANSFER_SECONDS) as http:
             tools = Tools(
                 provider=provider,
@@ -159,7 +175,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 journal=journal,
                 runtime=runtime,
                 gpus=gpus,
-                cards=Cards(gpus),
+                cards=cards,
                 backend=inbox,
                 http=http,
                 clock=clock,
@@ -174,10 +190,13 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 acceptance_wait_s=settings.acceptance_wait_seconds,
                 stuck_s=settings.stuck_seconds,
                 on_over=lambda lease: _drop_result(settings.data_dir, lease),
+                redemption=calls.redemption,
             )
-            agent = Agent(settings, tools, ledger, settler.wake)
+            agent = Agent(settings, tools, ledger, settler.wake, calls.reserved)
             journal.set_meta(DRAINING, "0")
             try:
+                # Its workers go first: they may sit on cards that the agent wants to clear.
+                await calls.resume()
                 await agent.resume()
                 log.info(
                     "agent_started", provider=provider, key=address_of(key), version=__version__
@@ -186,9 +205,11 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                     parts.create_task(inbox.run(stop, agent))
                     parts.create_task(agent.run(stop))
                     parts.create_task(settler.run(stop, settings.settle_seconds))
-                    parts.create_task(_note_problems(stop, journal, inbox, agent, settler))
+                    parts.create_task(calls.run(stop, settler.wake))
+                    parts.create_task(_note_problems(stop, journal, inbox, agent, settler, calls))
             finally:
                 await agent.close()
+                calls.close()
             log.info("agent_stopped")
     finally:
         journal.close()
@@ -206,12 +227,18 @@ async def _require_safe(runtime: Runtime) -> None:
 
 
 async def _note_problems(
-    stop: asyncio.Event, journal: Journal, inbox: Inbox, agent: Agent, settler: Settler
+    stop: asyncio.Event,
+    journal: Journal,
+    inbox: Inbox,
+    agent: Agent,
+    settler: Settler,
+    calls: Calls,
 ) -> None:
     """For `status`, which reads the journal and asks nobody."""
     noted = None
     while not stop.is_set():
-        told = (inbox.problem, agent.problem, settler.problem, agent.tools.cards.problem)
+        cards = agent.tools.cards
+        told = (inbox.problem, agent.problem, settler.problem, cards.problem, calls.problem)
         problems = json.dumps([problem for problem in told if problem])
         if problems != noted:
             journal.set_meta(PROBLEMS, problems)

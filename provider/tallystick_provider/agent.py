@@ -31,7 +31,7 @@ from tallystick_provider.backend import Offline
 from tallystick_provider.errors import JournalError, OfferRefused, ProviderError, RuntimeFailure
 from tallystick_provider.journal import Lease
 from tallystick_provider.ledger import Ledger
-from tallystick_provider.offers import CheckedOffer, check, place, require_secured
+from tallystick_provider.offers import CheckedOffer, Reserved, check, place, require_secured
 from tallystick_provider.runtime import volume
 from tallystick_provider.settings import Settings
 from tallystick_provider.work import Tools, Work, task_directories, tell_failures
@@ -59,6 +59,7 @@ class Agent:
     tools: Tools
     ledger: Ledger
     wake_settler: Callable[[], None] = lambda: None
+    reserved_for_workers: Callable[[], Reserved] = Reserved
     _works: dict[tuple[TaskId, int], tuple[Work, asyncio.Task[None]]] = field(default_factory=dict)
     _accepting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _beat_s: float = FIRST_BEAT_S
@@ -199,7 +200,9 @@ class Agent:
         chain = await self.ledger.task(checked.task_id, checked.terms, NO_EVENTS)
         require_secured(checked, chain)
         held = [lease for lease in self.tools.journal.open_leases() if lease.holds_capacity]
-        gpu_ids = place(checked, self.tools.cards.free(), held, self.settings)
+        gpu_ids = place(
+            checked, self.tools.cards.free(), held, self.settings, self.reserved_for_workers()
+        )
         lease = self.tools.journal.accept(offer, gpu_ids, chain.block)
         log.info("offer_accepted", task=lease.task_id, fence=lease.fence, gpus=len(gpu_ids))
         self._begin(lease)

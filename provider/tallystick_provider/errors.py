@@ -8,6 +8,14 @@ ProviderError
 ├── RuntimeFailure       the container engine did not do what it was asked
 │   ├── ImageRefused     the image cannot or must not run here (the task's fault)
 │   └── RuntimeUnsafe    the engine lacks a protection (the provider's fault)
+├── AppRefused           this agent does not serve that app (goes back as the reason)
+├── NoRoom               the machine has no place for one more worker now
+├── WorkerFailure        a call came to nothing, and nothing is charged for it
+│   ├── NoWorker         none takes it: there is no room, or none comes up
+│   ├── WorkerLost       the worker is not there any more
+│   ├── WorkerBroken     it does not speak HTTP as it should
+│   ├── AnswerTooLarge   its answer is longer than the app's manifest allows
+│   └── AnswerTooLate    its answer was not whole in time
 ├── JournalError         the record on disk forbids what was asked
 │   └── AlreadySigned    another receipt was signed for this place
 └── SettlementError      the chain did not take a proof; says why in words
@@ -46,6 +54,38 @@ class ImageRefused(RuntimeFailure):
 
 class RuntimeUnsafe(RuntimeFailure):
     """The engine lacks a protection that every task relies on."""
+
+
+class AppRefused(ProviderError):
+    """The app is not served here. Its text is the reason that the gateway gets."""
+
+
+class NoRoom(ProviderError):
+    """Cards, CPU, memory or disk are taken by tasks and other workers."""
+
+
+class WorkerFailure(ProviderError):
+    """What a worker did instead of answering."""
+
+
+class NoWorker(WorkerFailure):
+    """Nothing was run."""
+
+
+class WorkerLost(WorkerFailure):
+    """It cannot be reached, or hung up before its answer was whole."""
+
+
+class WorkerBroken(WorkerFailure):
+    """What it says is not HTTP, or more of it than anybody asked for."""
+
+
+class AnswerTooLarge(WorkerFailure):
+    """Nothing of the answer is kept."""
+
+
+class AnswerTooLate(WorkerFailure):
+    """The call's longest time has passed."""
 
 
 class JournalError(ProviderError):

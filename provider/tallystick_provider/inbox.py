@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import nats.errors
@@ -49,11 +50,24 @@ class Handlers(Protocol):
     async def on_acceptance(self, notice: wire.AcceptanceNotice) -> wire.Ack: ...
 
 
+Send = Callable[[bytes], Awaitable[None]]
+Line = Callable[[bytes, Send, int], Awaitable[None]]
+"""A subject whose messages are read elsewhere: the message, where its answers go, and the most
+bytes that one of them may have."""
+
+
 class Inbox:
     def __init__(
-        self, url: str, domain: Domain, provider: Address, key: PrivateKey, clock: Clock
+        self,
+        url: str,
+        domain: Domain,
+        provider: Address,
+        key: PrivateKey,
+        clock: Clock,
+        lines: Mapping[str, Line] | None = None,
     ) -> None:
         self._url = url
+        self._lines = lines or {}
         self._domain = domain
         self._provider = provider
         self._key = key
@@ -139,6 +153,10 @@ class Inbox:
         ):
             await self._nats.subscribe(
                 f"tallystick.provider.{self._subject}.{verb}", cb=_answering(model, handle)
+            )
+        for verb, line in self._lines.items():
+            await self._nats.subscribe(
+                f"tallystick.provider.{self._subject}.{verb}", cb=_carrying(line, self._nats)
             )
         # The library writes the first PING ahead of subscriptions that still wait in its buffer;
         # the second comes behind them.
@@ -237,6 +255,32 @@ def _answering(model: type[Body], handle: Callable[[Any], Awaitable[wire.WireMod
 
     async def receive(message: Msg) -> None:
         task = asyncio.create_task(answer(message))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    return receive
+
+
+def _carrying(line: Line, bus: Nats) -> Any:
+    """Hands the message on as it is; each has a task of its own."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def send(message: Msg, data: bytes) -> None:
+        if not message.reply:
+            return
+        try:
+            await message.respond(data)
+        except (nats.errors.Error, OSError) as error:
+            log.debug("answer_not_sent", error=str(error))  # asked again after a reconnect
+
+    async def carry(message: Msg) -> None:
+        try:
+            await line(message.data, partial(send, message), bus.max_payload)
+        except Exception:  # the edge: unanswered, whoever asked asks again
+            log.exception("message_broke", subject=message.subject)
+
+    async def receive(message: Msg) -> None:
+        task = asyncio.create_task(carry(message))
         running.add(task)
         task.add_done_callback(running.discard)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from sqlalchemy import Engine, Text, UniqueConstraint, event
 from sqlalchemy.exc import IntegrityError
@@ -23,7 +23,7 @@ from sqlmodel import Column, Field, Session, SQLModel, col, create_engine, selec
 from tallystick.protocol import wire
 from tallystick.protocol.contracts import Call
 from tallystick.protocol.messages import Acceptance, Assignment, Receipt, TaskTerms
-from tallystick.protocol.types import Address, Digest, Signature, TaskId
+from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, Signature, TaskId
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import AlreadySigned, JournalError
 from tallystick_provider.meter import Sample
@@ -197,6 +197,27 @@ class Lease:
     @property
     def holds_capacity(self) -> bool:
         return self.outcome is None and not self.reached("signed")
+
+
+class Subject(Protocol):
+    """What a transaction is for: a lease, or `ERRAND`."""
+
+    @property
+    def task_id(self) -> TaskId: ...
+
+    @property
+    def fence(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A transaction for no task: redeeming the vouchers of calls."""
+
+    task_id: TaskId
+    fence: int
+
+
+ERRAND: Final = Errand(TaskId(ZERO_DIGEST), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,7 +498,7 @@ class Journal:
     # --- outbox ---------------------------------------------------------------------------------
 
     def put_out(
-        self, lease: Lease, verb: str, account: Address, nonce: int, call: Call, version: Version
+        self, lease: Subject, verb: str, account: Address, nonce: int, call: Call, version: Version
     ) -> Intent:
         """Binds the nonce and keeps the signed bytes; only then may they be broadcast."""
         row = OutboxRow(

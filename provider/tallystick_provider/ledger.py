@@ -167,7 +167,7 @@ class ChainLedger:
 
     async def task(self, task_id: TaskId, terms: TaskTerms, from_block: int) -> TaskOnChain:
         """All of it at one block, so that no two answers contradict each other."""
-        with _node():
+        with node_trouble():
             head: Any = await self._web3.eth.get_block("latest")
             block = int(head["number"])
             state, used, account = await asyncio.gather(
@@ -196,24 +196,24 @@ class ChainLedger:
             )
 
     async def head(self) -> tuple[int, int]:
-        with _node():
+        with node_trouble():
             head: Any = await self._web3.eth.get_block("latest")
             return int(head["number"]), int(head["timestamp"])
 
     async def gas_balance_wei(self) -> int:
-        with _node():
+        with node_trouble():
             return int(await self._web3.eth.get_balance(_account(self.account)))
 
     async def signs_for(self, provider: Address) -> bool:
-        with _node():
+        with node_trouble():
             return await self._staking.signs_for(self.account, provider)
 
     async def staked_units(self, provider: Address) -> int:
-        with _node():
+        with node_trouble():
             return await self._staking.units_of(provider)
 
     async def gpus_registered(self, provider: Address) -> int:
-        with _node():
+        with node_trouble():
             return await self._staking.gpus_of(provider)
 
     def create_task(self, proof: Proof) -> Call:
@@ -250,29 +250,29 @@ class ChainLedger:
         return self._market.finalize(proof.terms, work, acceptance_signature or "")
 
     async def nonce(self) -> int:
-        with _node():
+        with node_trouble():
             return int(await self._web3.eth.get_transaction_count(_account(self.account), "latest"))
 
     async def fees(self) -> Fees:
-        with _node():
+        with node_trouble():
             return await self._sender.fees()
 
     async def sign(
         self, call: Call, nonce: int, fees: Fees, gas: int | None = None
     ) -> SignedTransaction:
-        with _node():
+        with node_trouble():
             return await self._sender.sign(call, nonce=nonce, fees=fees, gas=gas)
 
     async def simulate_mined(self, call: Call) -> None:
-        with _node():
+        with node_trouble():
             await self._sender.simulate(call, block="latest")
 
     async def broadcast(self, raw: bytes) -> None:
-        with _node():
+        with node_trouble():
             await self._sender.broadcast(raw)
 
     async def mined(self, tx_hash: Digest) -> Outcome | None:
-        with _node():
+        with node_trouble():
             try:
                 receipt: Any = await self._web3.eth.get_transaction_receipt(_hash(tx_hash))
             except TransactionNotFound:
@@ -334,7 +334,7 @@ def _hash(tx_hash: Digest) -> Any:
 
 
 @contextmanager
-def _node() -> Iterator[None]:
+def node_trouble() -> Iterator[None]:
     """Trouble with the node as one kind of error; a contract's refusal passes."""
     try:
         yield

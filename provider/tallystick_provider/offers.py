@@ -33,6 +33,24 @@ class CheckedOffer:
     assignment: Assignment
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What the machine's workers have, and no task can get."""
+
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    disk_mib: int = 0
+    gpu_ids: tuple[str, ...] = ()
+
+    def plus(self, other: Reserved) -> Reserved:
+        return Reserved(
+            self.cpu_milli + other.cpu_milli,
+            self.memory_mib + other.memory_mib,
+            self.disk_mib + other.disk_mib,
+            (*self.gpu_ids, *other.gpu_ids),
+        )
+
+
 def check(offer: wire.Offer, domain: Domain, settings: Settings, now_s: int) -> CheckedOffer:
     """Raises OfferRefused with the first thing that is wrong."""
     try:
@@ -151,29 +169,45 @@ def require_secured(checked: CheckedOffer, chain: TaskOnChain) -> None:
 
 
 def place(
-    checked: CheckedOffer, gpus: Sequence[GpuInfo], held: Sequence[Lease], settings: Settings
+    checked: CheckedOffer,
+    gpus: Sequence[GpuInfo],
+    held: Sequence[Lease],
+    settings: Settings,
+    reserved: Reserved = Reserved(),
 ) -> tuple[str, ...]:
     """The GPUs this task gets. Raises OfferRefused when something of it is not free."""
     manifest = checked.offer.manifest
     wanted = manifest.resources
-    orders = [lease.offer.manifest for lease in held]
-    taken = [order.resources for order in orders]
-    disk_used_mib = sum(order.disk_needed_mib for order in orders)
+    taken = held_by(held, reserved)
     for what, total, asked, used in (
-        ("CPU (milli)", settings.cpu_milli, wanted.cpu_milli, sum(r.cpu_milli for r in taken)),
-        ("memory (MiB)", settings.memory_mib, wanted.memory_mib, sum(r.memory_mib for r in taken)),
-        ("disk and output (MiB)", settings.disk_mib, manifest.disk_needed_mib, disk_used_mib),
+        ("CPU (milli)", settings.cpu_milli, wanted.cpu_milli, taken.cpu_milli),
+        ("memory (MiB)", settings.memory_mib, wanted.memory_mib, taken.memory_mib),
+        ("disk and output (MiB)", settings.disk_mib, manifest.disk_needed_mib, taken.disk_mib),
     ):
         if asked > total - used:
             raise OfferRefused(f"{what}: {asked} asked, {total - used} of {total} free")
     if wanted.gpus == 0:
         return ()
     fitting = [gpu for gpu in gpus if gpu.memory_mib >= wanted.gpu_memory_mib]
-    busy = frozenset(gpu_id for lease in held for gpu_id in lease.gpu_ids)
-    chosen = pick(fitting, busy, wanted.gpu_class, wanted.gpus)
+    chosen = pick(fitting, frozenset(taken.gpu_ids), wanted.gpu_class, wanted.gpus)
     if chosen is None:
         raise OfferRefused(
             f"{wanted.gpus} free GPUs of class {wanted.gpu_class!r} with {wanted.gpu_memory_mib} "
             "MiB are not there now"
         )
     return chosen
+
+
+def held_by(leases: Sequence[Lease], reserved: Reserved) -> Reserved:
+    """What tasks and workers have together."""
+    for lease in leases:
+        order = lease.offer.manifest
+        reserved = reserved.plus(
+            Reserved(
+                order.resources.cpu_milli,
+                order.resources.memory_mib,
+                order.disk_needed_mib,
+                lease.gpu_ids,
+            )
+        )
+    return reserved

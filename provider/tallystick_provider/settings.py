@@ -35,6 +35,20 @@ def _pairs(value: object) -> object:
     return pairs
 
 
+def _list(value: object) -> object:
+    """`a,b` -> ("a", "b")."""
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, (part.strip() for part in value.split(","))))
+
+
+def _whole_text(value: object) -> object:
+    return value if isinstance(value, int) else _whole(value)
+
+
+_APP_ID = re.compile(r"^0x[0-9a-fA-F]{64}$")
+
+
 class Settings(BaseModel):
     """One provider on one machine."""
 
@@ -81,6 +95,32 @@ class Settings(BaseModel):
     stuck_seconds: Annotated[int, Field(ge=1)] = 60
     """A transaction not mined for so long is sent again with a higher fee, on the same nonce."""
 
+    apps: Annotated[tuple[str, ...], BeforeValidator(_list)] = ("*",)
+    """Apps whose calls are answered: ids separated by commas, `*` for every app whose price meets
+    the floor, `none` for none."""
+    apps_dir: Path | None = None
+    """Only for `process`: the folder in which the project of each app lies under the app's name."""
+    warm_workers: Annotated[int, Field(ge=0, le=1024)] = 4
+    """Most workers of one version kept warm without a call because its manifest asks for it."""
+    credit_calls: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Calls of one channel that may be without a voucher: what one payer can leave unpaid."""
+    confirmations: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Blocks over a channel's deposit before it counts; 0 where a block is final at once."""
+    redeem_cost: Annotated[int, BeforeValidator(_whole_text), Field(ge=0, lt=2**128)] = 10**15
+    """What redeeming one voucher costs you, in the token's smallest unit: gas at today's price."""
+    redeem_at: Annotated[int, Field(ge=1, le=10**9)] = 20
+    """A voucher is redeemed when it is worth more than so many times `redeem_cost`."""
+    redeem_share_bps: Annotated[int, Field(ge=1, le=10_000)] = 5_000
+    """Or when it is worth more than this share of the channel's deposit, in basis points."""
+
+    @field_validator("apps")
+    @classmethod
+    def _known_apps(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for app in value:
+            if app not in ("*", "none") and not _APP_ID.match(app):
+                raise ValueError(f"{app!r} is no app id (0x and 64 hex digits), * or none")
+        return tuple(app.lower() for app in value if app != "none")
+
     @field_validator("gpus")
     @classmethod
     def _known_gpus(cls, value: str) -> str:
@@ -99,6 +139,10 @@ class Settings(BaseModel):
     @property
     def journal_path(self) -> Path:
         return self.data_dir / "journal.sqlite"
+
+    @property
+    def call_journal_path(self) -> Path:
+        return self.data_dir / "calls.sqlite"
 
     @property
     def provider_subject(self) -> str:
@@ -147,8 +191,10 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         if field.is_required():
             default = "required"
-        elif field.default_factory is not None or field.default == "":
+        elif field.default_factory is not None or field.default in ("", None):
             default = "empty"
+        elif isinstance(field.default, tuple):
+            default = f"`{','.join(field.default)}`"
         else:
             default = f"`{field.default}`"
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")

@@ -11,7 +11,7 @@ There is no message "I was paid": a lease is paid when the chain says `TaskSettl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,16 @@ from tallystick.protocol.transactions import Fees, SignedTransaction
 from tallystick.protocol.types import Signature
 from tallystick_provider.clock import Clock
 from tallystick_provider.errors import ProviderError, SettlementError
-from tallystick_provider.journal import Intent, Journal, Lease, Outcome, Signed, Version
+from tallystick_provider.journal import (
+    ERRAND,
+    Intent,
+    Journal,
+    Lease,
+    Outcome,
+    Signed,
+    Subject,
+    Version,
+)
 from tallystick_provider.ledger import Ledger, Proof, TaskOnChain
 
 LEASE_MARGIN_SECONDS = 10
@@ -37,7 +46,7 @@ FEE_CEILING = 10
 grows for ever is soon more than the account holds: then no node takes it."""
 PLAIN_TRANSFER_GAS = 21_000
 
-Verb = Literal["create", "prove", "prove_alone", "finalize"]
+Verb = Literal["create", "prove", "prove_alone", "finalize", "redeem"]
 log = structlog.get_logger()
 
 
@@ -142,6 +151,10 @@ def _accepted(lease: Lease, charge: int, signed: Signed) -> bool:
     )
 
 
+async def _nothing() -> Call | None:
+    return None
+
+
 class Settler:
     """One pass looks at the transaction in flight, then at each unpaid receipt."""
 
@@ -154,15 +167,19 @@ class Settler:
         acceptance_wait_s: int,
         stuck_s: int,
         on_over: Callable[[Lease], None] = lambda _: None,
+        redemption: Callable[[], Awaitable[Call | None]] = _nothing,
         reached: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`reached` is told the name of each step; the kill tests end the process there."""
+        """`redemption` answers the vouchers of calls that should go to the chain now: its
+        transactions have the same account and take their turn. `reached` is told the name of each
+        step; the kill tests end the process there."""
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
         self._acceptance_wait_s = acceptance_wait_s
         self._stuck_s = stuck_s
         self._on_over = on_over
+        self._redemption = redemption
         self._reached = reached
         self._woken = asyncio.Event()
         self._complaints: list[str] = []
@@ -204,6 +221,11 @@ class Settler:
             if signed is None or not lease.reached("signed") or self._may_rest(lease, chain_s):
                 continue
             await self._advance(lease, signed)
+            if not await self._land_in_flight():
+                return
+        call = await self._redemption()
+        if call is not None:
+            await self._send(ERRAND, "redeem", call)
             if not await self._land_in_flight():
                 return
         await self._recheck_paid()
@@ -271,7 +293,7 @@ class Settler:
             proof, chain.proven, lease.acceptance_signature if early else None
         )
 
-    async def _send(self, lease: Lease, verb: Verb, call: Call) -> None:
+    async def _send(self, lease: Subject, verb: Verb, call: Call) -> None:
         nonce, fees = await self._ledger.nonce(), await self._ledger.fees()
         held = self._journal.holder(self._ledger.account, nonce)
         if held is not None:
@@ -291,7 +313,7 @@ class Settler:
             lease, verb, self._ledger.account, nonce, call, self._version(signed)
         )
         self._reached("bound")
-        log.info("proof_sent", task=lease.task_id, verb=verb, nonce=nonce, tx=signed.tx_hash)
+        log.info("transaction_sent", task=lease.task_id, verb=verb, nonce=nonce, tx=signed.tx_hash)
         await self._broadcast(intent)
         self._reached("broadcast")
 

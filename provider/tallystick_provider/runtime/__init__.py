@@ -14,6 +14,9 @@ from typing import Literal, Protocol
 from tallystick.protocol import wire
 from tallystick.protocol.types import Address, TaskId
 
+SOCKET_VARIABLE = "TALLYSTICK_SOCKET"
+SOCKET_PATH = "/run/tallystick/worker.sock"
+"""Where a worker listens, unless its manifest names a socket of its own."""
 INPUT_PATH = "/task/in"
 OUTPUT_PATH = "/task/out"
 WORK_PATH = "/task/work"
@@ -71,12 +74,58 @@ class RunSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """A warm container of an app's version. It runs what its image says; there is no field for a
+    privilege here either."""
+
+    provider: Address
+    name: str
+    """Unique on this machine, of lower-case letters, digits and hyphens."""
+    image: str
+    project: Path | None
+    """Where the code lies for the development runtime, which has no images."""
+    directory: TaskDirectory
+    """Its `output` is the one place that both sides see: the socket's."""
+    socket_path: str
+    """Inside the container."""
+    gpu_ids: tuple[str, ...]
+    gpus_simulated: bool
+    cpu_milli: int
+    memory_mib: int
+    disk_mib: int
+
+    @property
+    def socket_directory(self) -> str:
+        return self.socket_path.rpartition("/")[0]
+
+    @property
+    def socket_name(self) -> str:
+        return self.socket_path.rpartition("/")[2]
+
+    @property
+    def worker_environment(self) -> dict[str, str]:
+        """What a worker sees beside its image's own variables."""
+        return {SOCKET_VARIABLE: self.socket_path, "TALLYSTICK_GPU_IDS": ",".join(self.gpu_ids)}
+
+
+@dataclass(frozen=True, slots=True)
 class RunRef:
     """A run that exists: of which lease, and how the runtime calls it."""
 
     task_id: TaskId
     fence: int
     handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRef:
+    """A worker that exists, and how the runtime calls it."""
+
+    name: str
+    handle: str
+
+
+AnyRef = RunRef | WorkerRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +202,23 @@ class Runtime(Protocol):
     async def start(self, spec: RunSpec) -> RunRef:
         """Start it, or find the one already started for this task and fence."""
 
-    async def state(self, ref: RunRef) -> RunState: ...
+    async def start_worker(self, spec: WorkerSpec) -> WorkerRef:
+        """Start it. Raises ImageRefused when the image cannot be a worker."""
 
-    async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead: ...
+    async def state(self, ref: AnyRef) -> RunState: ...
 
-    async def stop(self, ref: RunRef, grace_s: int) -> None:
+    async def logs(self, ref: AnyRef, cursor: LogCursor) -> LogRead: ...
+
+    async def stop(self, ref: AnyRef, grace_s: int) -> None:
         """SIGTERM, then SIGKILL after the grace; returns when nothing of it runs."""
 
-    async def remove(self, ref: RunRef) -> None: ...
+    async def remove(self, ref: AnyRef) -> None: ...
 
     async def own(self) -> Sequence[RunRef]:
         """All runs with this provider's labels, running or ended."""
+
+    async def own_workers(self) -> Sequence[WorkerRef]:
+        """All workers with this provider's labels, running or ended."""
 
     async def close(self) -> None: ...
 

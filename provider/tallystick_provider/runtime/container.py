@@ -12,11 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
-from tallystick_provider.runtime import INPUT_PATH, OUTPUT_PATH, WORK_PATH, RunSpec, seccomp
+from tallystick_provider.runtime import (
+    INPUT_PATH,
+    OUTPUT_PATH,
+    SOCKET_VARIABLE,
+    WORK_PATH,
+    RunSpec,
+    WorkerSpec,
+    seccomp,
+)
 
 LABEL_TASK = "tallystick.task"
 LABEL_FENCE = "tallystick.fence"
 LABEL_PROVIDER = "tallystick.provider"
+LABEL_WORKER = "tallystick.worker"
 
 MIB = 1024 * 1024
 PIDS = 512
@@ -27,6 +36,14 @@ OPEN_FILES = 4096
 UNPRIVILEGED = 65_532
 
 GpuDriver = Literal["nvidia", "cdi"]
+Sandboxed = RunSpec | WorkerSpec
+"""Both are strangers' programs, and both get the same walls."""
+
+NO_SOCKET_FOLDERS = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin"),
+    *("/sys", "/task", "/tmp", "/usr"),
+)
+"""The system's own, and those that a container gets from us already."""
 
 DIGEST = r"sha256:[0-9a-f]{64}"
 LOCAL_IMAGE = re.compile(DIGEST)
@@ -88,9 +105,54 @@ def request_for(
     check_environment(spec.env)
     if not spec.command:
         raise ImageRefused("the manifest names no command; give the full argument list")
+    return {
+        **_container(spec, spec.task_environment, user, volumes, gpu_driver),
+        # Both are set, so that nothing of the image's own command is mixed in.
+        "Entrypoint": [spec.command[0]],
+        "Cmd": list(spec.command[1:]),
+        "WorkingDir": WORK_PATH,
+        "Labels": labels(spec.provider, spec.task_id, spec.fence),
+        "Hostname": "task",
+    }
+
+
+def worker_request_for(
+    spec: WorkerSpec, *, user: str, volumes: Sequence[str] = (), gpu_driver: GpuDriver = "nvidia"
+) -> dict[str, Any]:
+    """The same for an app's worker: it runs its image's own command, in the image's own place."""
+    check_image_name(spec.image)
+    check_socket_path(spec.socket_path)
+    return {
+        **_container(spec, spec.worker_environment, user, volumes, gpu_driver),
+        "Labels": worker_labels(spec.provider, spec.name),
+        "Hostname": "worker",
+    }
+
+
+def check_socket_path(path: str) -> None:
+    """Its folder is mounted over whatever the image has there, so it is one of its own."""
+    if not re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*){2,}", path) or path.startswith(
+        tuple(f"{folder}/" for folder in NO_SOCKET_FOLDERS)
+    ):
+        raise ImageRefused(
+            f"a worker cannot listen on {path!r}: its folder is mounted from outside, so name a "
+            "socket in one that holds nothing else, such as /run/app/app.sock"
+        )
+    if path.count("/") == 2 and path.startswith(("/run/", "/var/", "/tmp/", "/home/", "/opt/")):
+        raise ImageRefused(f"{path!r} has no folder of its own: use /run/app/app.sock, say")
+
+
+def _container(
+    spec: Sandboxed,
+    environment: Mapping[str, str],
+    user: str,
+    volumes: Sequence[str],
+    gpu_driver: GpuDriver,
+) -> dict[str, Any]:
+    """All that a task's container and a worker have in common: every wall."""
     work_mib = min(spec.disk_mib, spec.memory_mib)
     tmp_mib = min(TMP_MIB, spec.memory_mib)
-    file_bytes = max(spec.disk_mib, spec.max_output_mib) * MIB
+    file_bytes = _file_bytes(spec)
     memory = spec.memory_mib * MIB
     uid, _, gid = user.partition(":")
     # An engine that makes the mount point itself ignores `mode`; the owner holds in any case.
@@ -101,19 +163,13 @@ def request_for(
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": "/tmp",
-        **spec.task_environment,
+        **environment,
         **gpu_env,
     }
     return {
         "Image": spec.image,
-        # Both are set, so that nothing of the image's own command is mixed in.
-        "Entrypoint": [spec.command[0]],
-        "Cmd": list(spec.command[1:]),
         "User": user,
-        "WorkingDir": WORK_PATH,
         "Env": [f"{name}={value}" for name, value in env.items()],
-        "Labels": labels(spec.provider, spec.task_id, spec.fence),
-        "Hostname": "task",
         "Tty": False,
         "OpenStdin": False,
         "NetworkDisabled": True,
@@ -121,10 +177,7 @@ def request_for(
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {
             "AutoRemove": False,
-            "Binds": [
-                f"{spec.directory.input}:{INPUT_PATH}:ro",
-                f"{spec.directory.output}:{OUTPUT_PATH}:rw",
-            ],
+            "Binds": _binds(spec),
             "CapAdd": [],
             "CapDrop": ["ALL"],
             "CgroupnsMode": "private",
@@ -158,6 +211,22 @@ def request_for(
     }
 
 
+def _binds(spec: Sandboxed) -> list[str]:
+    if isinstance(spec, WorkerSpec):
+        return [f"{spec.directory.output}:{spec.socket_directory}:rw"]
+    return [
+        f"{spec.directory.input}:{INPUT_PATH}:ro",
+        f"{spec.directory.output}:{OUTPUT_PATH}:rw",
+    ]
+
+
+def _file_bytes(spec: Sandboxed) -> int:
+    most_mib = spec.disk_mib
+    if isinstance(spec, RunSpec):
+        most_mib = max(most_mib, spec.max_output_mib)
+    return most_mib * MIB
+
+
 def security_options() -> list[str]:
     """Both, and nothing else: an engine's own profile depends on its version."""
     return ["no-new-privileges:true", f"seccomp={seccomp.profile()}"]
@@ -167,9 +236,13 @@ def labels(provider: str, task_id: str, fence: int) -> dict[str, str]:
     return {LABEL_PROVIDER: provider.lower(), LABEL_TASK: task_id, LABEL_FENCE: str(fence)}
 
 
-def refuse_unsafe(body: Mapping[str, Any], spec: RunSpec) -> None:
+def worker_labels(provider: str, name: str) -> dict[str, str]:
+    return {LABEL_PROVIDER: provider.lower(), LABEL_WORKER: name}
+
+
+def refuse_unsafe(body: Mapping[str, Any], spec: Sandboxed) -> None:
     """Raises RuntimeUnsafe unless every field of the body is known and has an allowed value."""
-    _refuse("", body, _body_rules())
+    _refuse("", body, _worker_rules(spec) if isinstance(spec, WorkerSpec) else _task_rules())
     _refuse("HostConfig.", body.get("HostConfig", {}), _host_rules(spec))
 
 
@@ -187,18 +260,37 @@ def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) ->
             raise RuntimeUnsafe(f"{prefix}{name} is missing; a task's container never runs without")
 
 
+def _task_rules() -> dict[str, Rule]:
+    return {
+        **_body_rules(),
+        "Entrypoint": lambda v: isinstance(v, list) and len(v) == 1,
+        "Cmd": lambda v: isinstance(v, list),
+        "WorkingDir": _is(WORK_PATH),
+        "Labels": lambda v: set(v) == {LABEL_PROVIDER, LABEL_TASK, LABEL_FENCE},
+        "Hostname": _is("task"),
+    }
+
+
+def _worker_rules(spec: WorkerSpec) -> dict[str, Rule]:
+    return {
+        **_body_rules(),
+        "Env": lambda v: _plain_environment(v) and f"{SOCKET_VARIABLE}={spec.socket_path}" in v,
+        "Labels": lambda v: set(v) == {LABEL_PROVIDER, LABEL_WORKER},
+        "Hostname": _is("worker"),
+    }
+
+
+def _plain_environment(value: Any) -> bool:
+    return isinstance(value, list) and not any(str(entry).startswith("LD_") for entry in value)
+
+
 def _body_rules() -> dict[str, Rule]:
     return {
         "Image": lambda v: (
             isinstance(v, str) and bool(LOCAL_IMAGE.fullmatch(v) or PINNED_IMAGE.fullmatch(v))
         ),
-        "Entrypoint": lambda v: isinstance(v, list) and len(v) == 1,
-        "Cmd": lambda v: isinstance(v, list),
         "User": _unprivileged,
-        "WorkingDir": _is(WORK_PATH),
-        "Env": lambda v: isinstance(v, list) and not any(str(e).startswith("LD_") for e in v),
-        "Labels": lambda v: set(v) == {LABEL_PROVIDER, LABEL_TASK, LABEL_FENCE},
-        "Hostname": _is("task"),
+        "Env": _plain_environment,
         "Tty": _is(False),
         "OpenStdin": _is(False),
         "NetworkDisabled": _is(True),
@@ -208,15 +300,10 @@ def _body_rules() -> dict[str, Rule]:
     }
 
 
-def _host_rules(spec: RunSpec) -> dict[str, Rule]:
+def _host_rules(spec: Sandboxed) -> dict[str, Rule]:
     return {
         "AutoRemove": _is(False),
-        "Binds": _is(
-            [
-                f"{spec.directory.input}:{INPUT_PATH}:ro",
-                f"{spec.directory.output}:{OUTPUT_PATH}:rw",
-            ]
-        ),
+        "Binds": _is(_binds(spec)),
         "CapAdd": _is([]),
         "CapDrop": _is(["ALL"]),
         "CgroupnsMode": _is("private"),
@@ -248,7 +335,7 @@ def _unprivileged(value: Any) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"[1-9][0-9]*:[1-9][0-9]*", value))
 
 
-def _gpus(spec: RunSpec, driver: GpuDriver) -> list[dict[str, Any]]:
+def _gpus(spec: Sandboxed, driver: GpuDriver) -> list[dict[str, Any]]:
     if not spec.gpu_ids or spec.gpus_simulated:
         return []
     if driver == "cdi":
@@ -256,5 +343,5 @@ def _gpus(spec: RunSpec, driver: GpuDriver) -> list[dict[str, Any]]:
     return [{"Driver": "nvidia", "DeviceIDs": list(spec.gpu_ids), "Capabilities": [["gpu"]]}]
 
 
-def _only_held(value: Any, spec: RunSpec) -> bool:
+def _only_held(value: Any, spec: Sandboxed) -> bool:
     return bool(value in (_gpus(spec, "nvidia"), _gpus(spec, "cdi")))

@@ -1,4 +1,4 @@
-"""The `docker` runtime: one hardened container per task, through Docker's SDK.
+"""The `docker` runtime: one hardened container per task and worker, through Docker's SDK.
 
 What a container may have is decided in `container.py`. This module speaks to the engine, in
 threads, and touches only containers with this provider's labels.
@@ -30,6 +30,7 @@ from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
 from tallystick_provider.runtime import (
     OUTPUT_PATH,
+    AnyRef,
     Finding,
     LogCursor,
     LogPiece,
@@ -39,18 +40,23 @@ from tallystick_provider.runtime import (
     RunState,
     RuntimeReport,
     Stream,
+    TaskDirectory,
+    WorkerRef,
+    WorkerSpec,
     volume,
 )
 from tallystick_provider.runtime.container import (
     LABEL_FENCE,
     LABEL_PROVIDER,
     LABEL_TASK,
+    LABEL_WORKER,
     UNPRIVILEGED,
     GpuDriver,
     check_image,
     check_image_name,
     refuse_unsafe,
     request_for,
+    worker_request_for,
 )
 from tallystick_provider.runtime.images import (
     ImageLimits,
@@ -66,6 +72,8 @@ NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 CALL_SECONDS = 60
 THREADS = 16
 LOG_BYTES = 256 * 1024
+SOCKET_MIB = 1
+"""Room in the folder that a worker shares with the agent: for a socket."""
 ELSEWHERE = "the engine does not see this agent's mounts: both need one mount namespace"
 
 Answer = TypeVar("Answer")
@@ -153,35 +161,55 @@ class DockerRuntime:
             made = api.create_container_from_config(body, name)
             known = RunRef(spec.task_id, spec.fence, made["Id"])
         if self._inspect(known)["State"]["Status"] == "created":
-            try:
-                self._bound_output(known, spec)
-                api.start(known.handle)
-            except RuntimeFailure:
-                api.remove_container(known.handle, force=True)
-                raise
-            except docker.errors.APIError as error:
-                api.remove_container(known.handle, force=True)
-                if error.status_code == 400:  # the command is not in the image, or not executable
-                    raise ImageRefused(f"the container does not start: {_why(error)}") from error
-                raise
+            self._begin(known, spec.directory, OUTPUT_PATH, spec.max_output_mib)
         return known
 
-    def _bound_output(self, ref: RunRef, spec: RunSpec) -> None:
+    async def start_worker(self, spec: WorkerSpec) -> WorkerRef:
+        return await self._call(lambda: self._start_worker(spec))
+
+    def _start_worker(self, spec: WorkerSpec) -> WorkerRef:
+        api = self._connect()
+        config = api.inspect_image(spec.image).get("Config") or {}
+        volumes = check_image(config)
+        if not config.get("Entrypoint") and not config.get("Cmd"):
+            raise ImageRefused(
+                f"the image {spec.image} names no command, and a worker runs its image's own; add "
+                'CMD ["python", "-m", "tallystick.app", "serve"] to its Dockerfile, or your own'
+            )
+        body = worker_request_for(spec, user=_user(), volumes=volumes, gpu_driver=self._gpu_driver)
+        refuse_unsafe(body, spec)
+        made = api.create_container_from_config(body, f"tallystick-{spec.name}")
+        ref = WorkerRef(spec.name, made["Id"])
+        self._begin(ref, spec.directory, spec.socket_directory, SOCKET_MIB)
+        return ref
+
+    def _begin(self, ref: AnyRef, place: TaskDirectory, seen_at: str, size_mib: int) -> None:
+        api = self._connect()
+        try:
+            self._bound_output(ref, place, seen_at, size_mib)
+            api.start(ref.handle)
+        except RuntimeFailure:
+            api.remove_container(ref.handle, force=True)
+            raise
+        except docker.errors.APIError as error:
+            api.remove_container(ref.handle, force=True)
+            if error.status_code == 400:  # the command is not in the image, or not executable
+                raise ImageRefused(f"the container does not start: {_why(error)}") from error
+            raise
+
+    def _bound_output(self, ref: AnyRef, place: TaskDirectory, seen_at: str, size_mib: int) -> None:
         """A file system of its own, if the engine sees it: one in another mount namespace would
-        hand the task the plain directory below it."""
-        place = spec.directory
+        hand the program the plain directory below it."""
         if not self._why_no_volumes():
-            volume.make(place, spec.max_output_mib, int(_user().partition(":")[0]))
+            volume.make(place, size_mib, int(_user().partition(":")[0]))
             mark = place.output / ".tallystick"
             mark.touch()
             try:
-                content, _ = self._connect().get_archive(ref.handle, f"{OUTPUT_PATH}/{mark.name}")
+                content, _ = self._connect().get_archive(ref.handle, f"{seen_at}/{mark.name}")
                 for _ in content:
                     pass
             except docker.errors.APIError as error:
-                log.warning(
-                    "output_not_bounded", task=ref.task_id, why=ELSEWHERE, error=_why(error)
-                )
+                log.warning("output_not_bounded", of=ref, why=ELSEWHERE, error=_why(error))
                 volume.release(place)
             finally:
                 mark.unlink(missing_ok=True)
@@ -192,7 +220,7 @@ class DockerRuntime:
             return "not asked for"
         return volume.why_not(self._volumes_in)
 
-    async def state(self, ref: RunRef) -> RunState:
+    async def state(self, ref: AnyRef) -> RunState:
         def ask() -> RunState:
             try:
                 state = state_of(self._inspect(ref)["State"])
@@ -204,7 +232,7 @@ class DockerRuntime:
 
         return await self._call(ask)
 
-    def _interrupted(self, ref: RunRef, state: RunState) -> bool:
+    def _interrupted(self, ref: AnyRef, state: RunState) -> bool:
         """The engine remembers what it did since it was started. Before that the exit code is all
         there is: 137 and 143 are signals, 255 is what it says of a container it lost."""
         now = f"{time.time():.6f}"
@@ -216,10 +244,10 @@ class DockerRuntime:
         }
         return "kill" in seen or ("die" not in seen and state.exit_code in (137, 143, 255))
 
-    async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
+    async def logs(self, ref: AnyRef, cursor: LogCursor) -> LogRead:
         return await self._call(lambda: self._logs(ref, cursor))
 
-    def _logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
+    def _logs(self, ref: AnyRef, cursor: LogCursor) -> LogRead:
         out_seen, _, err_seen = cursor.position.partition("|")
         streams: tuple[tuple[Stream, str], ...] = (("stdout", out_seen), ("stderr", err_seen))
         pieces: list[LogPiece] = []
@@ -246,7 +274,7 @@ class DockerRuntime:
                 pieces.append(LogPiece(stream, to_ms(stamp), text))
         return LogRead(tuple(pieces), LogCursor(f"{last['stdout']}|{last['stderr']}"))
 
-    async def stop(self, ref: RunRef, grace_s: int) -> None:
+    async def stop(self, ref: AnyRef, grace_s: int) -> None:
         def stop() -> None:
             api = self._connect()
             try:
@@ -259,7 +287,7 @@ class DockerRuntime:
 
         await self._call(stop)
 
-    async def remove(self, ref: RunRef) -> None:
+    async def remove(self, ref: AnyRef) -> None:
         def remove() -> None:
             try:
                 self._inspect(ref)
@@ -273,7 +301,7 @@ class DockerRuntime:
         return await self._call(self._own)
 
     def _own(self) -> list[RunRef]:
-        filters = {"label": [f"{LABEL_PROVIDER}={self._provider}"]}
+        filters = {"label": [f"{LABEL_PROVIDER}={self._provider}", LABEL_TASK]}
         return [
             RunRef(
                 TaskId(Digest(found["Labels"][LABEL_TASK])),
@@ -283,13 +311,23 @@ class DockerRuntime:
             for found in self._connect().containers(all=True, filters=filters)
         ]
 
+    async def own_workers(self) -> Sequence[WorkerRef]:
+        def ask() -> list[WorkerRef]:
+            filters = {"label": [f"{LABEL_PROVIDER}={self._provider}", LABEL_WORKER]}
+            return [
+                WorkerRef(found["Labels"][LABEL_WORKER], found["Id"])
+                for found in self._connect().containers(all=True, filters=filters)
+            ]
+
+        return await self._call(ask)
+
     async def close(self) -> None:
         if self._api is not None:
             await asyncio.to_thread(self._api.close)
             self._api = None
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _inspect(self, ref: RunRef) -> Any:
+    def _inspect(self, ref: AnyRef) -> Any:
         """The container, if it is ours. A stranger's container does not exist for this agent."""
         found = self._connect().inspect_container(ref.handle)
         if (found["Config"].get("Labels") or {}).get(LABEL_PROVIDER) != self._provider:

@@ -28,7 +28,9 @@ from tallystick_provider.errors import ImageRefused, RuntimeFailure
 from tallystick_provider.runtime import (
     INPUT_PATH,
     OUTPUT_PATH,
+    SOCKET_VARIABLE,
     WORK_PATH,
+    AnyRef,
     Finding,
     LogCursor,
     LogPiece,
@@ -38,6 +40,8 @@ from tallystick_provider.runtime import (
     RunState,
     RuntimeReport,
     Stream,
+    WorkerRef,
+    WorkerSpec,
     supervise,
 )
 
@@ -48,6 +52,8 @@ WARNING = (
 MAX_PROCESSES = 512
 READ_BYTES = 65_536
 KEPT_LOG_MIB = 64
+WORKERS = "workers"
+LONGEST_SOCKET_PATH = 107
 
 log = structlog.get_logger()
 
@@ -91,13 +97,32 @@ class ProcessRuntime:
             return ref
         await self.prepare(spec.image)
         await asyncio.to_thread(shutil.rmtree, place, True)
-        place.mkdir(mode=0o700, exist_ok=True)
         for directory in (spec.directory.input, spec.directory.output, spec.directory.work):
             directory.mkdir(parents=True, exist_ok=True)
-        (place / "spec.json").write_text(json.dumps(_spec_file(spec)))
-        process = await asyncio.to_thread(_spawn_supervisor, place)
-        await self._await_supervisor(place, process)
+        await self._supervise(place, _spec_file(spec))
         return ref
+
+    async def start_worker(self, spec: WorkerSpec) -> WorkerRef:
+        ref = WorkerRef(spec.name, f"{WORKERS}/{spec.name}")
+        await self.prepare(spec.image)
+        if spec.project is None:
+            raise ImageRefused(
+                "the process runtime has no images: say where the app's code lies with "
+                "TALLYSTICK_PROVIDER_APPS_DIR, or use the docker runtime"
+            )
+        path = spec.directory.output / spec.socket_name
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            raise RuntimeFailure(
+                f"the path of the socket {path} is longer than {LONGEST_SOCKET_PATH} bytes; choose "
+                "a shorter TALLYSTICK_PROVIDER_DATA_DIR"
+            )
+        spec.directory.work.mkdir(parents=True, exist_ok=True)
+        await self._supervise(self._place(ref), _worker_file(spec, spec.project, path))
+        return ref
+
+    async def _supervise(self, place: Path, spec: dict[str, Any]) -> None:
+        process = await asyncio.to_thread(_spawn_supervisor, place, spec)
+        await self._await_supervisor(place, process)
 
     async def _await_supervisor(self, place: Path, process: subprocess.Popen[bytes]) -> None:
         for _ in range(1000):
@@ -111,10 +136,10 @@ class ProcessRuntime:
             await asyncio.sleep(0.01)
         raise RuntimeFailure(f"the supervisor of {place.name} did not start within 10 s")
 
-    async def state(self, ref: RunRef) -> RunState:
+    async def state(self, ref: AnyRef) -> RunState:
         return await asyncio.to_thread(self._state, ref)
 
-    def _state(self, ref: RunRef) -> RunState:
+    def _state(self, ref: AnyRef) -> RunState:
         place = self._place(ref)
         started = _read(place / "started.json")
         alive = _supervisor(place) is not None
@@ -149,10 +174,10 @@ class ProcessRuntime:
             if pid != supervisor:
                 _signal(pid, signal.SIGKILL)
 
-    async def logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
+    async def logs(self, ref: AnyRef, cursor: LogCursor) -> LogRead:
         return await asyncio.to_thread(self._logs, ref, cursor)
 
-    def _logs(self, ref: RunRef, cursor: LogCursor) -> LogRead:
+    def _logs(self, ref: AnyRef, cursor: LogCursor) -> LogRead:
         place = self._place(ref)
         ended = (place / "ended.json").exists()
         read: dict[str, int] = json.loads(cursor.position or '{"stdout": 0, "stderr": 0}')
@@ -175,7 +200,7 @@ class ProcessRuntime:
                 pieces.append(LogPiece(stream, time.time_ns() // 1_000_000, text))
         return LogRead(tuple(pieces), LogCursor(json.dumps(read)))
 
-    async def stop(self, ref: RunRef, grace_s: int) -> None:
+    async def stop(self, ref: AnyRef, grace_s: int) -> None:
         place = self._place(ref)
         for pid in await asyncio.to_thread(lambda: list(_family(place))):
             _signal(pid, signal.SIGTERM)
@@ -194,7 +219,7 @@ class ProcessRuntime:
                 return
             await asyncio.sleep(0.02)
 
-    async def remove(self, ref: RunRef) -> None:
+    async def remove(self, ref: AnyRef) -> None:
         if (await self.state(ref)).status == "running":
             await self.stop(ref, 1)
         await asyncio.to_thread(shutil.rmtree, self._place(ref), True)
@@ -207,16 +232,22 @@ class ProcessRuntime:
                 refs.append(RunRef(TaskId(Digest(task_id)), int(fence), place.name))
         return refs
 
+    async def own_workers(self) -> Sequence[WorkerRef]:
+        places = sorted((self._root / WORKERS).glob("*"))
+        return [WorkerRef(place.name, f"{WORKERS}/{place.name}") for place in places]
+
     async def close(self) -> None:
         return None
 
-    def _place(self, ref: RunRef) -> Path:
+    def _place(self, ref: AnyRef) -> Path:
         return self._root / ref.handle
 
 
-def _spawn_supervisor(place: Path) -> subprocess.Popen[bytes]:
+def _spawn_supervisor(place: Path, spec: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Somebody waits for it from the first moment on, also when whoever asked for it is cancelled
     before it hears of it. A daemon thread, because the run may outlive the agent."""
+    place.mkdir(mode=0o700, exist_ok=True, parents=True)
+    (place / "spec.json").write_text(json.dumps(spec))
     process = subprocess.Popen(
         [sys.executable, "-I", supervise.__file__, str(place / "spec.json")],
         stdin=subprocess.DEVNULL,
@@ -253,6 +284,25 @@ def _spec_file(spec: RunSpec) -> dict[str, Any]:
         },
         "memory_mib": spec.memory_mib,
         "file_mib": max(spec.disk_mib, spec.max_output_mib, KEPT_LOG_MIB),
+    }
+
+
+def _worker_file(spec: WorkerSpec, project: Path, socket_path: Path) -> dict[str, Any]:
+    """What an image of `tallystick app init` runs, with the very interpreter that runs us."""
+    return {
+        "command": [sys.executable, "-m", "tallystick.app", "serve", "--project", str(project)],
+        "cwd": str(project),
+        "env": {
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "HOME": str(spec.directory.work),
+            "TMPDIR": str(spec.directory.work),
+            **spec.worker_environment,
+            SOCKET_VARIABLE: str(socket_path),
+        },
+        "memory_mib": spec.memory_mib,
+        "file_mib": max(spec.disk_mib, KEPT_LOG_MIB),
     }
 
 

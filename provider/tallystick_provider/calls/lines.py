@@ -1,0 +1,61 @@
+"""The message bus's end of calls: subjects, bodies, and who answers them.
+
+    lines(service)["call"](data, send, max_message)
+
+`inbox.py` carries them; each message has a task of its own. What cannot be read is answered too, in
+the words of its subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from tallystick.protocol.call_bodies import (
+    AppBody,
+    AppReplyBody,
+    CancelBody,
+    LoadRequestBody,
+)
+from tallystick.protocol.errors import ProtocolError
+from tallystick.protocol.serving import Refusal
+from tallystick.protocol.wire import Ack, SignedVoucherBody, WireModel, parse
+from tallystick_provider.calls.service import CallService
+from tallystick_provider.inbox import Line, Send
+
+Body = TypeVar("Body", bound=WireModel)
+
+
+def lines(service: CallService) -> Mapping[str, Line]:
+    async def load(_: LoadRequestBody) -> WireModel:
+        return service.load()
+
+    return {
+        "app": _answering(
+            AppBody, service.on_app, lambda why: AppReplyBody(accepted=False, reason=why[:200])
+        ),
+        "call": service.on_call,
+        "voucher": _answering(
+            SignedVoucherBody,
+            service.on_voucher,
+            lambda why: Refusal("voucher", why).to_body(),
+        ),
+        "cancel": _answering(CancelBody, service.on_cancel, lambda why: Ack(ok=False, reason=why)),
+        "load": _answering(LoadRequestBody, load, lambda why: Ack(ok=False, reason=why)),
+    }
+
+
+def _answering(
+    kind: type[Body],
+    handle: Callable[[Body], Awaitable[WireModel]],
+    refuse: Callable[[str], WireModel],
+) -> Line:
+    async def line(data: bytes, send: Send, _max_message: int) -> None:
+        try:
+            body = parse(kind, data)
+        except ProtocolError as error:
+            await send(refuse(str(error)).model_dump_json().encode())
+            return
+        await send((await handle(body)).model_dump_json().encode())
+
+    return line

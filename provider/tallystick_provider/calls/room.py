@@ -1,0 +1,86 @@
+"""What one machine has for tasks and workers together: cards, CPU, memory, disk.
+
+A worker's place is taken before anything of it starts and given back when nothing of it is left;
+`offers.place` and `Room.take` each count what the other has, without a pause between counting and
+taking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tallystick.protocol.wire import Resources
+from tallystick_provider.cards import Cards
+from tallystick_provider.errors import NoRoom
+from tallystick_provider.gpus import pick
+from tallystick_provider.journal import Lease
+from tallystick_provider.offers import Reserved, held_by
+from tallystick_provider.settings import Settings
+
+
+class Room:
+    def __init__(
+        self, settings: Settings, cards: Cards, leases: Callable[[], Sequence[Lease]]
+    ) -> None:
+        self._settings = settings
+        self._cards = cards
+        self._leases = leases
+        self._held: dict[str, Reserved] = {}
+
+    def reserved(self) -> Reserved:
+        """What the workers have."""
+        total = Reserved()
+        for held in self._held.values():
+            total = total.plus(held)
+        return total
+
+    def take(self, name: str, wanted: Resources) -> tuple[str, ...]:
+        """The cards of one more worker. Raises NoRoom."""
+        taken = self._taken()
+        for what, total, asked, used in (
+            ("CPU (milli)", self._settings.cpu_milli, wanted.cpu_milli, taken.cpu_milli),
+            ("memory (MiB)", self._settings.memory_mib, wanted.memory_mib, taken.memory_mib),
+            ("disk (MiB)", self._settings.disk_mib, wanted.disk_mib, taken.disk_mib),
+        ):
+            if asked > total - used:
+                raise NoRoom(f"{what}: {asked} asked, {max(0, total - used)} of {total} free")
+        chosen: tuple[str, ...] | None = ()
+        if wanted.gpus:
+            fitting = [g for g in self._cards.free() if g.memory_mib >= wanted.gpu_memory_mib]
+            chosen = pick(fitting, frozenset(taken.gpu_ids), wanted.gpu_class, wanted.gpus)
+        if chosen is None:
+            raise NoRoom(f"{wanted.gpus} free GPUs of class {wanted.gpu_class!r} are not there now")
+        self._held[name] = Reserved(
+            wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, tuple(chosen)
+        )
+        return tuple(chosen)
+
+    def give_back(self, name: str) -> None:
+        self._held.pop(name, None)
+
+    def fits(self, wanted: Resources, most: int) -> int:
+        """How many more such workers there is place for now, counted up to `most`."""
+        names = [f"?{number}" for number in range(most)]
+        found = 0
+        try:
+            for name in names:
+                self.take(name, wanted)
+                found += 1
+        except NoRoom:
+            return found
+        finally:
+            for name in names:
+                self._held.pop(name, None)
+        return found
+
+    def why_not(self, wanted: Resources) -> str:
+        """Why there is no place for one more; empty if there is."""
+        try:
+            self.take("?", wanted)
+        except NoRoom as error:
+            return str(error)
+        self.give_back("?")
+        return ""
+
+    def _taken(self) -> Reserved:
+        return held_by(self._leases(), self.reserved())
