@@ -273,7 +273,7 @@ async def get_webhook_secret(backend: Ctx, caller: Wallet) -> WebhookSecretView:
     operation_id="putManifest",
     summary="Hand in an app's manifest",
     description="The published file, byte for byte: its keccak-256 is the digest in the registry.",
-    responses=problems(WRITES, gateway.ManifestRefused),
+    responses=problems(WRITES, gateway.ManifestRefused, gateway.UnknownManifest),
     openapi_extra={
         "requestBody": {
             "required": True,

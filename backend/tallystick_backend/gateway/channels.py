@@ -106,7 +106,8 @@ class Channels:
         pair = (lane.channel.payer.lower(), lane.provider)
 
         async def add() -> Lane:
-            # Whoever came first may have brought enough for all.
+            # Whoever came first may have brought enough for all; the payer, too.
+            await self._look([lane])
             if lane.end.balance < ceiling or ceiling == 0:
                 await self._fund(lane.channel, lane.end.chain, app_id, ceiling, missing)
                 await self._look([lane])

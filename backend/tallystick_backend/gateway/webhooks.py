@@ -96,6 +96,8 @@ def is_public(ip: str, *, loopback: bool) -> bool:
         inside = _embedded(address)
         if inside is not None:
             return is_public(str(inside), loopback=loopback)
+    if any(address in network for network in _NOBODYS):
+        return False
     return address.is_global and not (
         address.is_multicast or address.is_reserved or address.is_unspecified
     )
@@ -260,6 +262,10 @@ def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return None
 
 
+_NOBODYS: Final = (
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments; some read as global
+    ipaddress.ip_network("192.88.99.0/24"),  # once 6to4 relays
+)
 _NAT64: Final = (
     ipaddress.IPv6Network("64:ff9b::/96"),
     ipaddress.IPv6Network("64:ff9b:1::/48"),

@@ -1,0 +1,171 @@
+"""channels and spending
+├── opened once for many calls at once; topped up when it runs out
+├── paused_funds: told with what to do, and resumed by a top-up without a restart
+├── no allowance
+├── a close requested: calls in flight are paid, later ones are told; taken back: used again
+├── an account without a session key gets one, once, and it is not readable in the rows
+└── limits: per call, per day, in total; by workspace, key and app; reserved while calls run
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tallystick.protocol.signatures import address_of
+from tallystick_backend.store.tables import SessionKeyRow, SpendLimitRow, SpendRow
+from tests.backend.gateway.market import APP_ID, Market, until
+from tests.support.anvil import CONSUMER
+
+
+async def test_many_first_calls_open_one_channel(market: Market) -> None:
+    answers = await asyncio.gather(*(market.call(b"%d" % n) for n in range(10)))
+    assert {a.status_code for a in answers} == {200}
+    assert market.funds.sent == [(market.provider.name, 1000)]
+
+
+async def test_a_channel_that_runs_out_is_topped_up(market: Market) -> None:
+    market.funds.available = 25
+    for total in (10, 20):
+        assert (await market.call()).headers["tallystick-total"] == str(total)
+    market.funds.available = 500
+    answer = await market.call()
+    assert answer.headers["tallystick-total"] == "30"
+    (channel,) = await market.channels()
+    assert channel.deposited == 525
+
+
+async def test_a_deposit_that_runs_out_pauses_and_a_top_up_resumes(market: Market) -> None:
+    market.funds.available = 20
+    await market.call()
+    await market.call()
+    paused = await market.call()
+    assert (paused.status_code, paused.json()["code"]) == (402, "paused_funds")
+    assert "paused_funds" in paused.json()["detail"]
+    assert "Deposit" in paused.json()["next_step"]
+    # Anybody's deposit into the channel does, and no restart.
+    (channel,) = await market.channels()
+    await market.change_channel(channel.channel_id, deposited=40)
+    answer = await market.call()
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["tallystick-total"] == "30"
+
+
+async def test_without_an_allowance_nothing_runs(market: Market) -> None:
+    market.funds.allowed = False
+    answer = await market.call()
+    assert (answer.status_code, answer.json()["code"]) == (402, "no_allowance")
+    assert "/v1/allowances" in answer.json()["next_step"]
+    assert market.provider.ran == []
+    market.funds.allowed = True
+    assert (await market.call()).status_code == 200
+
+
+async def test_a_close_requested_with_calls_in_flight(market: Market) -> None:
+    await market.call(b"0")
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(content: bytes) -> bytes:
+        entered.set()
+        await go_on.wait()
+        return content
+
+    market.provider.handler = slow
+    calling = asyncio.create_task(market.call(b"1"))
+    await entered.wait()
+    (channel,) = await market.channels()
+    lane = market.backend.gateway.parts.channels.lanes[channel.channel_id]
+    close_at_s = market.backend.now_s() + 1000
+    await market.change_channel(channel.channel_id, close_at_s=close_at_s)
+    await until(lambda: lane.end.chain.close_at == close_at_s)
+    refused = await market.call(b"2")
+    assert (refused.status_code, refused.json()["code"]) == (409, "channels_closing")
+    go_on.set()
+    answer = await calling
+    assert (answer.status_code, answer.headers["tallystick-total"]) == (200, "20")
+    await until(lambda: market.provider.end_of(channel.channel_id).paid.total == 20)
+
+    await market.change_channel(channel.channel_id, close_at_s=None)
+    await until(lambda: lane.end.chain.close_at == 0)
+    assert (await market.call(b"3")).headers["tallystick-total"] == "30"
+    assert len(await market.channels()) == 1
+
+
+async def test_a_session_key_is_made_once_and_sealed(market: Market) -> None:
+    keys = await asyncio.gather(
+        *(market.backend.gateway.keys.of(CONSUMER.address) for _ in range(5))
+    )
+    assert len({key.signer for key in keys}) == 1
+    (row,) = await market.rows(SessionKeyRow)
+    secret = keys[0].private_key
+    assert row.signer == address_of(secret).lower()
+    assert secret.hex() not in row.sealed
+    assert secret.hex() not in repr(keys[0])
+
+
+# --- limits -----------------------------------------------------------------------------------
+
+
+def limit(scope: str, period: str, units: int, subject: str = "") -> SpendLimitRow:
+    return SpendLimitRow(
+        id=f"{scope}-{period}",
+        account=CONSUMER.address.lower(),
+        scope=scope,
+        subject=subject,
+        period=period,
+        limit_units=units,
+        created_at_ms=1,
+    )
+
+
+@pytest.mark.parametrize("period", ["day", "total"])
+@pytest.mark.parametrize(("scope", "subject"), [("workspace", ""), ("app", APP_ID)])
+async def test_a_limit_stops_the_call_that_would_pass_it(
+    market: Market, scope: str, subject: str, period: str
+) -> None:
+    await market.write(limit(scope, period, 25, subject))
+    assert [(await market.call()).status_code for _ in range(2)] == [200, 200]
+    refused = await market.call()
+    assert (refused.status_code, refused.json()["code"]) == (402, "spend_limit_reached")
+    assert len(market.provider.ran) == 2
+    assert [row.charge for row in await market.rows(SpendRow)] == [20]
+
+
+async def test_a_limit_per_call_is_held_against_its_ceiling(market: Market) -> None:
+    await market.write(limit("workspace", "call", 9))
+    assert (await market.call()).status_code == 402
+
+
+async def test_a_limit_of_a_key_is_no_other_key_s(market: Market) -> None:
+    secret, key_id = await market.api_key()
+    await market.write(limit("key", "total", 10, key_id))
+    assert (await market.call(token=secret)).status_code == 200
+    assert (await market.call(token=secret)).json()["code"] == "spend_limit_reached"
+    assert (await market.call()).status_code == 200
+
+
+async def test_calls_at_once_cannot_pass_a_limit_together(market: Market) -> None:
+    market.provider.credit_calls = 16
+    await market.write(limit("workspace", "total", 50))
+    answers = await asyncio.gather(*(market.call(b"%d" % n) for n in range(16)))
+    assert sorted(a.status_code for a in answers) == [200] * 5 + [402] * 11
+
+
+async def test_a_failure_gives_its_reservation_back(market: Market) -> None:
+    await market.write(limit("workspace", "total", 10))
+    market.provider.refuse = [("failed", "once")]
+    assert (await market.call()).status_code == 502
+    assert (await market.call()).status_code == 200
+
+
+async def test_limits_count_what_was_spent_before_a_restart(market: Market) -> None:
+    await market.call()
+    await market.write(limit("workspace", "day", 15))
+    await market.kill()
+    other = await market.reborn()
+    await other.start()
+    try:
+        assert (await other.call()).json()["code"] == "spend_limit_reached"
+    finally:
+        await other.stop()
