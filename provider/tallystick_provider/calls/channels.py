@@ -8,6 +8,7 @@ other. What was read from the journal is looked at on chain before it serves aga
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -160,6 +161,11 @@ class Channels:
     def put(self, channel: Digest, end: ServingChannel) -> None:
         """A transition without records."""
         self._ends[channel] = end
+
+    def unread_money(self, most: int) -> tuple[Digest, ...]:
+        """Channels of the journal with a voucher, whose state on chain was not read yet."""
+        held = (channel for channel in self._unread if self._ends[channel].voucher is not None)
+        return tuple(itertools.islice(held, most))
 
     async def look_again(self, channel: Digest) -> None:
         """What the chain says of it now, if it is one of ours."""

@@ -278,6 +278,8 @@ class AppWorkers:
             next_ms = self.pool.next_look_ms(self._now())
             if next_ms is not None:
                 wait_s = min(wait_s, max(0.0, (next_ms - self._now()) / 1000) + 0.001)
+            if self._retiring and not self._workers and not self._waiting:
+                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
