@@ -93,6 +93,7 @@ class AsyncGPUClient:
         key_file: str | Path | None = None,
         api_key: str | None = None,
         rpc_url: str | None = None,
+        deployment: str | Path | None = None,
         context: str | None = None,
         auto_deposit: bool = False,
         config: Config | None = None,
@@ -108,6 +109,7 @@ class AsyncGPUClient:
             key_file=key_file,
             api_key=api_key,
             rpc_url=rpc_url,
+            deployment=deployment,
         )
         self._auto_deposit = auto_deposit
         self._session = Session(self.config, transport=transport, chain=chain, now=now, sleep=sleep)

@@ -271,6 +271,7 @@ class LocalMarket:
             "url": self.url,
             "rpc_url": self.rpc_url,
             "private_key": people.CONSUMER.private_key,
+            "deployment": str(self.deployment_file),
         }
 
     def consumer_environment(self) -> dict[str, str]:
