@@ -20,7 +20,6 @@ from tallystick_backend.api.refusals import LimitSubjectRefused, UnknownApp, Unk
 from tallystick_backend.api.schemas import Nothing
 from tallystick_backend.api.writes import IdempotencyKey, Request, once
 from tallystick_backend.store.repositories import access, apps, usage
-from tallystick_backend.store.repositories.usage import CallFilter
 from tallystick_backend.store.tables import SpendLimitRow
 
 router = APIRouter(prefix="/v1/spend-limits", tags=["calls"])
@@ -122,11 +121,12 @@ async def _require_subject(session: AsyncSession, wanted: WantedLimit, account: 
 async def _body(backend: Backend, session: AsyncSession, row: SpendLimitRow) -> SpendLimitBody:
     if row.period == "call":
         return call_bodies.spend_limit_body(row, None)
-    now_ms = backend.clock.now_ms()
-    wanted = CallFilter(
-        account=row.account,
-        app_id=row.subject if row.scope == "app" else None,
-        key_id=row.subject if row.scope == "key" else None,
-        from_ms=now_ms - now_ms % _DAY_MS if row.period == "day" else None,
+    today = backend.clock.now_ms() // _DAY_MS
+    used = await usage.spent(
+        session,
+        row.account,
+        scope=row.scope,
+        subject=row.subject,
+        from_day=today if row.period == "day" else 0,
     )
-    return call_bodies.spend_limit_body(row, await usage.spent(session, wanted))
+    return call_bodies.spend_limit_body(row, used)

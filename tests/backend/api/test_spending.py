@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tallystick.protocol.pricing import Price
-from tests.backend.api.called import APP, PaidChannel
+from tallystick_backend.store.tables import SpendRow
+from tests.backend.api.called import APP
 from tests.backend.api.test_apps import publish
 from tests.backend.api.world import Consumer, World
 
@@ -55,13 +55,17 @@ async def test_what_was_spent_is_of_the_day_the_key_and_the_app(
 ) -> None:
     app = await publish(world, 1)
     key = await key_of(consumer, "tasks:write")
-    now_ms = world.clock.now_ms()
-    today_ms = now_ms - now_ms % DAY_MS
-    paid = PaidChannel(consumer.address)
+    today = world.clock.now_ms() // DAY_MS
+
+    def spent(day: int, charge: int, *, key_id: str = "", app_id: str = APP) -> SpendRow:
+        account = consumer.address.lower()
+        fields = {"account": account, "key_id": key_id, "app_id": app_id, "calls": 1}
+        return SpendRow(day=day, charge=charge, **fields)
+
     await world.write(
-        paid.call("call-0001", at_ms=today_ms - 1, price=Price(1)),
-        paid.call("call-0002", at_ms=today_ms, price=Price(10), key_id=key["id"]),
-        paid.call("call-0003", at_ms=now_ms, price=Price(100), app_id=app),
+        spent(today - 1, 1),
+        spent(today, 10, key_id=key["id"]),
+        spent(today, 100, app_id=app),
     )
     for scope, subject in (("workspace", ""), ("key", key["id"]), ("app", app)):
         for period in ("day", "total"):

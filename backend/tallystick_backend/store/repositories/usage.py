@@ -11,7 +11,12 @@ from sqlalchemy import ColumnElement, and_, delete, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from tallystick_backend.store.tables import CallRow, ManifestRow, SpendLimitRow
+from tallystick_backend.store.tables import (
+    CallRow,
+    ManifestRow,
+    SpendLimitRow,
+    SpendRow,
+)
 from tallystick_backend.summaries import Used
 
 _BATCH = 2_000
@@ -100,11 +105,18 @@ async def usage(
             return
 
 
-async def spent(session: AsyncSession, wanted: CallFilter) -> int:
-    total = 0
-    async for batch in usage(session, wanted, ()):
-        total += sum(used.charge for used in batch)
-    return total
+async def spent(
+    session: AsyncSession, account: str, *, scope: str, subject: str, from_day: int
+) -> int:
+    """By the sums that the gateway judges limits by; days are counted from 1970, in UTC."""
+    query = select(SpendRow.charge).where(
+        col(SpendRow.account) == account.lower(), col(SpendRow.day) >= from_day
+    )
+    if scope == "key":
+        query = query.where(col(SpendRow.key_id) == subject)
+    if scope == "app":
+        query = query.where(col(SpendRow.app_id) == subject)
+    return sum((await session.exec(query)).all())
 
 
 async def receipt_at(session: AsyncSession, channel_id: str, seq: int) -> CallRow | None:
