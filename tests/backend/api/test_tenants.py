@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from tallystick_backend.__main__ import openapi_text
-from tests.backend.api.test_apps import MINE, has_channel, publish
 from tallystick_backend.store.tables import CallRow
+from tests.backend.api.test_apps import MINE, has_channel, publish
 from tests.backend.api.world import Consumer, World
 
 PUBLIC = {
