@@ -50,13 +50,13 @@ from tallystick_backend.gateway.errors import (
 )
 from tallystick_backend.gateway.fleet import Fleet
 from tallystick_backend.gateway.journal import Entry, Journal, Values
-from tallystick_backend.gateway.lane import (
+from tallystick_backend.gateway.paying_end import (
     Asked,
     Closing,
     Elsewhere,
-    Lane,
     NeedsFunds,
     NewChannel,
+    PayingEnd,
     ProviderGone,
     Refused,
     Reprice,
@@ -79,6 +79,9 @@ log = structlog.get_logger(__name__)
 ATTEMPTS: Final = 16
 REPRICED: Final = 4
 HASHED_BESIDE: Final = 256 * 1024
+KEPT_ANYWAY: Final = 64 * 1024
+"""Inputs up to this size are written down with every call: with it a provider says its answer
+again after a restart, and so is paid for it."""
 
 TERMINAL: Final = frozenset({"completed", "failed", "canceled"})
 
@@ -156,7 +159,7 @@ class Live:
     attempts: int = 0
     canceled: bool = False
     streaming: bool = False
-    lane: Lane | None = None
+    paying: PayingEnd | None = None
     reservation: Reservation | None = None
     request: CallRequest | None = None
 
@@ -256,8 +259,8 @@ class Calls:
     def cancel(self, live: Live) -> None:
         """Its provider is told; what ran all the same is still paid for."""
         live.canceled = True
-        if live.lane is not None:
-            live.lane.cancel(live.call_id)
+        if live.paying is not None:
+            live.paying.cancel(live.call_id)
 
     async def restore(self) -> None:
         """Takes up what the process before this one left."""
@@ -324,13 +327,15 @@ class Calls:
             if provider is None:
                 raise last or NoProvider(target.app_id, target.version, await self._why(target))
             try:
-                lane = await self._channels.lane(order.account, provider, target.app_id, ceiling)
+                paying = await self._channels.paying(
+                    order.account, provider, target.app_id, ceiling
+                )
             except NoFunds as failure:
                 # Money that is in a channel already can still be spent.
                 last, only_funded = failure, True
                 excluded.add(provider)
                 continue
-            live.lane = lane
+            live.paying = paying
             live.request = request
             asked = Asked(
                 request,
@@ -347,13 +352,13 @@ class Calls:
             run_ms: int | None = None
             self._fleet.began(provider, target)
             try:
-                taken = await lane.run(asked)
+                taken = await paying.run(asked)
                 receipt = taken.answer.signed.receipt
                 run_ms = receipt.ended_at_ms - receipt.started_at_ms
                 return taken
             except NeedsFunds as need:
                 try:
-                    await self._channels.top_up(lane, target.app_id, ceiling, need.missing)
+                    await self._channels.top_up(paying, target.app_id, ceiling, need.missing)
                 except NoFunds as failure:
                     last, only_funded = failure, True
                     excluded.add(provider)
@@ -363,8 +368,8 @@ class Calls:
                     raise NoPrice(f"the provider {provider} has another price: {why}") from why
                 live.target = await self._shelf.get(target.app_id, target.version, fresh=True)
             except NewChannel as why:
-                log.warning("channel_dropped", channel=lane.channel_id, why=str(why))
-                self._channels.drop(lane)
+                log.warning("channel_dropped", channel=paying.channel_id, why=str(why))
+                self._channels.drop(paying)
             except Stale:
                 continue
             except ShowApp as why:
@@ -389,12 +394,12 @@ class Calls:
             except TimeOver as why:
                 raise CallTimedOut(str(why)) from why
             except JournalFailed:
-                self._channels.drop(lane)
+                self._channels.drop(paying)
                 self._spending.forget(order.account)
                 raise
             finally:
                 self._fleet.ended(provider, target, run_ms)
-                live.lane = None
+                live.paying = None
         raise last or NoProvider(live.target.app_id, live.target.version, "too many attempts")
 
     async def _choose(
@@ -494,14 +499,14 @@ class Calls:
             "charge": 0,
             "seq": None,
             "total": 0,
-            "input": order.input if live.keep else None,
+            "input": order.input if live.keep or len(order.input) <= KEPT_ANYWAY else None,
             "answer": None,
             "voucher": None,
             "problem": None,
             "media_type": order.media_type,
             "result_bytes": 0,
             "result": None,
-            "forget_at_ms": None,
+            "forget_at_ms": self._forget_at(live, live.asked_at_ms),
             "webhook_url": order.webhook_url,
             "webhook_state": "",
             "webhook_attempts": 0,
@@ -514,7 +519,7 @@ class Calls:
         reservation, live.reservation = live.reservation, None
 
         def values() -> Values:
-            voucher = taken.lane.end.voucher
+            voucher = taken.paying.end.voucher
             return {
                 "call_id": live.call_id,
                 "state": "completed",
@@ -651,7 +656,7 @@ class Calls:
             asked_at_ms=row.asked_at_ms,
             target=target,
             recorded=True,
-            keep=row.input is not None or row.idempotency_key is not None,
+            keep=row.forget_at_ms is not None,
             state=row.state,
             attempts=row.attempts,
         )
@@ -660,27 +665,28 @@ class Calls:
 
     async def _drive_again(self, live: Live, row: CallRow) -> None:
         """First the answer that the provider may hold; then, if it may, the call once more."""
-        lane = self._channels.lanes.get(row.channel_id)
-        number = _number(lane, live.call_id)
+        paying = self._channels.ends.get(row.channel_id)
+        number = _number(paying, live.call_id)
         try:
-            if lane is not None and number is not None:
-                taken = await self._resume(live, lane, number)
+            if paying is not None and number is not None:
+                taken = await self._resume(live, paying, number)
                 if taken is not None:
                     self._finish(live, _completed(live, taken))
                     return
             may_run = row.state == "queued" or live.target.manifest.safe_to_repeat
-            if row.input is not None and may_run:
+            # Nobody could ask for the answer of a call that was not to be kept.
+            if row.input is not None and live.keep and may_run:
                 await self._drive(live)
                 return
         except GatewayError as failure:
             log.warning("call_not_resumed", call=live.call_id, why=str(failure))
         self._finish(live, await self._failed(live, ProviderLost(row.provider)))
 
-    async def _resume(self, live: Live, lane: Lane, number: int) -> Taken | None:
-        open_ = next(one for one in lane.end.asked if one.number == number)
+    async def _resume(self, live: Live, paying: PayingEnd, number: int) -> Taken | None:
+        open_ = next(one for one in paying.end.asked if one.number == number)
         manifest = live.target.manifest
         wait_s = manifest.timeout_s + manifest.ready_timeout_s + self._settings.queue_s
-        live.lane = lane
+        live.paying = paying
         live.reservation = await self._unlimited(live, open_.ceiling)
         asked = Asked(
             open_.request,
@@ -693,12 +699,12 @@ class Calls:
             patient=not manifest.safe_to_repeat,
         )
         try:
-            return await lane.resume(number, asked)
+            return await paying.resume(number, asked)
         except Stopped as why:
             log.info("call_not_resumed", call=live.call_id, why=str(why))
             return None
         finally:
-            live.lane = None
+            live.paying = None
 
     async def _unlimited(self, live: Live, ceiling: int) -> Reservation:
         """Was within its limits when it began."""
@@ -780,10 +786,10 @@ def _outcome(refused: Refused) -> CallStopped:
             return HandlerFailed(refused.detail or "the app's handler failed")
 
 
-def _number(lane: Lane | None, call_id: str) -> int | None:
-    if lane is None or not lane.usable:
+def _number(paying: PayingEnd | None, call_id: str) -> int | None:
+    if paying is None or not paying.usable:
         return None
-    for asked in lane.end.asked:
+    for asked in paying.end.asked:
         if asked.request.call_id == call_id:
             return asked.number
     return None

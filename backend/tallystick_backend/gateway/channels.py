@@ -29,7 +29,7 @@ from tallystick_backend.gateway.fleet import Fleet
 from tallystick_backend.gateway.funding import Funds
 from tallystick_backend.gateway.journal import Entry, Journal
 from tallystick_backend.gateway.keys import SessionKey, SessionKeys
-from tallystick_backend.gateway.lane import Lane
+from tallystick_backend.gateway.paying_end import PayingEnd
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.store.repositories import calls, chain
 from tallystick_backend.store.session import Database
@@ -68,65 +68,65 @@ class Channels:
         self._clock = clock
         self._settings = settings
         self._domain = domain
-        self._lanes: dict[str, Lane] = {}
-        self._current: dict[Pair, Lane] = {}
+        self._ends: dict[str, PayingEnd] = {}
+        self._current: dict[Pair, PayingEnd] = {}
         self._busy: dict[Pair, asyncio.Task[Any]] = {}
         self._block = ""
 
     @property
-    def lanes(self) -> dict[str, Lane]:
-        return self._lanes
+    def ends(self) -> dict[str, PayingEnd]:
+        return self._ends
 
     def funded(self, account: str, ceiling: int) -> Callable[[str], bool]:
         """Whether a call of this payer could go to a provider as things stand."""
         payer = account.lower()
 
         def is_funded(provider: str) -> bool:
-            lane = self._current.get((payer, provider))
+            paying = self._current.get((payer, provider))
             return (
-                lane is not None
-                and lane.usable
-                and not lane.closing_told
-                and not lane.end.chain.close_at
-                and lane.end.balance >= ceiling
+                paying is not None
+                and paying.usable
+                and not paying.closing_told
+                and not paying.end.chain.close_at
+                and paying.end.balance >= ceiling
             )
 
         return is_funded
 
-    async def lane(self, account: str, provider: str, app_id: str, ceiling: int) -> Lane:
+    async def paying(self, account: str, provider: str, app_id: str, ceiling: int) -> PayingEnd:
         """Raises `NoFunds` or `GatewayNotReady`."""
         pair = (account.lower(), provider.lower())
-        lane = self._current.get(pair)
-        if lane is None or not lane.usable:
-            lane = await self._alone(pair, lambda: self._find(pair, app_id, ceiling))
-        lane.set_credit(self._fleet.member(provider).credit_calls)
-        return lane
+        paying = self._current.get(pair)
+        if paying is None or not paying.usable:
+            paying = await self._alone(pair, lambda: self._find(pair, app_id, ceiling))
+        paying.set_credit(self._fleet.member(provider).credit_calls)
+        return paying
 
-    async def top_up(self, lane: Lane, app_id: str, ceiling: int, missing: int) -> None:
-        pair = (lane.channel.payer.lower(), lane.provider)
+    async def top_up(self, paying: PayingEnd, app_id: str, ceiling: int, missing: int) -> None:
+        pair = (paying.channel.payer.lower(), paying.provider)
 
-        async def add() -> Lane:
+        async def add() -> PayingEnd:
             # Whoever came first may have brought enough for all; the payer, too.
-            await self._look([lane])
-            if lane.end.balance < ceiling or ceiling == 0:
-                await self._fund(lane.channel, lane.end.chain, app_id, ceiling, missing)
-                await self._look([lane])
-            return lane
+            await self._look([paying])
+            if paying.end.balance < ceiling or ceiling == 0:
+                await self._fund(paying.channel, paying.end.chain, app_id, ceiling, missing)
+                await self._look([paying])
+            return paying
 
         await self._alone(pair, add)
 
-    def drop(self, lane: Lane) -> None:
+    def drop(self, paying: PayingEnd) -> None:
         """It signs nothing more; the next call finds or opens another."""
-        pair = (lane.channel.payer.lower(), lane.provider)
-        if self._current.get(pair) is lane:
+        pair = (paying.channel.payer.lower(), paying.provider)
+        if self._current.get(pair) is paying:
             del self._current[pair]
-        if lane.stream.broken:
-            self._lanes.pop(lane.channel_id, None)
+        if paying.stream.broken:
+            self._ends.pop(paying.channel_id, None)
 
     def provider_lost(self, provider: str) -> None:
-        for lane in self._lanes.values():
-            if lane.provider == provider.lower():
-                lane.provider_lost()
+        for paying in self._ends.values():
+            if paying.provider == provider.lower():
+                paying.provider_lost()
 
     async def restore(self, in_use: set[str]) -> None:
         """After a restart: channels with calls under way, and those whose last voucher may not have
@@ -134,10 +134,10 @@ class Channels:
         async with self._database.read() as session:
             recent = await calls.channels_used_last(session, RESAID_RECORDS)
         for name in sorted(in_use | set(recent)):
-            lane = await self._restored(name)
-            if lane is not None:
+            paying = await self._restored(name)
+            if paying is not None:
                 with contextlib.suppress(GatewayNotReady):
-                    await lane.say_voucher()
+                    await paying.say_voucher()
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Keeps every channel's view of the chain as the index has it."""
@@ -147,13 +147,13 @@ class Channels:
             block = "" if cursor is None else cursor.block_hash
             if block != self._block:
                 self._block = block
-                await self._look(list(self._lanes.values()))
+                await self._look(list(self._ends.values()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._settings.chain_poll_s)
 
     # --- finding one --------------------------------------------------------------------------
 
-    async def _find(self, pair: Pair, app_id: str, ceiling: int) -> Lane:
+    async def _find(self, pair: Pair, app_id: str, ceiling: int) -> PayingEnd:
         payer, provider = pair
         current = self._current.get(pair)
         if current is not None and current.usable:
@@ -162,27 +162,27 @@ class Channels:
         async with self._database.read() as session:
             rows = await calls.channels_between(session, payer, key.signer, provider)
         closing_at_s = 0
-        usable: list[Lane] = []
+        usable: list[PayingEnd] = []
         for row in rows:
-            lane = await self._from_row(row, key)
-            if lane is None or not lane.usable:
+            paying = await self._from_row(row, key)
+            if paying is None or not paying.usable:
                 continue
             if row.close_at_s:
                 closing_at_s = row.close_at_s
                 continue
-            usable.append(lane)
+            usable.append(paying)
         if usable:
-            lane = next((one for one in usable if one.end.balance >= ceiling), usable[0])
+            paying = next((one for one in usable if one.end.balance >= ceiling), usable[0])
         elif closing_at_s:
             raise ChannelsClosing(closing_at_s)
         else:
-            lane = await self._open(key, to_address(payer), to_address(provider), app_id, ceiling)
-        self._current[pair] = lane
-        return lane
+            paying = await self._open(key, to_address(payer), to_address(provider), app_id, ceiling)
+        self._current[pair] = paying
+        return paying
 
     async def _open(
         self, key: SessionKey, payer: Address, provider: Address, app_id: str, ceiling: int
-    ) -> Lane:
+    ) -> PayingEnd:
         channel = Channel(payer, key.signer, provider, secrets.randbits(96))
         chain_state = await self._fund(channel, ChannelState(0, 0, 0), app_id, ceiling, ceiling)
         log.info("channel_opened", payer=payer, provider=provider)
@@ -217,8 +217,8 @@ class Channels:
 
     # --- making one ---------------------------------------------------------------------------
 
-    async def _from_row(self, row: ChannelRow, key: SessionKey) -> Lane | None:
-        known = self._lanes.get(row.channel_id)
+    async def _from_row(self, row: ChannelRow, key: SessionKey) -> PayingEnd | None:
+        known = self._ends.get(row.channel_id)
         if known is not None and not known.stream.broken:
             known.observe(_state(row))
             return known
@@ -233,9 +233,9 @@ class Channels:
             log.warning("channel_not_ours", channel=row.channel_id, why=str(why))
             return None
 
-    async def _restored(self, name: str) -> Lane | None:
-        if name in self._lanes:
-            return self._lanes[name]
+    async def _restored(self, name: str) -> PayingEnd | None:
+        if name in self._ends:
+            return self._ends[name]
         async with self._database.read() as session:
             lines = await calls.records_of(session, name)
             row = (await calls.channels_by_id(session, [name])).get(name)
@@ -252,7 +252,7 @@ class Channels:
 
     def _rebuild(
         self, channel: Channel, state: ChannelState, lines: list[str], key: SessionKey
-    ) -> Lane | None:
+    ) -> PayingEnd | None:
         try:
             records = [call_journal.from_json(line.encode()) for line in lines]
             step = PayingChannel.rebuilt(self._domain, state, records)  # type: ignore[arg-type]
@@ -260,22 +260,22 @@ class Channels:
             # Not whole, so nothing is signed on it; the money comes back by a close.
             log.error("journal_not_whole", channel=channel_id(channel), why=str(failure))
             return None
-        lane = self._keep(step.channel, key)
+        paying = self._keep(step.channel, key)
         if step.records:
-            self._journal.post(Entry(lane.stream, step.records))
-        return lane
+            self._journal.post(Entry(paying.stream, step.records))
+        return paying
 
-    async def _begin(self, channel: Channel, state: ChannelState, key: SessionKey) -> Lane:
+    async def _begin(self, channel: Channel, state: ChannelState, key: SessionKey) -> PayingEnd:
         step = PayingChannel.opened(
             self._domain, channel, state, now_s=self._clock.now_ms() // 1000
         )
-        lane = self._keep(step.channel, key)
-        await self._journal.write(Entry(lane.stream, step.records))
-        return lane
+        paying = self._keep(step.channel, key)
+        await self._journal.write(Entry(paying.stream, step.records))
+        return paying
 
-    def _keep(self, end: PayingChannel, key: SessionKey) -> Lane:
+    def _keep(self, end: PayingChannel, key: SessionKey) -> PayingEnd:
         provider = end.channel.provider
-        lane = Lane(
+        paying = PayingEnd(
             end,
             key.sign,
             self._bus,
@@ -284,26 +284,28 @@ class Channels:
             self._settings,
             lambda: self._fleet.member(provider).operator_keys,
         )
-        lane.set_credit(self._fleet.member(provider).credit_calls)
-        self._lanes[lane.channel_id] = lane
-        return lane
+        paying.set_credit(self._fleet.member(provider).credit_calls)
+        self._ends[paying.channel_id] = paying
+        return paying
 
     # --- parts --------------------------------------------------------------------------------
 
-    async def _look(self, lanes: list[Lane]) -> None:
+    async def _look(self, ends: list[PayingEnd]) -> None:
         async with self._database.read() as session:
-            rows = await calls.channels_by_id(session, [lane.channel_id for lane in lanes])
-        for lane in lanes:
-            lane.observe(_state(rows.get(lane.channel_id)))
+            rows = await calls.channels_by_id(session, [paying.channel_id for paying in ends])
+        for paying in ends:
+            paying.observe(_state(rows.get(paying.channel_id)))
 
-    async def _alone(self, pair: Pair, work: Callable[[], Coroutine[Any, Any, Lane]]) -> Lane:
+    async def _alone(
+        self, pair: Pair, work: Callable[[], Coroutine[Any, Any, PayingEnd]]
+    ) -> PayingEnd:
         """One at a time for a payer and a provider; a caller that leaves stops nobody else's."""
         while (running := self._busy.get(pair)) is not None:
             await asyncio.wait({running})
         task = asyncio.create_task(work())
         self._busy[pair] = task
 
-        def ended(done: asyncio.Task[Lane]) -> None:
+        def ended(done: asyncio.Task[PayingEnd]) -> None:
             self._busy.pop(pair, None)
             if not done.cancelled():
                 done.exception()

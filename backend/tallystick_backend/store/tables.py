@@ -538,8 +538,7 @@ class CallRow(Table, table=True):
     request: dict[str, Any] = _json()
     """call_bodies.CallBody"""
     input: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
-    """Kept while the call waits in the queue or runs for it; None of a call that somebody waits
-    for on an open connection."""
+    """Kept until the call ends; None of a large one whose result nobody can ask for later."""
     answer: dict[str, Any] | None = Field(
         default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
     )
@@ -557,6 +556,7 @@ class CallRow(Table, table=True):
     result: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     """Kept for calls that are fetched later or may be asked for again, until `forget_at_ms`."""
     forget_at_ms: int | None = _big_or_none()
+    """None: nobody can ask for the result later."""
     webhook_url: str = Field(default="", sa_column=Column(Text, nullable=False))
     webhook_state: str = ""
     """empty | due | delivered | given_up"""

@@ -114,6 +114,7 @@ async def test_it_is_ready_with_chain_and_bus(
             "index",
             "callout",
             "dispatch",
+            "gateway",
             "housekeeping",
             "bus",
             "callout_bus",

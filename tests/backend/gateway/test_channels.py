@@ -75,10 +75,10 @@ async def test_a_close_requested_with_calls_in_flight(market: Market) -> None:
     calling = asyncio.create_task(market.call(b"1"))
     await entered.wait()
     (channel,) = await market.channels()
-    lane = market.backend.gateway.parts.channels.lanes[channel.channel_id]
+    paying = market.backend.gateway.parts.channels.ends[channel.channel_id]
     close_at_s = market.backend.now_s() + 1000
     await market.change_channel(channel.channel_id, close_at_s=close_at_s)
-    await until(lambda: lane.end.chain.close_at == close_at_s)
+    await until(lambda: paying.end.chain.close_at == close_at_s)
     refused = await market.call(b"2")
     assert (refused.status_code, refused.json()["code"]) == (409, "channels_closing")
     go_on.set()
@@ -87,7 +87,7 @@ async def test_a_close_requested_with_calls_in_flight(market: Market) -> None:
     await until(lambda: market.provider.end_of(channel.channel_id).paid.total == 20)
 
     await market.change_channel(channel.channel_id, close_at_s=None)
-    await until(lambda: lane.end.chain.close_at == 0)
+    await until(lambda: paying.end.chain.close_at == 0)
     assert (await market.call(b"3")).headers["tallystick-total"] == "30"
     assert len(await market.channels()) == 1
 

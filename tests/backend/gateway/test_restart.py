@@ -24,7 +24,7 @@ from tallystick_backend.gateway.bus import NatsCallBus
 from tallystick_backend.gateway.errors import GatewayNotReady
 from tallystick_backend.gateway.fence import Fence
 from tallystick_backend.gateway.journal import Entry, Journal
-from tallystick_backend.gateway.lane import Lane
+from tallystick_backend.gateway.paying_end import PayingEnd
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import CallRow, GatewayRow, PayingRecordRow, SpendRow
 from tests.backend.gateway.market import BusServer, Market, make_market, until
@@ -54,7 +54,7 @@ class Crash:
         self.reached = asyncio.Event()
         self.dead = False
         self._commits = 0
-        write, send, arrive = Journal._write, NatsCallBus.send, Lane._arrive
+        write, send, arrive = Journal._write, NatsCallBus.send, PayingEnd._arrive
         crash = self
 
         async def at(now: str, work: object) -> None:
@@ -82,12 +82,18 @@ class Crash:
         ) -> None:
             await at(f"send {verb}", send(self, provider, verb, payload, reply))
 
-        async def _arrive(self: Lane, one: object, frame: object) -> None:
-            await at("receive answer", arrive(self, one, frame))  # type: ignore[arg-type]
+        async def _arrive(self: PayingEnd, one: object, frame: object) -> bool:
+            taken: list[bool] = []
+
+            async def take() -> None:
+                taken.append(await arrive(self, one, frame))  # type: ignore[arg-type]
+
+            await at("receive answer", take())
+            return taken[0]
 
         monkeypatch.setattr(Journal, "_write", _write)
         monkeypatch.setattr(NatsCallBus, "send", _send)
-        monkeypatch.setattr(Lane, "_arrive", _arrive)
+        monkeypatch.setattr(PayingEnd, "_arrive", _arrive)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -192,7 +192,10 @@ async def forget_results(session: AsyncSession, now_ms: int) -> int:
     """Results past their time; the rows stay. A key whose answer is gone may be used again."""
     done = await session.exec(
         update(CallRow)
-        .where(col(CallRow.forget_at_ms) <= now_ms)
+        .where(
+            col(CallRow.forget_at_ms) <= now_ms,
+            col(CallRow.state).in_(("completed", "failed", "canceled")),
+        )
         .values(result=None, forget_at_ms=None, idempotency_key=None)
     )
     return int(done.rowcount)

@@ -1,7 +1,7 @@
 """One channel in use: calls go out in order, receipts are taken in order, one voucher pays for all
 that were taken since the last transaction of the journal.
 
-    answer = await lane.run(asked)
+    answer = await paying.run(asked)
 
 Everything that decides is the kernel's `PayingChannel`; here are its messages and its waiting.
 """
@@ -113,7 +113,7 @@ class TimeOver(Stopped):
 
 @dataclass(slots=True)
 class Asked:
-    """What is asked of a lane: one call, at one price."""
+    """What is asked of a paying: one call, at one price."""
 
     request: CallRequest
     limits: CallLimits
@@ -140,12 +140,12 @@ class Taken:
     result: bytes
     charge: int
     total: int
-    lane: Lane
+    paying: PayingEnd
     voucher: SignedVoucher | None = None
 
     @property
     def balance(self) -> int:
-        return self.lane.end.balance
+        return self.paying.end.balance
 
 
 @dataclass(slots=True)
@@ -167,6 +167,10 @@ class _Open:
     """Its receipt is taken, and being written down."""
     canceled: bool = False
 
+    @property
+    def is_taken(self) -> bool:
+        return self.accepted or self.taken.done()
+
     def hear(self, data: bytes | None) -> None:
         self.frames.append(data)
         self.wake()
@@ -176,7 +180,7 @@ class _Open:
             self.news.set_result(None)
 
 
-class Lane:
+class PayingEnd:
     def __init__(
         self,
         end: PayingChannel,
@@ -329,7 +333,7 @@ class Lane:
         await self._send(one, ask)
         while True:
             frame = await self._frame(one, repeated)
-            if one.accepted or one.taken.done():
+            if one.is_taken:
                 return await one.taken
             if frame is None:  # nothing came for a while: ask again, it runs once all the same
                 self._require_no_gap(one)
@@ -341,8 +345,7 @@ class Lane:
                 self._piece(one, frame.content)
                 continue
             if frame.kind == call_frames.ANSWER:
-                await self._arrive(one, frame)
-                if one.accepted or one.taken.done():
+                if await self._arrive(one, frame):
                     return await one.taken
                 repeated = True
                 continue
@@ -384,7 +387,7 @@ class Lane:
     async def _frame(self, one: _Open, repeated: bool) -> call_frames.Frame | None:
         """The next one; None after a while without. Raises `TimeOver` and `ProviderGone`."""
         loop = asyncio.get_running_loop()
-        if one.accepted or one.taken.done():
+        if one.is_taken:
             return None
         left_s = one.asked.deadline_s - loop.time()
         if left_s <= 0:
@@ -420,7 +423,8 @@ class Lane:
         if one.asked.on_piece is not None:
             one.asked.on_piece(content)
 
-    async def _arrive(self, one: _Open, frame: call_frames.Frame) -> None:
+    async def _arrive(self, one: _Open, frame: call_frames.Frame) -> bool:
+        """Whether its receipt could be taken now."""
         try:
             body = parse(CallAnswerBody, frame.body)
             answer = CallAnswer.from_body(body)
@@ -438,14 +442,14 @@ class Lane:
         if self.end.held.seq < seq <= self.end.held.seq + self.end.credit_calls:
             self._arrived[seq] = (one, body, answer, content, digest)
             self._take_in_order()
-            return
+            return one.is_taken
         raise ReceiptRefused("seq", self.end.held.seq + 1, seq)
 
     def _take_in_order(self) -> None:
         """A receipt that came before its predecessor waits for it."""
         while (waiting := self._arrived.pop(self.end.held.seq + 1, None)) is not None:
             one, body, answer, content, digest = waiting
-            if one.number not in self._open or one.accepted or one.taken.done():
+            if one.number not in self._open or one.is_taken:
                 continue
             before = self.end.held.total
             asked = one.asked
@@ -618,7 +622,7 @@ def _settle(one: _Open, taken: Taken, written: asyncio.Future[None]) -> None:
         one.taken.set_exception(JournalFailed())
         one.taken.exception()
     else:
-        taken.voucher = taken.lane.end.voucher
+        taken.voucher = taken.paying.end.voucher
         one.taken.set_result(taken)
     one.wake()
 
