@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -104,7 +103,7 @@ class Calls:
             channels=channels,
             apps=apps,
             journal=calls,
-            sign=partial(messages.sign, deployment.domain, private_key=key),
+            sign=messages.signer(deployment.domain, key),
             clock=clock,
             credit_calls=settings.credit_calls,
         )
