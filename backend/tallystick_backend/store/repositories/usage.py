@@ -19,7 +19,7 @@ from tallystick_backend.store.tables import (
 )
 from tallystick_backend.summaries import Used
 
-_BATCH = 2_000
+_BATCH = 250
 """Rows added up at a time: between two of these others of the process have their turn."""
 
 _GROUPS = {
