@@ -55,7 +55,7 @@ from tallystick.protocol.wire import (
 from tallystick.session import Now, Session
 from tallystick.watching import OnStatus
 
-Scope = Literal["tasks:read", "tasks:write"]
+Scope = Literal["tasks:read", "tasks:write", "calls"]
 
 
 class ApiKeyList(RootModel[tuple[ApiKeyBody, ...]]):

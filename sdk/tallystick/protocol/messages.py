@@ -313,6 +313,7 @@ def task_id(domain: Domain, terms: TaskTerms) -> TaskId:
     return TaskId(digest(domain, terms))
 
 
+@lru_cache(maxsize=8192)
 def channel_id(channel: Channel) -> Digest:
     """keccak-256 of the four fields as ABI words."""
     return Digest(
