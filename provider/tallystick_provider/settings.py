@@ -100,8 +100,11 @@ class Settings(BaseModel):
     the floor, `none` for none."""
     apps_dir: Path | None = None
     """Only for `process`: the folder in which the project of each app lies under the app's name."""
-    warm_workers: Annotated[int, Field(ge=0, le=1024)] = 4
-    """Most workers of one version kept warm without a call because its manifest asks for it."""
+    warm_workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Most workers of one version kept warm without a call because its manifest asks for it. Nobody
+    pays for that, so it is yours to give."""
+    idle_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
+    """A worker without a call is stopped after so long at the latest, whatever its app wishes."""
     credit_calls: Annotated[int, Field(ge=1, le=1024)] = 1
     """Calls of one channel that may be without a voucher: what one payer can leave unpaid."""
     confirmations: Annotated[int, Field(ge=0, le=10_000)] = 0

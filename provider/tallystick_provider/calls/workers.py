@@ -82,6 +82,7 @@ class WorkerTools:
     gpus_simulated: bool
     stop_grace_s: int
     warm_most: int
+    idle_most_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ class AppWorkers:
         self._tools = tools
         self._title = title
         self._manifest = manifest
-        self.pool = Pool(Scale.of(manifest, warm_most=tools.warm_most))
+        self.pool = Pool(
+            Scale.of(manifest, warm_most=tools.warm_most, idle_most_s=tools.idle_most_s)
+        )
         self._waiting: dict[str, asyncio.Future[Placed]] = {}
         self._workers: dict[str, _Worker] = {}
         self._woken = asyncio.Event()
