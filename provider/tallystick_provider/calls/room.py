@@ -7,7 +7,7 @@ taking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tallystick.protocol.wire import Resources
 from tallystick_provider.cards import Cards
@@ -26,6 +26,7 @@ class Room:
         self._cards = cards
         self._leases = leases
         self._held: dict[str, Reserved] = {}
+        self._used_until_ms: dict[str, int] = {}
 
     def reserved(self) -> Reserved:
         """What the workers have."""
@@ -42,6 +43,15 @@ class Room:
 
     def give_back(self, name: str) -> None:
         self._held.pop(name, None)
+
+    def begin_at_ms(self, gpu_ids: Collection[str], now_ms: int) -> int:
+        """When a call on these cards begins. Never before the last one there ended: with a clock
+        set back, two receipts would claim one card at one time, which costs a unit of stake."""
+        return max([now_ms, *(self._used_until_ms.get(gpu_id, 0) for gpu_id in gpu_ids)])
+
+    def used_until(self, gpu_ids: Collection[str], ended_at_ms: int) -> None:
+        for gpu_id in gpu_ids:
+            self._used_until_ms[gpu_id] = max(ended_at_ms, self._used_until_ms.get(gpu_id, 0))
 
     def fits(self, wanted: Resources, most: int) -> int:
         """How many more such workers there is place for now, counted up to `most`."""
