@@ -77,11 +77,11 @@ class Settings(BaseModel):
     rate: dict[str, Annotated[int, Field(ge=0, lt=2**128)]]
     """Floor by class, smallest unit per GPU-second: `gpu1=138888888888888,=0` (last: no GPU)."""
     cpu_milli: Annotated[int, Field(ge=100)] = 2000
-    """CPU for tasks altogether, in thousandths of a core."""
+    """CPU for tasks and workers altogether, in thousandths of a core."""
     memory_mib: Annotated[int, Field(ge=64)] = 4096
-    """Memory for tasks altogether."""
+    """Memory for tasks and workers altogether."""
     disk_mib: Annotated[int, Field(ge=16)] = 10_240
-    """Disk for inputs and results altogether."""
+    """Disk for inputs, results and workers altogether."""
     image_mib: Annotated[int, Field(ge=64)] = 32_768
     """Largest image that is pulled: so much downloaded, and so much again unpacked."""
     acceptance_wait_seconds: Annotated[int, Field(ge=0)] = 60
