@@ -19,7 +19,7 @@ from tallystick.protocol.deployments import Deployment, load
 from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.login import make_proof
 from tallystick.protocol.signatures import address_of
-from tallystick.protocol.types import Address, to_address
+from tallystick.protocol.types import ZERO_ADDRESS, Address, to_address
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider import keys
 from tallystick_provider.backend import Offline
@@ -62,6 +62,7 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
         yield finding
     deployment, finding = deployment_finding(settings.deployment)
     yield finding
+    yield calls_finding(settings, deployment)
     if deployment is None or key is None:
         return
     async for finding in chain_findings(settings, deployment, key, clock, len(cards)):
@@ -189,6 +190,41 @@ def deployment_finding(setting: str) -> tuple[Deployment | None, Finding]:
     except ProtocolError as error:
         return None, Finding("deployment", False, str(error), fix)
     return found, Finding("deployment", True, f"chain {found.chain_id}, market {found.market}")
+
+
+def calls_finding(settings: Settings, deployment: Deployment | None) -> Finding:
+    """Whether calls of apps can come, and what one payer can leave unpaid. Never a reason not to
+    start: tasks need nothing of it."""
+    name = "calls of apps"
+    if deployment is not None and deployment.registry == ZERO_ADDRESS:
+        return Finding(name, True, "none: this deployment has no registry of apps")
+    if not settings.apps:
+        return Finding(name, True, "none, by TALLYSTICK_PROVIDER_APPS")
+    which = (
+        "every app at the floor's price" if "*" in settings.apps else f"{len(settings.apps)} apps"
+    )
+    found = (
+        f"{which}; {settings.credit_calls} on credit per channel; redeemed above "
+        f"{settings.redeem_at * settings.redeem_cost} or {settings.redeem_share_bps / 100:g} % of "
+        "the deposit"
+    )
+    if settings.runtime == "docker":
+        return Finding(name, True, found)
+    if settings.apps_dir is None:
+        return Finding(
+            name,
+            True,
+            "none: the process runtime does not know where their code lies",
+            "set TALLYSTICK_PROVIDER_APPS_DIR to the folder of their projects, or use docker",
+        )
+    if not settings.apps_dir.is_dir():
+        return Finding(
+            name,
+            False,
+            f"there is no folder {settings.apps_dir}",
+            "make it, or correct TALLYSTICK_PROVIDER_APPS_DIR",
+        )
+    return Finding(name, True, found)
 
 
 async def chain_findings(

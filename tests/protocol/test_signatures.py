@@ -34,6 +34,17 @@ GOOD = bytes.fromhex(sign_digest(DIGEST, CONSUMER.key)[2:])
 R, S, V = GOOD[:32], GOOD[32:64], GOOD[64]
 
 
+def test_a_signer_signs_as_the_key_does() -> None:
+    sign = signatures.signer(CONSUMER.key)
+    message = OperatorKey(PROVIDER.address, CONSUMER.address)
+    domain = messages.Domain(31337, PROVIDER.address)
+    for word in (b"\x11", b"\x22"):
+        assert sign(word * 32) == sign_digest(word * 32, CONSUMER.key)
+    assert messages.signer(domain, CONSUMER.key)(message) == messages.sign(
+        domain, message, CONSUMER.key
+    )
+
+
 def compact(signature: bytes) -> bytes:
     top = 0x80 if signature[64] == 28 else 0
     return signature[:32] + bytes([signature[32] | top]) + signature[33:64]

@@ -6,9 +6,12 @@ chain here. Accepted ones are remembered, so that a provider that was started ag
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
+
+import structlog
 
 from tallystick.protocol.app_manifest import (
     AppManifest,
@@ -27,6 +30,8 @@ from tallystick_provider.runtime.container import check_image_name, check_socket
 from tallystick_provider.settings import Settings
 
 EVERY = "*"
+
+log = structlog.get_logger()
 
 
 class AppSource(Protocol):
@@ -53,6 +58,7 @@ class Apps:
         self._source = source
         self._served: dict[tuple[AppId, int], Served] = {}
         self._histories: dict[AppId, AppHistory] = {}
+        self._retired: list[Served] = []
 
     def get(self, app_id: AppId, version: int) -> Served | None:
         return self._served.get((app_id, version))
@@ -104,9 +110,22 @@ class Apps:
         if app_id in self._histories:
             self._histories[app_id] = await self._source.app(app_id)
 
+    def require_worth(self, now_s: int) -> None:
+        """A version whose price fell below the floor, or that was retired, is served no more; its
+        workers finish what they have."""
+        for key, served in list(self._served.items()):
+            try:
+                history = self._histories[served.app_id]
+                require_worth(served.manifest, history, served.version, now_s, self._settings)
+            except AppRefused as error:
+                log.info("app_given_up", app=served.app_id, version=served.version, why=str(error))
+                del self._served[key]
+                served.workers.retire()
+                self._retired.append(served)
+
     async def close(self) -> None:
-        for served in self._served.values():
-            await served.workers.close()
+        every = (*self._served.values(), *self._retired)
+        await asyncio.gather(*(served.workers.close() for served in every))
 
     def _require_possible(self, manifest: AppManifest) -> None:
         handler, runtime = manifest.handler, self._tools.runtime.kind

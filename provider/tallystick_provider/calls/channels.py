@@ -8,6 +8,7 @@ other. What was read from the journal is looked at on chain before it serves aga
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -64,6 +65,8 @@ class Channels:
         self._credit_calls = credit_calls
         self._ends: dict[Digest, ServingChannel] = {}
         self._unread: set[Digest] = set()
+        self._opened_at_s: dict[Digest, int] = {}
+        """While they are read from the journal."""
         self._of_payer: dict[tuple[str, int], set[Digest]] = {}
         self._locks: dict[Digest, asyncio.Lock] = {}
 
@@ -82,9 +85,10 @@ class Channels:
         if damaged:
             self._journal.begin_anew(self._clock.now_ms() // 1000 + 1)
         since_s = self._journal.since_s
-        for channel, end in list(self._ends.items()):
-            if not end.abandoned:
+        for channel, opened_at_s in list(self._opened_at_s.items()):
+            if opened_at_s < since_s and not self._ends[channel].abandoned:
                 self._load(channel, since_s=since_s)
+        self._opened_at_s.clear()
 
     def _load(self, channel: Digest, *, since_s: int) -> bool:
         """Whether its records are whole."""
@@ -93,6 +97,8 @@ class Channels:
         try:
             for record in self._journal.records(channel):
                 records.append(record)
+                if isinstance(record, Opened):
+                    self._opened_at_s[channel] = record.at_s
             end = ServingChannel.rebuilt(
                 self._domain,
                 UNREAD,
@@ -160,6 +166,11 @@ class Channels:
     def put(self, channel: Digest, end: ServingChannel) -> None:
         """A transition without records."""
         self._ends[channel] = end
+
+    def unread_money(self, most: int) -> tuple[Digest, ...]:
+        """Channels of the journal with a voucher, whose state on chain was not read yet."""
+        held = (channel for channel in self._unread if self._ends[channel].voucher is not None)
+        return tuple(itertools.islice(held, most))
 
     async def look_again(self, channel: Digest) -> None:
         """What the chain says of it now, if it is one of ours."""

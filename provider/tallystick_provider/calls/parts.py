@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -37,6 +36,7 @@ from tallystick_provider.runtime import Runtime
 from tallystick_provider.settings import Settings
 
 FOLLOW_S = 1.0
+UNREAD_AT_ONCE = 100
 
 log = structlog.get_logger()
 
@@ -93,6 +93,7 @@ class Calls:
             gpus_simulated=gpus_simulated,
             stop_grace_s=settings.stop_grace_seconds,
             warm_most=settings.warm_workers,
+            idle_most_s=settings.idle_seconds,
         )
         channels = Channels(
             deployment.domain, calls, chain, clock, credit_calls=settings.credit_calls
@@ -103,7 +104,7 @@ class Calls:
             channels=channels,
             apps=apps,
             journal=calls,
-            sign=partial(messages.sign, deployment.domain, private_key=key),
+            sign=messages.signer(deployment.domain, key),
             clock=clock,
             credit_calls=settings.credit_calls,
         )
@@ -172,15 +173,18 @@ class Calls:
         self.service.draining = self.draining()
         try:
             changed = await self.chain.changes()
-            for channel in changed.channels:
+            # Also those that were asked to close, or fell due, while nobody was here.
+            looked_at = {*changed.channels, *self.channels.unread_money(UNREAD_AT_ONCE)}
+            for channel in looked_at:
                 await self.channels.look_again(channel)
             for app_id in changed.apps:
                 await self.apps.look_again(app_id)
+            self.apps.require_worth(self.clock.now_ms() // 1000)
         except (ProviderError, ProtocolError) as error:
             if self.problem != str(error):
                 log.warning("chain_not_followed", why=str(error))
             self.problem = str(error)
             return
         self.problem = ""
-        if changed.channels:
+        if looked_at:
             wake_settler()

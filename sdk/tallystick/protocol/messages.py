@@ -7,7 +7,7 @@ message. `digest` equals the contracts' `digestOf...` views and what wallets com
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, ClassVar, Final, Self
@@ -45,6 +45,7 @@ __all__ = [
     "domain_separator",
     "recover",
     "sign",
+    "signer",
     "task_id",
     "typed_data",
 ]
@@ -303,6 +304,12 @@ def sign(domain: Domain, message: Message, private_key: PrivateKey) -> Signature
     return signatures.sign_digest(_digest(domain, message), private_key)
 
 
+def signer(domain: Domain, private_key: PrivateKey) -> Callable[[Message], Signature]:
+    """`sign` for many messages of one key, which is made ready once."""
+    sign_with = signatures.signer(private_key)
+    return lambda message: sign_with(_digest(domain, message))
+
+
 def recover(domain: Domain, message: Message, signature: str) -> Address:
     """Who signed; raises `SignatureError` unless the signature has the canonical form. A consumer
     that is a contract (EIP-1271) can only be checked on chain."""
@@ -313,7 +320,7 @@ def task_id(domain: Domain, terms: TaskTerms) -> TaskId:
     return TaskId(digest(domain, terms))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def channel_id(channel: Channel) -> Digest:
     """keccak-256 of the four fields as ABI words."""
     return Digest(

@@ -6,6 +6,8 @@ else is refused, so that nobody turns one signature into a second one that also 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from coincurve import PrivateKey as _PrivateKey
 from coincurve import PublicKey as _PublicKey
 
@@ -22,6 +24,7 @@ __all__ = [
     "recover_text",
     "sign_digest",
     "sign_text",
+    "signer",
     "text_digest",
 ]
 
@@ -35,8 +38,18 @@ _LOW_255_BITS = 2**255 - 1
 
 def sign_digest(digest: bytes, private_key: PrivateKey) -> Signature:
     """Deterministic (RFC 6979), low s."""
-    signed = _PrivateKey(private_key_bytes(private_key)).sign_recoverable(digest, hasher=None)
-    return Signature("0x" + signed[:64].hex() + format(27 + signed[64], "02x"))
+    return signer(private_key)(digest)
+
+
+def signer(private_key: PrivateKey) -> Callable[[bytes], Signature]:
+    """`sign_digest` for many digests: most of a single one's time goes into the key."""
+    key = _PrivateKey(private_key_bytes(private_key))
+
+    def sign(digest: bytes) -> Signature:
+        signed = key.sign_recoverable(digest, hasher=None)
+        return Signature("0x" + signed[:64].hex() + format(27 + signed[64], "02x"))
+
+    return sign
 
 
 def recover_digest(digest: bytes, signature: str | bytes) -> Address:

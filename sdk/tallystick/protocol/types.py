@@ -52,7 +52,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _DIGEST = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def to_address(text: str) -> Address:
     """One-case hex is taken as it is; mixed case must carry the right EIP-55 checksum."""
     if not _ADDRESS.fullmatch(text):

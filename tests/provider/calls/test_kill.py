@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from tallystick.protocol.contracts import Escrow
 from tests.provider.calls.conftest import World
-from tests.provider.calls.payer import Payer
+from tests.provider.calls.payer import NO_WEB3, Payer
 from tests.provider.calls.test_service import claimed
 from tests.provider.test_start import agent_of
 from tests.provider.waiting import until
-from tests.support.anvil import TOKEN
+from tests.support.anvil import CONSUMER, TOKEN, send
 
 ECHO = b'{"what":"hi"}'
 PID = b'{"do":"pid"}'
@@ -93,6 +94,17 @@ async def test_money_goes_on_where_it_was(world: World) -> None:
     async with killed_at_the_end(world, **settings):
         assert (await payer.call(ECHO)).answer is not None
         assert await claimed(world, payer) == 30
+
+
+async def test_a_close_requested_while_it_was_dead(world: World) -> None:
+    settings = {"redeem_cost": TOKEN}
+    async with killed_at_the_end(world, **settings):
+        payer = await world.payer()
+        await payer.call(ECHO)
+    escrow = Escrow(NO_WEB3, world.deployment.escrow)
+    send(world.chain, CONSUMER, escrow.request_close(payer.channel))
+    async with killed_at_the_end(world, **settings):
+        await until(lambda: _claimed(world, payer, 10), what="the redemption")
 
 
 async def _claimed(world: World, payer: Payer, total: int) -> bool:
