@@ -88,6 +88,9 @@ gas: compiled ## Measure gas; print it beside bar, floor, best of the field, and
 	@$(PYTHON_IN_VENV) benchmarks/gas.py $(ARGS)
 	@$(PYTHON_IN_VENV) tools/gas_drift.py
 
+bench-calls: setup ## Measure calls/s, delay and CPU of the gateway beside a raw ASGI echo
+	@$(PYTHON_IN_VENV) benchmarks/calls.py $(ARGS)
+
 check: compiled ## Lint, check types, layers, formatting and generated files
 	@echo "== ruff"
 	@.venv/bin/ruff check .
@@ -134,7 +137,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas check setup contracts abi openapi compiled format clean help
+.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls check setup contracts abi openapi compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 

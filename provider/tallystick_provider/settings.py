@@ -77,11 +77,11 @@ class Settings(BaseModel):
     rate: dict[str, Annotated[int, Field(ge=0, lt=2**128)]]
     """Floor by class, smallest unit per GPU-second: `gpu1=138888888888888,=0` (last: no GPU)."""
     cpu_milli: Annotated[int, Field(ge=100)] = 2000
-    """CPU for tasks altogether, in thousandths of a core."""
+    """CPU for tasks and workers altogether, in thousandths of a core."""
     memory_mib: Annotated[int, Field(ge=64)] = 4096
-    """Memory for tasks altogether."""
+    """Memory for tasks and workers altogether."""
     disk_mib: Annotated[int, Field(ge=16)] = 10_240
-    """Disk for inputs and results altogether."""
+    """Disk for inputs, results and workers altogether."""
     image_mib: Annotated[int, Field(ge=64)] = 32_768
     """Largest image that is pulled: so much downloaded, and so much again unpacked."""
     acceptance_wait_seconds: Annotated[int, Field(ge=0)] = 60
@@ -100,8 +100,11 @@ class Settings(BaseModel):
     the floor, `none` for none."""
     apps_dir: Path | None = None
     """Only for `process`: the folder in which the project of each app lies under the app's name."""
-    warm_workers: Annotated[int, Field(ge=0, le=1024)] = 4
-    """Most workers of one version kept warm without a call because its manifest asks for it."""
+    warm_workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Most workers of one version kept warm without a call because its manifest asks for it. Nobody
+    pays for that, so it is yours to give."""
+    idle_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
+    """A worker without a call is stopped after so long at the latest, whatever its app wishes."""
     credit_calls: Annotated[int, Field(ge=1, le=1024)] = 1
     """Calls of one channel that may be without a voucher: what one payer can leave unpaid."""
     confirmations: Annotated[int, Field(ge=0, le=10_000)] = 0

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from tallystick.protocol.deployments import Deployment, to_json
+from tallystick.protocol.types import ZERO_ADDRESS
 from tallystick_provider.clock import ManualClock
 from tallystick_provider.doctor import (
+    calls_finding,
     clearing_finding,
     clock_finding,
     disk_finding,
@@ -27,6 +29,7 @@ from tallystick_provider.doctor import (
 from tallystick_provider.gpus import NoGpus, SimulatedGpus
 from tallystick_provider.runtime import Finding
 from tallystick_provider.settings import PREFIX
+from tests.provider.orders import settings_of
 from tests.provider.settling import GPU_IDS
 from tests.support.anvil import OPERATOR, PROVIDER, STRANGER, LocalChain, bind_key, stake
 
@@ -203,3 +206,35 @@ def test_clock(ahead_s: int, ok: bool, advice: bool) -> None:
     finding = clock_finding(1_000_000 + ahead_s, 1_000_000)
     assert finding.ok is ok
     assert bool(finding.fix) is advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "ok", "found", "fix"),
+    [
+        pytest.param(
+            {"runtime": "docker"}, True, "every app at the floor's price; 1 on", "", id="all"
+        ),
+        pytest.param(
+            {"runtime": "docker", "apps": "0x" + "ab" * 32}, True, "1 apps;", "", id="one"
+        ),
+        pytest.param({"apps": "none"}, True, "none, by TALLYSTICK_PROVIDER_APPS", "", id="none"),
+        pytest.param({}, True, "does not know where", "TALLYSTICK_PROVIDER_APPS_DIR", id="no code"),
+        pytest.param(
+            {"apps_dir": "/nowhere"}, False, "no folder /nowhere", "make it", id="no folder"
+        ),
+    ],
+)
+def test_calls_of_apps(
+    tmp_path: Path, changes: dict[str, Any], ok: bool, found: str, fix: str
+) -> None:
+    finding = calls_finding(settings_of(tmp_path, **changes), None)
+    assert finding.ok is ok
+    assert found in finding.found
+    assert fix in finding.fix
+
+
+def test_a_deployment_without_a_registry_has_no_calls(
+    tmp_path: Path, deployment: Deployment
+) -> None:
+    old = replace(deployment, registry=ZERO_ADDRESS)
+    assert "no registry" in calls_finding(settings_of(tmp_path), old).found

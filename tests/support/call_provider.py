@@ -30,11 +30,12 @@ from tallystick.protocol.call_bodies import (
     LoadBody,
     RefusalCode,
 )
+from tallystick.protocol.call_journal import Served
 from tallystick.protocol.calls import CallLimits, CallRun, result_digest
 from tallystick.protocol.channels import ChannelState, SignedVoucher
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Channel, Domain, channel_id
-from tallystick.protocol.serving import Ask, Go, Refusal, Served, ServingChannel
+from tallystick.protocol.serving import Ask, Go, Refusal, ServingChannel
 from tallystick.protocol.types import Digest
 from tallystick.protocol.wire import Ack, SignedVoucherBody, parse
 from tests.support.anvil import OPERATOR, PROVIDER, Person

@@ -33,10 +33,7 @@ log = structlog.get_logger(__name__)
 SUBJECT = "$SYS.REQ.USER.AUTH"
 _AUDIENCE = "nats-authorization-request"
 _MAX_SUBSCRIPTIONS = 32
-_REPLY_WITHIN_NS = 25 * 3_600 * 10**9
-"""A call may run for a day, and its worker come up for an hour before."""
-_REPLIES = 2**20
-"""A streamed answer is as many messages as pieces, all to the one subject that asked."""
+_REPLY_WITHIN_NS = 30 * 10**9
 
 
 class AuthCallout:
@@ -137,7 +134,7 @@ class AuthCallout:
                     "version": 2,
                     "pub": {"allow": [f"tallystick.backend.{provider}.>"]},
                     "sub": {"allow": [f"tallystick.provider.{provider}.>", f"_INBOX.{provider}.>"]},
-                    "resp": {"max": _REPLIES, "ttl": _REPLY_WITHIN_NS},
+                    "resp": {"max": 1, "ttl": _REPLY_WITHIN_NS},
                     "subs": _MAX_SUBSCRIPTIONS,
                     "data": -1,
                     "payload": MAX_PAYLOAD_BYTES,

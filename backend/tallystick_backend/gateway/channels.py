@@ -142,14 +142,20 @@ class Channels:
     async def watch(self, stop: asyncio.Event) -> None:
         """Keeps every channel's view of the chain as the index has it."""
         while not stop.is_set():
-            async with self._database.read() as session:
-                cursor = await chain.cursor(session)
-            block = "" if cursor is None else cursor.block_hash
-            if block != self._block:
-                self._block = block
-                await self._look(list(self._ends.values()))
+            try:
+                await self._watch_once()
+            except Exception:
+                log.exception("channels_not_looked_at")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._settings.chain_poll_s)
+
+    async def _watch_once(self) -> None:
+        async with self._database.read() as session:
+            cursor = await chain.cursor(session)
+        block = "" if cursor is None else cursor.block_hash
+        if block != self._block:
+            await self._look(list(self._ends.values()))
+            self._block = block
 
     # --- finding one --------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import secrets
 
 import structlog
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -111,8 +112,6 @@ class Fence:
                 session.add(row)
                 return True
         except Exception as failure:
-            from sqlalchemy.exc import IntegrityError
-
             if not (is_conflict(failure) or isinstance(failure, IntegrityError)):
                 raise
             return False

@@ -77,7 +77,11 @@ class Fleet:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                # The next look is soon; calls under way have nothing to do with it.
+                log.exception("fleet_not_looked_at")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._settings.poll_s)
 

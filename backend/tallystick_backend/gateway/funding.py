@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 GAS: Final = 200_000
 """More than `fundWithAllowance` takes by a contract's signature."""
+_NODE_FAILED: Final = (Web3Exception, ClientError, OSError, TimeoutError)
 _TOP_UPS: Final = 4
 """Transactions that one sending of gas is for."""
 
@@ -77,6 +78,13 @@ class ChainFunds:
         self._senders: dict[Address, Sender] = {}
 
     async def allowances(self, payer: str) -> list[AllowanceLeft]:
+        """Raises `GatewayNotReady` when the node cannot be asked."""
+        try:
+            return await self._allowances(payer)
+        except _NODE_FAILED as failure:
+            raise GatewayNotReady("the node could not be asked for allowances") from failure
+
+    async def _allowances(self, payer: str) -> list[AllowanceLeft]:
         async with self._database.read() as session:
             rows = await calls.allowances_of(session, payer)
         now_s = self._clock.now_ms() // 1000
@@ -98,7 +106,7 @@ class ChainFunds:
                 f"the escrow refused the transaction: {refusal.sentence}",
                 "Look at GET /v1/allowances and at your account, then try again.",
             ) from refusal
-        except (TransactionError, Web3Exception, ClientError, OSError, TimeoutError) as failure:
+        except (TransactionError, *_NODE_FAILED) as failure:
             log.warning("funding_failed", channel=str(channel.provider), why=repr(failure)[:300])
             raise GatewayNotReady("the node did not take the channel's funding") from failure
 
@@ -108,7 +116,7 @@ class ChainFunds:
         payer = channel.payer
         usable = [
             one
-            for one in await self.allowances(payer)
+            for one in await self._allowances(payer)
             if one.row.signer == key.signer.lower()
             and one.row.purpose in (ZERO_DIGEST, app_id)
             and one.left > 0

@@ -147,7 +147,10 @@ class Webhooks:
     async def run(self, stop: asyncio.Event, due: asyncio.Event) -> None:
         while not stop.is_set():
             due.clear()
-            await self.deliver_due()
+            try:
+                await self.deliver_due()
+            except Exception:
+                log.exception("webhooks_not_delivered")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(due.wait(), LOOK_EVERY_S)
 

@@ -502,6 +502,8 @@ class CallRow(Table, table=True):
         UniqueConstraint("account", "idempotency_key"),
         Index("ix_call_mine", "account", "asked_at_ms", "call_id"),
         Index("ix_call_in_channel", "channel_id", "seq"),
+        Index("ix_call_webhook_due", "webhook_at_ms"),
+        Index("ix_call_forgotten", "forget_at_ms"),
     )
     call_id: str = Field(primary_key=True)
     account: str

@@ -65,6 +65,8 @@ class Channels:
         self._credit_calls = credit_calls
         self._ends: dict[Digest, ServingChannel] = {}
         self._unread: set[Digest] = set()
+        self._opened_at_s: dict[Digest, int] = {}
+        """While they are read from the journal."""
         self._of_payer: dict[tuple[str, int], set[Digest]] = {}
         self._locks: dict[Digest, asyncio.Lock] = {}
 
@@ -83,9 +85,10 @@ class Channels:
         if damaged:
             self._journal.begin_anew(self._clock.now_ms() // 1000 + 1)
         since_s = self._journal.since_s
-        for channel, end in list(self._ends.items()):
-            if not end.abandoned:
+        for channel, opened_at_s in list(self._opened_at_s.items()):
+            if opened_at_s < since_s and not self._ends[channel].abandoned:
                 self._load(channel, since_s=since_s)
+        self._opened_at_s.clear()
 
     def _load(self, channel: Digest, *, since_s: int) -> bool:
         """Whether its records are whole."""
@@ -94,6 +97,8 @@ class Channels:
         try:
             for record in self._journal.records(channel):
                 records.append(record)
+                if isinstance(record, Opened):
+                    self._opened_at_s[channel] = record.at_s
             end = ServingChannel.rebuilt(
                 self._domain,
                 UNREAD,

@@ -93,6 +93,7 @@ class Calls:
             gpus_simulated=gpus_simulated,
             stop_grace_s=settings.stop_grace_seconds,
             warm_most=settings.warm_workers,
+            idle_most_s=settings.idle_seconds,
         )
         channels = Channels(
             deployment.domain, calls, chain, clock, credit_calls=settings.credit_calls

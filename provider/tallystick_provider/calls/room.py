@@ -7,7 +7,7 @@ taking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tallystick.protocol.wire import Resources
 from tallystick_provider.cards import Cards
@@ -26,6 +26,7 @@ class Room:
         self._cards = cards
         self._leases = leases
         self._held: dict[str, Reserved] = {}
+        self._used_until_ms: dict[str, int] = {}
 
     def reserved(self) -> Reserved:
         """What the workers have."""
@@ -36,7 +37,42 @@ class Room:
 
     def take(self, name: str, wanted: Resources) -> tuple[str, ...]:
         """The cards of one more worker. Raises NoRoom."""
-        taken = self._taken()
+        held = self._find(wanted, self._taken())
+        self._held[name] = held
+        return held.gpu_ids
+
+    def give_back(self, name: str) -> None:
+        self._held.pop(name, None)
+
+    def begin_at_ms(self, gpu_ids: Collection[str], now_ms: int) -> int:
+        """When a call on these cards begins. Never before the last one there ended: with a clock
+        set back, two receipts would claim one card at one time, which costs a unit of stake."""
+        return max([now_ms, *(self._used_until_ms.get(gpu_id, 0) for gpu_id in gpu_ids)])
+
+    def used_until(self, gpu_ids: Collection[str], ended_at_ms: int) -> None:
+        for gpu_id in gpu_ids:
+            self._used_until_ms[gpu_id] = max(ended_at_ms, self._used_until_ms.get(gpu_id, 0))
+
+    def fits(self, wanted: Resources, most: int) -> int:
+        """How many more such workers there is place for now, counted up to `most`."""
+        taken, found = self._taken(), 0
+        try:
+            while found < most:
+                taken = taken.plus(self._find(wanted, taken))
+                found += 1
+        except NoRoom:
+            return found
+        return found
+
+    def why_not(self, wanted: Resources) -> str:
+        """Why there is no place for one more; empty if there is."""
+        try:
+            self._find(wanted, self._taken())
+        except NoRoom as error:
+            return str(error)
+        return ""
+
+    def _find(self, wanted: Resources, taken: Reserved) -> Reserved:
         for what, total, asked, used in (
             ("CPU (milli)", self._settings.cpu_milli, wanted.cpu_milli, taken.cpu_milli),
             ("memory (MiB)", self._settings.memory_mib, wanted.memory_mib, taken.memory_mib),
@@ -50,37 +86,7 @@ class Room:
             chosen = pick(fitting, frozenset(taken.gpu_ids), wanted.gpu_class, wanted.gpus)
         if chosen is None:
             raise NoRoom(f"{wanted.gpus} free GPUs of class {wanted.gpu_class!r} are not there now")
-        self._held[name] = Reserved(
-            wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, tuple(chosen)
-        )
-        return tuple(chosen)
-
-    def give_back(self, name: str) -> None:
-        self._held.pop(name, None)
-
-    def fits(self, wanted: Resources, most: int) -> int:
-        """How many more such workers there is place for now, counted up to `most`."""
-        names = [f"?{number}" for number in range(most)]
-        found = 0
-        try:
-            for name in names:
-                self.take(name, wanted)
-                found += 1
-        except NoRoom:
-            return found
-        finally:
-            for name in names:
-                self._held.pop(name, None)
-        return found
-
-    def why_not(self, wanted: Resources) -> str:
-        """Why there is no place for one more; empty if there is."""
-        try:
-            self.take("?", wanted)
-        except NoRoom as error:
-            return str(error)
-        self.give_back("?")
-        return ""
+        return Reserved(wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, tuple(chosen))
 
     def _taken(self) -> Reserved:
         return held_by(self._leases(), self.reserved())

@@ -41,14 +41,14 @@ class Scale:
     """A call that waited so long for a place is refused."""
 
     @classmethod
-    def of(cls, manifest: AppManifest, *, warm_most: int) -> Self:
+    def of(cls, manifest: AppManifest, *, warm_most: int, idle_most_s: int) -> Self:
         scaling = manifest.scaling
         return cls(
             concurrency=manifest.concurrency,
             min_workers=min(scaling.min_workers, warm_most),
             max_workers=scaling.max_workers,
             target_delay_ms=scaling.target_queue_delay_ms,
-            cooldown_ms=scaling.cooldown_s * 1000,
+            cooldown_ms=min(scaling.cooldown_s, idle_most_s) * 1000,
             patience_ms=(manifest.ready_timeout_s + manifest.timeout_s) * 1000,
         )
 

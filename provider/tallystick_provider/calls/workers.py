@@ -82,6 +82,7 @@ class WorkerTools:
     gpus_simulated: bool
     stop_grace_s: int
     warm_most: int
+    idle_most_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ class AppWorkers:
         self._tools = tools
         self._title = title
         self._manifest = manifest
-        self.pool = Pool(Scale.of(manifest, warm_most=tools.warm_most))
+        self.pool = Pool(
+            Scale.of(manifest, warm_most=tools.warm_most, idle_most_s=tools.idle_most_s)
+        )
         self._waiting: dict[str, asyncio.Future[Placed]] = {}
         self._workers: dict[str, _Worker] = {}
         self._woken = asyncio.Event()
@@ -172,7 +175,7 @@ class AppWorkers:
         try:
             if worker is None:
                 raise NoWorker("the worker went away before the call reached it")
-            started_at_ms = self._now()
+            started_at_ms = self._tools.room.begin_at_ms(worker.gpu_ids, self._now())
             starting(started_at_ms)
             began_s = time.monotonic()
             reply = await worker.line.call(
@@ -184,6 +187,7 @@ class AppWorkers:
                 piece=piece,
             )
             ran_ms = min(round((time.monotonic() - began_s) * 1000), within_s * 1000)
+            self._tools.room.used_until(worker.gpu_ids, started_at_ms + ran_ms)
             whole = not self._declined(reply)
             self.pool.end(call, self._now(), ran_ms) if whole else None
         except WorkerFailure:

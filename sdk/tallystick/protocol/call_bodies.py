@@ -78,6 +78,17 @@ stale           older than what the provider has: a late message, or a payer tha
 price_changed   the app has another price now: ask again by that
 too_long        the call may run longer than the version allows
 voucher         the voucher that came with the request is no good
+
+The others are the run's, and nothing is charged for it:
+
+unknown_app     the version was not brought here, has no price now, or is not served any more
+no_worker       infrastructure: nothing was run, or its worker was lost on the way. Another provider
+                may run it, if the app says that this is safe
+too_large       the input or the answer is longer than the manifest allows
+timed_out       no whole answer within the request's time
+failed          the app's or the caller's own: `detail` begins with the worker's problem code and a
+                colon (`input_refused: ...`, `handler_failed: ...`), of a server of its own with
+                `http_<status>:`. Without one it was cancelled, or the request was malformed
 """
 
 
@@ -118,7 +129,8 @@ class CallRequestBody(WireModel):
     voucher: SignedVoucherBody | None = None
     """The payer's last one, so that none is lost for long."""
     stream: bool = False
-    """Send the pieces of the answer as they come."""
+    """Send the pieces of the answer as they come, if it is a stream of events: then its media type
+    is `text/event-stream`. Any other answer comes as it would without this."""
 
 
 class UsageSampleBody(WireModel):

@@ -3,10 +3,13 @@
 kind (1 byte) | length of the JSON (4 bytes, big-endian) | JSON | content
 
 b"Q"  CallRequestBody   + the input              gateway -> provider
-b"P"  nothing           + one piece of a stream  provider -> gateway, in order, before the answer
-b"A"  CallAnswerBody    + the result             the last frame; of a streamed call it carries
-                                                 no content: the pieces were the result
-b"R"  CallRefusalBody                            the last frame, instead of an answer
+b"P"  nothing           + one piece of a result  provider -> gateway, in order, before the answer
+b"A"  CallAnswerBody    + the result             the last frame; behind pieces it carries no
+                                                 content: they were the result
+b"R"  CallRefusalBody                            the last frame, instead of an answer; what pieces
+                                                 came before it is no result
+
+Pieces come of a stream as they are made, and of any answer that is longer than a message.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NewType, Self
 
 from tallystick.protocol import call_bodies, merkle, messages, signatures
@@ -221,6 +222,7 @@ class CheckedReceipt:
         return Link(self.signed.receipt.seq, self.digest, self.signed.receipt.total)
 
 
+@lru_cache(maxsize=8192)
 def request_digest(request: CallRequest) -> Digest:
     """A receipt's `request`: keccak-256 of the request's canonical JSON."""
     return digest_of(canonical_json(request.to_body()))

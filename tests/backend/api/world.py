@@ -168,7 +168,7 @@ class World:
             "nonce": nonce,
             "issued_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        return SiweMessage(**(fields | changes)).prepare_message()
+        return str(SiweMessage(**(fields | changes)).prepare_message())
 
     async def login(self, person: Person, text: str) -> httpx.Response:
         body = {"message": text, "signature": sign_text(text, person.key)}

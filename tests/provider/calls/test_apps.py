@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -159,8 +160,8 @@ class TestRemembered:
         payer = await world.payer(price=Price(0, 10, 0))
         await payer.call(ECHO)
         registry = Registry(NO_WEB3, world.deployment.registry)
-        now_s = world.chain.now_s()
-        call = registry.set_discount(payer.app.app_id, 5_000, now_s + 1, now_s + 600)
+        start_s = int(time.time()) + 5  # a start must lie ahead when it is mined
+        call = registry.set_discount(payer.app.app_id, 5_000, start_s, start_s + 600)
         send(world.chain, APP_OWNER, call)
 
         async def changed() -> bool:
@@ -171,7 +172,7 @@ class TestRemembered:
 
 class TestKeptWarm:
     async def test_comes_up_without_a_call_and_again_when_it_dies(self, world: World) -> None:
-        await world.start()
+        await world.start(warm_workers=1)
         payer = await world.payer(world.manifest(scaling={"min_workers": 1, "max_workers": 2}))
 
         async def warm() -> bool:
@@ -190,7 +191,7 @@ class TestKeptWarm:
         await until(replaced, what="the next worker")
 
     async def test_not_more_than_the_provider_goes_along_with(self, world: World) -> None:
-        await world.start(warm_workers=0)
+        await world.start()
         payer = await world.payer(world.manifest(scaling={"min_workers": 2}))
         await asyncio.sleep(0.3)
         assert (await payer.load()).apps[0].state == "cold"

@@ -76,6 +76,69 @@ async def test_a_call_of_an_image(world: World, engine: Any, hello: AppManifest)
     assert list((world.home / "data" / "workers").iterdir()) == []
 
 
+SERVER = """
+import http.server, os, socketserver
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def say(self, status, body):
+        self.send_response(status)
+        self.send_header("content-type", "text/plain; charset=utf-8")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.say(200 if self.path == "/health" else 404, b"")
+
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers["content-length"]))
+        self.say(418 if b"teapot" in asked else 200, b"you said " + asked)
+
+    def address_string(self):
+        return "-"
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+Server(os.environ["TALLYSTICK_SOCKET"], Answers).serve_forever()
+"""
+
+
+async def test_a_server_of_its_own_on_a_socket_of_its_own(
+    world: World, engine: Any, hello: AppManifest, tmp_path: Path
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "Dockerfile").write_text(
+        'ARG BASE\nFROM $BASE\nCOPY server.py /srv/\nUSER 65534\nCMD ["python", "/srv/server.py"]\n'
+    )
+    image = built(tmp_path, "own-server", None, lambda step, detail: None)
+    manifest = AppManifest.model_validate(
+        {
+            "name": "own-server",
+            "image": image,
+            "handler": {
+                "kind": "http",
+                "socket": "/run/own/server.sock",
+                "path": "/say",
+                "ready_path": "/health",
+            },
+            "resources": {"cpu_milli": 500, "memory_mib": 256, "disk_mib": 16},
+            "concurrency": 2,
+        }
+    )
+    await world.start(runtime="docker")
+    payer = await world.payer(manifest)
+    reply = await payer.call(b'"hello"')
+    assert reply.answer is not None, reply.refusal
+    assert (reply.content, reply.answer.media_type) == (b'you said "hello"', "text/plain")
+    refused = await payer.call(b'"teapot"')
+    assert refused.refusal is not None
+    assert refused.refusal.detail == 'http_418: you said "teapot"'
+    assert (await payer.call(b"1")).content == b"you said 1"
+
+
 async def test_what_a_killed_agent_left_is_removed(
     world: World, engine: Any, hello: AppManifest
 ) -> None:

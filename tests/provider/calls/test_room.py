@@ -103,3 +103,16 @@ def test_a_workers_share_is_no_tasks(tmp_path: Path, cards: Cards) -> None:
     room.take("v", wanted(memory_mib=3300))
     with pytest.raises(OfferRefused, match=r"memory \(MiB\): 512 asked, 284 of 4096 free"):
         place(offer, cards.free(), [], settings, room.reserved())
+
+
+def test_a_card_is_in_no_two_calls_at_one_time_whatever_the_clock_does(
+    tmp_path: Path, cards: Cards
+) -> None:
+    room = room_of(tmp_path, cards, [])
+    assert room.begin_at_ms(("a", "b"), 1_000) == 1_000
+    room.used_until(("a",), 9_000)
+    room.used_until(("a",), 8_000)
+    assert room.begin_at_ms(("a", "b"), 2_000) == 9_000  # the clock was set back
+    assert room.begin_at_ms(("b",), 2_000) == 2_000
+    assert room.begin_at_ms((), 2_000) == 2_000
+    assert room.begin_at_ms(("a",), 9_500) == 9_500

@@ -208,11 +208,11 @@ def test_scale_of_a_manifest_keeps_warm_only_what_the_provider_goes_along_with()
         {
             "image": "process",
             "handler": {"kind": "function", "entry": "a:b"},
-            "scaling": {"min_workers": 9, "max_workers": 20},
+            "scaling": {"min_workers": 9, "max_workers": 20, "cooldown_s": 86_400},
         }
     )
-    scale = Scale.of(manifest, warm_most=4)
-    assert (scale.min_workers, scale.max_workers) == (4, 20)
+    scale = Scale.of(manifest, warm_most=4, idle_most_s=300)
+    assert (scale.min_workers, scale.max_workers, scale.cooldown_ms) == (4, 20, 300_000)
 
 
 @given(st.integers(1, 5), st.integers(0, 8), st.integers(0, 6), st.integers(1, 8))

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
-from tallystick_provider.runtime import RunSpec, TaskDirectory, seccomp
+from tallystick_provider.runtime import RunSpec, TaskDirectory, WorkerSpec, seccomp
 from tallystick_provider.runtime.container import (
     check_environment,
     check_image,
     check_image_name,
+    check_socket_path,
     refuse_unsafe,
     request_for,
+    worker_request_for,
 )
 
 IMAGE = "sha256:" + "ab" * 32
@@ -299,3 +301,98 @@ def test_declared_volumes_become_bounded_memory() -> None:
 def test_images_with_other_wishes_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ImageRefused):
         check_image(config)
+
+
+def worker_of(**changes: Any) -> WorkerSpec:
+    values: dict[str, Any] = {
+        "provider": Address("0x" + "11" * 20),
+        "name": "w1",
+        "image": IMAGE,
+        "project": None,
+        "directory": TaskDirectory(Path("/data/workers/w1")),
+        "socket_path": "/run/tallystick/worker.sock",
+        "gpu_ids": ("GPU-1",),
+        "gpus_simulated": False,
+        "cpu_milli": 1500,
+        "memory_mib": 512,
+        "disk_mib": 128,
+    }
+    return WorkerSpec(**{**values, **changes})
+
+
+class TestWorkers:
+    def test_have_every_wall_of_a_task(self) -> None:
+        task, worker = spec_of(), worker_of()
+        of_task = request_for(task, user=USER)["HostConfig"]
+        of_worker = worker_request_for(worker, user=USER)["HostConfig"]
+        assert of_worker.pop("Binds") == ["/data/workers/w1/out:/run/tallystick:rw"]
+        of_task.pop("Binds")
+        assert of_worker == of_task
+
+    def test_run_what_their_image_says_where_it_says(self) -> None:
+        body = worker_request_for(worker_of(), user=USER)
+        refuse_unsafe(body, worker_of())
+        assert not {"Entrypoint", "Cmd", "WorkingDir"} & set(body)
+        assert "TALLYSTICK_SOCKET=/run/tallystick/worker.sock" in body["Env"]
+        assert set(body["Labels"]) == {"tallystick.provider", "tallystick.worker"}
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("Entrypoint", ["/bin/sh"]),
+            ("Cmd", ["x"]),
+            ("Labels", {"tallystick.provider": "x", "tallystick.task": "y"}),
+            ("User", "0:0"),
+            ("Env", ["LD_PRELOAD=x", "TALLYSTICK_SOCKET=/run/tallystick/worker.sock"]),
+            ("Env", []),
+            ("Hostname", "task"),
+        ],
+    )
+    def test_another_field_is_refused(self, field: str, value: Any) -> None:
+        body = {**worker_request_for(worker_of(), user=USER), field: value}
+        with pytest.raises(RuntimeUnsafe, match=field):
+            refuse_unsafe(body, worker_of())
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("Binds", ["/:/run/tallystick:rw"]),
+            ("Binds", []),
+            ("NetworkMode", "bridge"),
+            ("Privileged", True),
+            ("CapAdd", ["SYS_ADMIN"]),
+            ("ReadonlyRootfs", False),
+            ("Devices", [{"PathOnHost": "/dev/mem"}]),
+        ],
+    )
+    def test_another_wall_is_refused(self, field: str, value: Any) -> None:
+        body = worker_request_for(worker_of(), user=USER)
+        body["HostConfig"][field] = value
+        with pytest.raises(RuntimeUnsafe, match=f"HostConfig.{field}"):
+            refuse_unsafe(body, worker_of())
+
+    @pytest.mark.parametrize("path", ["/run/app/a.sock", "/srv/x.sock", "/var/run/app/a.b"])
+    def test_socket_in_a_folder_of_its_own(self, path: str) -> None:
+        check_socket_path(path)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/a.sock",
+            "a/b",
+            "/run/a.sock",
+            "/tmp/a.sock",
+            "/tmp/x/a.sock",
+            "/etc/app/a.sock",
+            "/task/work/a.sock",
+            "/run/../etc/a.sock",
+            "/run//a.sock",
+            "/run/app/",
+            "/run/app/a:rw",
+            "/usr/lib/a.sock",
+            "/proc/1/a",
+        ],
+    )
+    def test_socket_in_a_folder_of_the_systems(self, path: str) -> None:
+        with pytest.raises(ImageRefused):
+            check_socket_path(path)

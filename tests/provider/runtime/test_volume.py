@@ -26,7 +26,7 @@ from docker.errors import DockerException
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider import bundle
 from tallystick_provider.errors import BundleError, RuntimeFailure
-from tallystick_provider.runtime import LogCursor, RunRef, RunSpec, RunState, TaskDirectory, volume
+from tallystick_provider.runtime import LogCursor, RunSpec, RunState, TaskDirectory, volume
 from tallystick_provider.runtime.docker import DockerRuntime, quota_finding, require_socket
 from tests.provider.runtime.engines import busybox_image
 from tests.provider.waiting import until
@@ -405,9 +405,9 @@ async def test_a_start_that_was_cut_off_is_finished_by_the_next_agent(
     spec = spec_of(disk, image, "echo result > /task/out/r")
     bound = DockerRuntime._bound_output
 
-    def cut_off(self: DockerRuntime, ref: RunRef, of: RunSpec) -> None:
+    def cut_off(self: DockerRuntime, *given: Any) -> None:
         if bounded:
-            bound(self, ref, of)
+            bound(self, *given)
         raise Killed
 
     with monkeypatch.context() as patch:

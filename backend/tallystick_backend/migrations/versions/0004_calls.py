@@ -125,6 +125,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_call_app_id"), "call", ["app_id"])
     op.create_index("ix_call_in_channel", "call", ["channel_id", "seq"])
+    op.create_index("ix_call_webhook_due", "call", ["webhook_at_ms"])
+    op.create_index("ix_call_forgotten", "call", ["forget_at_ms"])
     op.create_index("ix_call_mine", "call", ["account", "asked_at_ms", "call_id"])
 
     op.create_table(
