@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
 import {Stage} from "../base/Stage.sol";
-import {vm} from "../base/Vm.sol";
+import {Vm, vm} from "../base/Vm.sol";
 
 /// @notice Those behind a provider, its keys and its GPUs: what is refused, and what is left when a pool is slashed away.
 contract PoolEdges is Stage {
@@ -169,8 +169,13 @@ contract PoolEdges is Stage {
         address[] memory some = new address[](2);
         some[0] = people[0];
         some[1] = people[1];
+        vm.recordLogs();
         vm.prank(address(court));
         staking.slash(_provider, 9, "offence", some);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i; i < logs.length; ++i) {
+            check(logs[i].topics[0] != IProviderStaking.BountyCredited.selector, "nobody is told of nothing");
+        }
         checkEqual(0, staking.bountyOf(people[0]), "a fifth of nine is one, which two do not share");
         checkEqual(9, staking.burnSlashed(), "all of it");
     }

@@ -254,6 +254,17 @@ contract TermsEdges is AloneStage {
         checkEqual(5000 - (7 + 3 + 1000), available, "once");
     }
 
+    /// @dev Whoever proves need not know whether the task was created before.
+    function test_an_order_is_paid_by_the_verb_for_tasks_too() external {
+        _fresh();
+        vm.warp(_leaseFrom + 10);
+        ITaskMarket.AcceptedProof memory proof = _accepted(0);
+        market.prove(proof);
+        checkEqual(7 + 3 + 1000, _credit(_provider), "paid");
+        vm.expectRevert(abi.encodeWithSelector(ITaskMarket.NonceAlreadyUsed.selector, _consumer, _terms.nonce));
+        market.prove(proof);
+    }
+
     function test_a_batch_passes_over_forged_words() external {
         vm.warp(_leaseFrom + 10);
         ITaskMarket.AcceptedProof[] memory proofs = new ITaskMarket.AcceptedProof[](4);
