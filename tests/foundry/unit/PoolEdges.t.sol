@@ -165,6 +165,14 @@ contract PoolEdges is Stage {
         staking.burnSlashed();
     }
 
+    function test_more_than_there_is_takes_all_that_there_is() external {
+        (uint128 had,) = staking.stakeOf(_provider);
+        vm.prank(address(court));
+        checkEqual(had, staking.slash(_provider, had + 1, "offence", new address[](0)), "nobody delegated");
+        vm.prank(address(court));
+        checkEqual(0, staking.slash(_provider, 1, "another", new address[](0)), "nothing is left");
+    }
+
     function test_a_bounty_of_less_than_a_unit_each_is_none() external {
         address[] memory some = new address[](2);
         some[0] = people[0];
