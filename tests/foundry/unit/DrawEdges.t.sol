@@ -37,6 +37,11 @@ contract DrawEdges is AloneStage {
         _leave(_addressOf(0));
         _list.pop();
         _checkDraws(address(0));
+        // One that took another's place is found there when it leaves itself.
+        vm.revertToState(before);
+        _leave(_addressOf(1));
+        _list = [people[SEAT_FROM], _addressOf(0), people[SEAT_FROM + 2]];
+        _checkDraws(address(0));
     }
 
     /// @dev Once the chain has forgotten the block's hash, that of the 256th after it counts, and so on.

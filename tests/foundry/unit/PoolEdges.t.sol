@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {IProviderStaking} from "../../../contracts/interfaces/IProviderStaking.sol";
 import {Stage} from "../base/Stage.sol";
-import {vm} from "../base/Vm.sol";
+import {Vm, vm} from "../base/Vm.sol";
 
 /// @notice Those behind a provider, its keys and its GPUs: what is refused, and what is left when a pool is slashed away.
 contract PoolEdges is Stage {
@@ -165,12 +165,25 @@ contract PoolEdges is Stage {
         staking.burnSlashed();
     }
 
+    function test_more_than_there_is_takes_all_that_there_is() external {
+        (uint128 had,) = staking.stakeOf(_provider);
+        vm.prank(address(court));
+        checkEqual(had, staking.slash(_provider, had + 1, "offence", new address[](0)), "nobody delegated");
+        vm.prank(address(court));
+        checkEqual(0, staking.slash(_provider, 1, "another", new address[](0)), "nothing is left");
+    }
+
     function test_a_bounty_of_less_than_a_unit_each_is_none() external {
         address[] memory some = new address[](2);
         some[0] = people[0];
         some[1] = people[1];
+        vm.recordLogs();
         vm.prank(address(court));
         staking.slash(_provider, 9, "offence", some);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i; i < logs.length; ++i) {
+            check(logs[i].topics[0] != IProviderStaking.BountyCredited.selector, "nobody is told of nothing");
+        }
         checkEqual(0, staking.bountyOf(people[0]), "a fifth of nine is one, which two do not share");
         checkEqual(9, staking.burnSlashed(), "all of it");
     }

@@ -189,6 +189,10 @@ contract ReadingEdges is AloneStage {
         checkEqual(40, escrow.redeem(_provider, first), "paid");
         checkEqual(0, escrow.redeemable(_provider, first)[0], "once");
         checkEqual(25, escrow.redeemable(_provider, rows)[1], "what is left of it");
+        // A hundred, less what was claimed, is what can be let go.
+        vm.expectRevert(abi.encodeWithSelector(IComputeEscrow.InsufficientUnclaimed.selector, 61, 60));
+        vm.prank(_provider);
+        escrow.release(one, 61);
         checkEqual(0, escrow.redeemable(stranger, rows)[0], "for its provider");
         checkEqual(110, escrow.redeem(_provider, rows), "all of the rest");
         checkEqual(150, _credit(_provider), "all of both");
