@@ -26,7 +26,7 @@ ARGS ?=
 COMPILER := .make/compiler$(subst /,-,$(HOME))
 SOLIDITY := $(shell find contracts -name '*.sol' 2>/dev/null)
 ABI := sdk/tallystick/protocol/abi
-TYPED := $(wildcard tools/*.py benchmarks/*.py examples/*.py tests/tools/*.py)
+TYPED := $(wildcard tools/*.py benchmarks/*.py benchmarks/calls/*.py examples/*.py tests/tools/*.py)
 
 ##@ Use it
 
@@ -88,8 +88,11 @@ gas: compiled ## Measure gas; print it beside bar, floor, best of the field, and
 	@$(PYTHON_IN_VENV) benchmarks/gas.py $(ARGS)
 	@$(PYTHON_IN_VENV) tools/gas_drift.py
 
-bench-calls: setup ## Measure calls/s, delay and CPU of the gateway beside a raw ASGI echo
-	@$(PYTHON_IN_VENV) benchmarks/calls.py $(ARGS)
+bench-calls: compiled .make/peers/.installed ## Time a call through our gateway, beside the limit and two peers
+	@$(PYTHON_IN_VENV) -m benchmarks.calls $(ARGS)
+
+soak-calls: compiled ## Make 100,000 paid calls, and compare database, vouchers and chain
+	@$(PYTHON_IN_VENV) -m benchmarks.calls.soak $(ARGS)
 
 check: compiled ## Lint, check types, layers, formatting and generated files
 	@echo "== ruff"
@@ -137,7 +140,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls check setup contracts abi openapi compiled format clean help
+.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts abi openapi compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
@@ -173,6 +176,12 @@ build/contracts/.compiled: brownie-config.yaml $(SOLIDITY) | setup
 .make/slither/.installed: | .make/bin/uv
 	@uv venv --quiet --clear --python 3.11 .make/slither
 	@uv pip install --quiet --python .make/slither/bin/python slither-analyzer==0.11.6
+	@touch $@
+
+.make/peers/.installed: benchmarks/calls/peers/requirements.txt | .make/bin/uv
+	@echo "bench-calls: installing the peers into .make/peers (about 500 MB)"
+	@uv venv --quiet --clear --python 3.11 .make/peers
+	@uv pip install --quiet --python .make/peers/bin/python -r $<
 	@touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json | .make/node
