@@ -38,6 +38,9 @@ log = structlog.get_logger(__name__)
 LOAD_WITHIN_S: Final = 1.0
 SHOW_WITHIN_S: Final = 5.0
 SHOWN_AT_ONCE: Final = 16
+HEARD_WITHIN_S: Final = 5.0
+"""After a start, of gateway or provider, until the first provider answers."""
+HEARD_AGAIN_S: Final = 0.1
 REFUSED_FOR_MS: Final = 10_000
 """A provider that does not take a version is not shown it again for so long."""
 KEYS_FRESH_MS: Final = 1_000
@@ -72,6 +75,7 @@ class Fleet:
         self._settings = settings
         self._members: dict[str, Member] = {}
         self._showing: dict[tuple[str, VersionKey], asyncio.Task[bool]] = {}
+        self._hearing: asyncio.Task[None] | None = None
         self.lost: Callable[[str], None] = lambda _provider: None
         """Told of a provider that fell silent."""
 
@@ -123,6 +127,7 @@ class Fleet:
 
     async def show(self, target: Target, excluded: Iterable[str] = ()) -> str:
         """Shows the version to everybody who has not seen it; why nobody takes it, if so."""
+        await self._hear()
         key, without = version_key(target), frozenset(excluded)
         asked: list[Coroutine[Any, Any, bool]] = []
         for name, member in self._members.items():
@@ -132,9 +137,34 @@ class Fleet:
                 asked.append(self._show_once(name, target))
         await asyncio.gather(*asked)
         reasons = {m.refused[key][1] for m in self._members.values() if key in m.refused}
-        if not any(member.heard for member in self._members.values()):
+        if not self._anybody_heard:
             return "no provider that takes calls is online"
         return "; ".join(sorted(reasons)[:3]) or "no provider is free for it"
+
+    async def _hear(self) -> None:
+        """A call that comes before the first round, or while the first provider is still starting,
+        waits for it. One wait for all calls; none where nobody announces itself."""
+        if self._anybody_heard:
+            return
+        if self._hearing is None:
+            self._hearing = asyncio.create_task(self._until_heard())
+            self._hearing.add_done_callback(self._heard)
+        await asyncio.shield(self._hearing)
+
+    async def _until_heard(self) -> None:
+        ends_s = asyncio.get_running_loop().time() + HEARD_WITHIN_S
+        while asyncio.get_running_loop().time() < ends_s:
+            await self.look()
+            if self._anybody_heard or not self._members:
+                return
+            await asyncio.sleep(HEARD_AGAIN_S)
+
+    def _heard(self, _done: asyncio.Task[None]) -> None:
+        self._hearing = None
+
+    @property
+    def _anybody_heard(self) -> bool:
+        return any(member.heard for member in self._members.values())
 
     async def show_again(self, provider: str, target: Target) -> bool:
         """It said that it does not know the version: perhaps it was started anew."""

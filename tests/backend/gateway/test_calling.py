@@ -1,5 +1,6 @@
 """calling
 ├── a call is answered, charged once and paid for; many at once, too, with credit for one or more
+├── a provider that announced itself and is still starting is waited for
 ├── repairs: a lost answer, a lost voucher, a receipt that came before its predecessor
 ├── a provider is killed in the middle: repeated elsewhere and charged once; waited for where the
 │   version may not run twice; an answer that it gives all the same is not paid twice
@@ -46,6 +47,18 @@ async def test_a_call_is_answered_and_paid_for(market: Market) -> None:
     assert (row.state, row.charge, row.seq, row.total) == ("completed", 10, 1, 10)
     (channel,) = await market.channels()
     await until(lambda: paid(market.provider, channel.channel_id) == 10)
+
+
+async def test_a_call_waits_for_a_provider_that_is_still_starting(market: Market) -> None:
+    member = market.backend.gateway.parts.fleet.member(market.provider.name)
+    market.provider.silent = True
+    member.heard, member.apps, member.taken = False, {}, set()
+    calling = asyncio.create_task(market.call())
+    await until(lambda: member.silent_polls > 0)
+    assert not calling.done()
+    market.provider.silent = False
+    answer = await calling
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("credit_calls", [1, 8])
