@@ -49,7 +49,8 @@ from tallystick_backend.tasks import LIVE_LEASES
 
 log = structlog.get_logger(__name__)
 
-SUBJECTS: Final = "tallystick.backend.>"
+SUBJECTS: Final = "tallystick.backend.*.*"
+"""Provider and verb. Answers to the gateway have more parts, and are not for the dispatcher."""
 
 _SUBJECT = re.compile(r"tallystick\.backend\.(0x[0-9a-f]{40})\.([a-z]+)", re.ASCII)
 _ALL_STATES = LIVE_LEASES | {"finished", "done", "declined", "failed", "lost", "stopped"}
