@@ -39,7 +39,7 @@ LOAD_WITHIN_S: Final = 1.0
 SHOW_WITHIN_S: Final = 5.0
 SHOWN_AT_ONCE: Final = 16
 HEARD_WITHIN_S: Final = 5.0
-"""After a start, of gateway or provider, until the first provider answers."""
+"""From a provider's first announcement: so long a call waits for it, where nobody else is."""
 HEARD_AGAIN_S: Final = 0.1
 REFUSED_FOR_MS: Final = 10_000
 """A provider that does not take a version is not shown it again for so long."""
@@ -58,6 +58,7 @@ class Member:
     refused: dict[VersionKey, tuple[int, str]] = field(default_factory=dict)
     """When it said no, and why."""
     silent_polls: int = 0
+    since_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     heard: bool = False
     """It has answered at least once: it speaks calls at all."""
     in_flight: dict[VersionKey, int] = field(default_factory=dict)
@@ -80,14 +81,18 @@ class Fleet:
         """Told of a provider that fell silent."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            try:
-                await self.look()
-            except Exception:
-                # The next look is soon; calls under way have nothing to do with it.
-                log.exception("fleet_not_looked_at")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._settings.poll_s)
+        try:
+            while not stop.is_set():
+                try:
+                    await self.look()
+                except Exception:
+                    # The next look is soon; calls under way have nothing to do with it.
+                    log.exception("fleet_not_looked_at")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._settings.poll_s)
+        finally:
+            if self._hearing is not None:
+                self._hearing.cancel()
 
     async def look(self) -> None:
         """One round: who is there, with which keys, and how busy."""
@@ -143,8 +148,8 @@ class Fleet:
 
     async def _hear(self) -> None:
         """A call that comes before the first round, or while the first provider is still starting,
-        waits for it. One wait for all calls; none where nobody announces itself."""
-        if self._anybody_heard:
+        waits for it. One wait for all calls; none where nobody new announces itself."""
+        if self._anybody_heard or (self._members and not self._anybody_new):
             return
         if self._hearing is None:
             self._hearing = asyncio.create_task(self._until_heard())
@@ -152,15 +157,20 @@ class Fleet:
         await asyncio.shield(self._hearing)
 
     async def _until_heard(self) -> None:
-        ends_s = asyncio.get_running_loop().time() + HEARD_WITHIN_S
-        while asyncio.get_running_loop().time() < ends_s:
-            await self.look()
-            if self._anybody_heard or not self._members:
-                return
+        await self.look()
+        while self._anybody_new and not self._anybody_heard:
             await asyncio.sleep(HEARD_AGAIN_S)
+            await self.look()
 
-    def _heard(self, _done: asyncio.Task[None]) -> None:
+    def _heard(self, done: asyncio.Task[None]) -> None:
         self._hearing = None
+        if not done.cancelled():
+            done.exception()  # whoever waited has it
+
+    @property
+    def _anybody_new(self) -> bool:
+        new_s = asyncio.get_running_loop().time() - HEARD_WITHIN_S
+        return any(not one.heard and one.since_s > new_s for one in self._members.values())
 
     @property
     def _anybody_heard(self) -> bool:

@@ -20,6 +20,7 @@ import pytest
 
 from tallystick.protocol.call_bodies import RefusalCode
 from tallystick.protocol.pricing import Price
+from tallystick_backend.gateway.fleet import HEARD_WITHIN_S
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import SpendRow
 from tests.backend.gateway.market import (
@@ -53,12 +54,23 @@ async def test_a_call_waits_for_a_provider_that_is_still_starting(market: Market
     member = market.backend.gateway.parts.fleet.member(market.provider.name)
     market.provider.silent = True
     member.heard, member.apps, member.taken = False, {}, set()
+    member.since_s = asyncio.get_running_loop().time()
     calling = asyncio.create_task(market.call())
     await until(lambda: member.silent_polls > 0)
     assert not calling.done()
     market.provider.silent = False
     answer = await calling
     assert answer.status_code == 200, answer.text
+
+
+async def test_a_call_does_not_wait_for_who_never_answered(market: Market) -> None:
+    member = market.backend.gateway.parts.fleet.member(market.provider.name)
+    market.provider.silent = True
+    member.heard, member.apps, member.taken = False, {}, set()
+    member.since_s = asyncio.get_running_loop().time() - HEARD_WITHIN_S
+    answer = await market.call()
+    assert answer.json()["code"] == "no_provider"
+    assert member.silent_polls < 4
 
 
 @pytest.mark.parametrize("credit_calls", [1, 8])
