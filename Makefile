@@ -17,7 +17,8 @@ PYTHON_IN_VENV := .venv/bin/python
 
 # Which law `make invariants` checks, all of them if empty; how many mutants `make mutation` draws.
 LAWS ?=
-MUTANTS ?= 200
+MUTANTS ?= 130
+SEED ?= 5
 
 # Arguments for the program behind a target, as in: make demo ARGS=--json
 ARGS ?=
@@ -71,7 +72,7 @@ slither: setup .make/slither/.installed ## Look for known weaknesses; every acce
 
 mutation: setup ## Change the money contracts in one place at a time and see whether the tests notice
 	@$(PYTHON_IN_VENV) tools/mutate.py --hand
-	@$(PYTHON_IN_VENV) tools/mutate.py --sample $(MUTANTS) $(ARGS)
+	@$(PYTHON_IN_VENV) tools/mutate.py --sample $(MUTANTS) --seed $(SEED) $(ARGS)
 
 # The test of the roles reads from the compiled contracts which functions there are.
 coverage: setup ## Measure which lines and branches of the money contracts the Foundry tests run
