@@ -300,6 +300,7 @@ class Calls:
         seconds = asyncio.get_running_loop().time() - began_s
         self._count(ended.state, code, seconds, ended.charge)
         if live.recorded and live.order.webhook_url:
+            await self._journal.settled()
             self.webhook_due.set()
         self._finish(live, ended)
 
@@ -490,27 +491,11 @@ class Calls:
             "state": "queued" if request is None else "running",
             "attempts": live.attempts,
             "asked_at_ms": live.asked_at_ms,
-            "ended_at_ms": None,
-            "queued_ms": 0,
-            "cold_start_ms": 0,
-            "run_ms": 0,
-            "gpu_ms": 0,
-            **(_UNPRICED if request is None else _priced(request)),
-            "charge": 0,
-            "seq": None,
-            "total": 0,
+            **({} if request is None else _priced(request)),
             "input": order.input if live.keep or len(order.input) <= KEPT_ANYWAY else None,
-            "answer": None,
-            "voucher": None,
-            "problem": None,
             "media_type": order.media_type,
-            "result_bytes": 0,
-            "result": None,
             "forget_at_ms": self._forget_at(live, live.asked_at_ms),
             "webhook_url": order.webhook_url,
-            "webhook_state": "",
-            "webhook_attempts": 0,
-            "webhook_at_ms": None,
         }
 
     def _paid(self, live: Live, taken: Taken) -> Entry:
@@ -610,6 +595,8 @@ class Calls:
         account = order.account.lower()
         live = self._by_key.get((account, key))
         if live is None:
+            if self._journal.knows_key(account, key):
+                await self._journal.settled()
             async with self._database.read() as session:
                 row = await rows.call_by_key(session, account, key)
             live = self._by_key.get((account, key))
@@ -683,7 +670,7 @@ class Calls:
         self._finish(live, await self._failed(live, ProviderLost(row.provider)))
 
     async def _resume(self, live: Live, paying: PayingEnd, number: int) -> Taken | None:
-        open_ = next(one for one in paying.end.asked if one.number == number)
+        open_ = paying.end.open[number]
         manifest = live.target.manifest
         wait_s = manifest.timeout_s + manifest.ready_timeout_s + self._settings.queue_s
         live.paying = paying
@@ -741,9 +728,6 @@ def ended_of(row: CallRow) -> Ended:
     )
 
 
-_UNPRICED: Final[Values] = {"flat": 0, "fee_per_call": 0, "rate_per_gpu_second": 0, "request": {}}
-
-
 def _priced(request: CallRequest) -> Values:
     price = request.price
     return {
@@ -789,7 +773,7 @@ def _outcome(refused: Refused) -> CallStopped:
 def _number(paying: PayingEnd | None, call_id: str) -> int | None:
     if paying is None or not paying.usable:
         return None
-    for asked in paying.end.asked:
+    for asked in paying.end.open.values():
         if asked.request.call_id == call_id:
             return asked.number
     return None

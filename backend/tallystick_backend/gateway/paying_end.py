@@ -195,7 +195,7 @@ class PayingEnd:
         self.channel = end.channel
         self.channel_id: Digest = channel_id(end.channel)
         self.provider = end.channel.provider.lower()
-        self.stream = Stream(self.channel_id, self._seal, self._send_voucher)
+        self.stream = Stream(self.channel_id, self._seal, self._send_voucher, lambda: self.end)
         self._sign = sign
         self._bus = bus
         self._journal = journal
@@ -560,7 +560,7 @@ class PayingEnd:
         if one.number not in self._open:
             return
         self._forget(one)
-        if any(asked.number == one.number for asked in self.end.asked) and self.usable:
+        if one.number in self.end.open and self.usable:
             try:
                 self._step(self.end.give_up(one.number))
             except MessageError:
@@ -595,7 +595,7 @@ class PayingEnd:
                 self._turns.remove(turn)
 
     def _wake(self) -> None:
-        free = self.end.credit_calls - len(self.end.asked)
+        free = self.end.credit_calls - len(self.end.open)
         if not self.usable or self.end.chain.close_at:
             free = len(self._turns)
         while self._turns and free > 0:
