@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import structlog
 
+from tallystick.protocol.call_codec import write_voucher
 from tallystick.protocol.calls import CallId, CallLimits, CallRequest, ceiling_up
 from tallystick.protocol.errors import AmountError, QuoteError
 from tallystick.protocol.hashing import digest_of
@@ -348,6 +349,7 @@ class Calls:
                 paid=partial(self._paid, live),
                 stream=order.stream,
                 on_piece=None if live.pieces is None else live.piece,
+                media_type=order.media_type,
                 patient=not manifest.safe_to_repeat,
             )
             run_ms: int | None = None
@@ -517,8 +519,8 @@ class Calls:
                 "seq": receipt.seq,
                 "total": taken.total,
                 "input": None,
-                "answer": body.model_dump(mode="json"),
-                "voucher": None if voucher is None else voucher.to_body().model_dump(mode="json"),
+                "answer": taken.text.decode(),
+                "voucher": None if voucher is None else write_voucher(voucher).decode(),
                 "media_type": body.media_type,
                 "result_bytes": len(taken.result),
                 "result": taken.result if live.keep else None,
@@ -682,6 +684,7 @@ class Calls:
             live.order.input,
             asyncio.get_running_loop().time() + wait_s,
             row=lambda _provider, _channel: Entry(),
+            media_type=live.order.media_type,
             paid=lambda taken: self._paid(live, taken),
             patient=not manifest.safe_to_repeat,
         )
@@ -734,7 +737,7 @@ def _priced(request: CallRequest) -> Values:
         "flat": price.flat,
         "fee_per_call": price.fee_per_call,
         "rate_per_gpu_second": price.rate_per_gpu_second,
-        "request": request.to_body().model_dump(mode="json"),
+        "request": request.to_json().decode(),
     }
 
 

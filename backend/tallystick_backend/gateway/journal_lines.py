@@ -5,7 +5,7 @@
     changed <values>            columns of one
     spent <values>              a row of `spend`
 
-Values are JSON by column; bytes are base64 under `{"base64": ...}`.
+Values are JSON by column; bytes are base64 under `{"base64": ...}`, documents are their own text.
 """
 
 from __future__ import annotations

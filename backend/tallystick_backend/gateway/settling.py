@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -74,6 +75,9 @@ NEW_CALL: Final[Values] = {
 }
 """A row of `call` of which nothing is said."""
 
+_DOCUMENTS: Final = ("request", "answer", "voucher")
+"""Columns of JSON that the journal has as text."""
+
 _NO_DOMAIN: Final = Domain(0, ZERO_ADDRESS)
 """Records are put together without looking at a signature."""
 
@@ -119,6 +123,10 @@ class Unsettled:
             )
 
     async def store(self, session: AsyncSession, now_ms: int) -> None:
+        for values in (*self.begun.values(), *self.changed.values()):
+            for name in _DOCUMENTS:
+                if isinstance(values.get(name), str):
+                    values[name] = json.loads(values[name])
         connection = await session.connection()
         upsert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         # Before the new ones: a call that failed gives its key back, and another one may have it.

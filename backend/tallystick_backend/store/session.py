@@ -143,6 +143,10 @@ class Database:
     async def _take_turn(self, stack: AsyncExitStack) -> None:
         # SQLite's own waiting is a poll with growing sleeps; a queue is fair and at once.
         try:
+            if not self._one_writer.locked():
+                await self._one_writer.acquire()
+                stack.callback(self._one_writer.release)
+                return
             async with asyncio.timeout(BUSY_TIMEOUT_S):
                 await self._one_writer.acquire()
         except TimeoutError:
