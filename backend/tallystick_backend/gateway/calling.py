@@ -301,7 +301,7 @@ class Calls:
         seconds = asyncio.get_running_loop().time() - began_s
         self._count(ended.state, code, seconds, ended.charge)
         if live.recorded and live.order.webhook_url:
-            await self._journal.settled()
+            await self._journal.projected()
             self.webhook_due.set()
         self._finish(live, ended)
 
@@ -598,7 +598,7 @@ class Calls:
         live = self._by_key.get((account, key))
         if live is None:
             if self._journal.knows_key(account, key):
-                await self._journal.settled()
+                await self._journal.projected()
             async with self._database.read() as session:
                 row = await rows.call_by_key(session, account, key)
             live = self._by_key.get((account, key))

@@ -30,8 +30,8 @@ from tallystick_backend.gateway.funding import Funds
 from tallystick_backend.gateway.journal import Entry, Journal
 from tallystick_backend.gateway.keys import SessionKey, SessionKeys
 from tallystick_backend.gateway.paying_end import PayingEnd
+from tallystick_backend.gateway.projection import checkpoint_of
 from tallystick_backend.gateway.settings import GatewaySettings
-from tallystick_backend.gateway.settling import checkpoint_of
 from tallystick_backend.store.repositories import calls, chain
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import ChannelRow
@@ -230,7 +230,7 @@ class Channels:
             known.observe(_state(row))
             return known
         channel = Channel(to_address(row.payer), key.signer, to_address(row.provider), row.salt)
-        await self._journal.settled()
+        await self._journal.projected()
         async with self._database.read() as session:
             written = await calls.paying_channel(session, row.channel_id)
         if written is not None:

@@ -1,9 +1,9 @@
 """What has to be durable before a message leaves, for all calls of a moment in one row.
 
-    post   -> one row of `gateway_journal`, by one statement that also requires the fence; then
-              vouchers leave and callers hear
-    settle -> behind the answers, many rows at a time: what they say goes to `call`, `spend` and
-              `paying_channel`, and they are deleted, in one transaction
+    post    -> one row of `gateway_journal`, by one statement that also requires the fence; then
+               vouchers leave and callers hear
+    project -> behind the answers, many rows at a time: what they say goes to `call`, `spend` and
+               `paying_channel`, and they are deleted, in one transaction
 
 While one row is written, the next one's entries collect: the busier, the more calls share one
 commit. An entry's records stand in the order in which they were handed in. When a row cannot be
@@ -11,7 +11,7 @@ written, nothing of it was sent, and the channels in it are `broken`: what the p
 them is ahead of what is written, so they are read anew before they are used.
 
 The other tables and what is left in the journal are together what is true. Who reads the tables
-and must see the calls of a moment ago awaits `settled` first.
+and must see the calls of a moment ago awaits `projected` first.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tallystick_backend.clock import Clock
 from tallystick_backend.gateway import journal_lines
 from tallystick_backend.gateway.errors import GatewayNotReady, JournalFailed
 from tallystick_backend.gateway.fence import Fence
-from tallystick_backend.gateway.settling import Unsettled, read_unsettled
+from tallystick_backend.gateway.projection import Projection, read_projection
 from tallystick_backend.store.session import Database, is_conflict
 
 log = structlog.get_logger(__name__)
 
 TRIES: Final = 6
-SETTLE_AFTER_S: Final = 0.1
+PROJECT_AFTER_S: Final = 0.1
 """How far the tables may be behind while nobody asks for them."""
-MOST_UNSETTLED: Final = 5_000
+MOST_UNPROJECTED: Final = 5_000
 """Entries; beyond, calls wait for the tables."""
 
 Values = dict[str, Any]
@@ -89,11 +89,16 @@ class Journal:
         self._clock = clock
         self._waiting: list[Entry] = []
         self._news: asyncio.Future[None] | None = None
-        self._unsettled = Unsettled()
+        self._projection = Projection()
         self._unsure = True
-        """The table may hold rows that are not in `_unsettled`: it is read first."""
+        """The table may hold rows that are not in `_projection`: it is read first."""
         self._last = 0
-        self._settling = asyncio.Lock()
+        """Number of the last row."""
+        self._numbered = False
+        """`_last` is beyond all rows that another process left."""
+        self._projecting = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        """A row is written and not in `_projection` yet; never taken before `_projecting`."""
         self.transactions = 0
         self.entries = 0
 
@@ -109,21 +114,21 @@ class Journal:
     async def write(self, entry: Entry) -> None:
         await self.post(entry)
 
-    async def settled(self) -> None:
+    async def projected(self) -> None:
         """Until the tables have all that was durable before."""
-        if self._unsure or self._unsettled or self._settling.locked():
-            await self._settle()
+        if self._unsure or self._projection or self._projecting.locked():
+            await self._project()
 
     def knows_key(self, account: str, key: str) -> bool:
         """A call under this key may be durable, and not in the tables yet."""
-        if self._unsure or self._settling.locked() or self._unsettled.changed:
+        if self._unsure or self._projecting.locked() or self._projection.changed:
             return True
-        return (account, key) in self._unsettled.keys
+        return (account, key) in self._projection.keys
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, and until everything that was posted before it is in the tables."""
         waking = asyncio.create_task(self._wake_at(stop))
-        settling = asyncio.create_task(self._keep_settling())
+        projecting = asyncio.create_task(self._keep_projecting())
         try:
             while True:
                 if self._waiting:
@@ -135,11 +140,11 @@ class Journal:
                     self._news = asyncio.get_running_loop().create_future()
                     await self._news
             if self._fence.held:
-                await self.settled()
+                await self.projected()
         finally:
             waking.cancel()
-            settling.cancel()
-            await asyncio.gather(waking, settling, return_exceptions=True)
+            projecting.cancel()
+            await asyncio.gather(waking, projecting, return_exceptions=True)
             for entry in self._waiting:
                 _fail(entry, JournalFailed())
             self._waiting = []
@@ -160,10 +165,12 @@ class Journal:
             return
         streams = {id(e.stream): e.stream for e in batch if e.stream is not None}
         try:
-            if self._unsure or len(self._unsettled) >= MOST_UNSETTLED:
-                await self._settle()
-            row = _row(batch, list(streams.values()))
-            await self._write(row)
+            if not self._numbered or len(self._projection) >= MOST_UNPROJECTED:
+                await self._project()
+            async with self._writing:
+                row = _row(batch, list(streams.values()))
+                await self._write(row)
+                self._projection.add(self._last, row.inserts, row.updates, row.spends, row.ends)
         except Exception as failure:
             self._unsure = True
             if not isinstance(failure, GatewayNotReady):
@@ -173,8 +180,6 @@ class Journal:
             for entry in batch:
                 _fail(entry, failure if isinstance(failure, GatewayNotReady) else JournalFailed())
             return
-        self._unsettled.add(self._last, row.inserts, row.updates, row.spends)
-        self._unsettled.ends |= row.ends
         self.transactions += 1
         self.entries += len(batch)
         for stream in streams.values():
@@ -204,30 +209,33 @@ class Journal:
 
     # --- the tables ---------------------------------------------------------------------------
 
-    async def _keep_settling(self) -> None:
+    async def _keep_projecting(self) -> None:
         while True:
-            await asyncio.sleep(SETTLE_AFTER_S)
+            await asyncio.sleep(PROJECT_AFTER_S)
             try:
-                await self.settled()
+                await self.projected()
             except GatewayNotReady:
                 return
             except Exception:
-                log.exception("journal_not_settled")
+                log.exception("journal_not_projected")
 
-    async def _settle(self) -> None:
-        async with self._settling:
+    async def _project(self) -> None:
+        async with self._projecting:
             if self._unsure:
-                self._unsettled, self._last = await read_unsettled(self._database)
-                self._unsure = False
-            if not self._unsettled:
+                async with self._writing:
+                    self._projection = await read_projection(self._database)
+                    self._last = max(self._last, self._projection.upto)
+                    self._numbered = True
+                    self._unsure = False
+            if not self._projection:
                 return
-            unsettled, self._unsettled = self._unsettled, Unsettled()
+            projection, self._projection = self._projection, Projection()
             try:
                 for attempt in range(1, TRIES + 1):
                     try:
                         async with self._database.transaction() as session:
                             await self._fence.require(session)
-                            await unsettled.store(session, self._clock.now_ms())
+                            await projection.store(session, self._clock.now_ms())
                         return
                     except Exception as failure:
                         if attempt == TRIES or not is_conflict(failure):

@@ -89,12 +89,12 @@ class Gateway:
     def condition(self) -> str:
         return "ok" if self._parts is not None and self._parts.calls.ready else "does not sign yet"
 
-    async def settled(self) -> None:
+    async def projected(self) -> None:
         """Before the tables are read for a caller: with the calls of a moment ago in them. Another
         process that signs brings its own there, as soon as it can."""
         if self._parts is not None:
             with contextlib.suppress(GatewayNotReady):
-                await self._parts.journal.settled()
+                await self._parts.journal.projected()
 
     def figures(self) -> tuple[int, int, int]:
         """Calls under way; transactions and entries of the journal since it began."""
@@ -154,7 +154,7 @@ class Gateway:
         ]
         try:
             await fleet.look()
-            await journal.settled()
+            await journal.projected()
             await calls.restore()
             self._parts = Parts(calls, channels, fleet, journal)
             log.info("gateway_signs")

@@ -192,7 +192,7 @@ class Spending:
     async def _load(self, name: str) -> Account:
         now_ms = self._clock.now_ms()
         if name not in self._accounts:
-            await self._journal.settled()
+            await self._journal.projected()
         async with self._database.read() as session:
             rows = await calls.limits_of(session, name)
             account = self._accounts.get(name)

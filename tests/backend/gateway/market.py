@@ -316,7 +316,7 @@ class Market:
         return await self.http.get(path, headers={"Authorization": f"Bearer {self.token}"})
 
     async def row(self, call_id: str) -> CallRow:
-        await self.backend.gateway.settled()
+        await self.backend.gateway.projected()
         async with self.database.read() as session:
             row = await calls.call(session, call_id)
         assert row is not None
@@ -325,7 +325,7 @@ class Market:
     async def rows(self, table: type[Table]) -> list[Any]:
         from sqlmodel import select
 
-        await self.backend.gateway.settled()
+        await self.backend.gateway.projected()
         async with self.database.read() as session:
             return list((await session.exec(select(table))).all())
 

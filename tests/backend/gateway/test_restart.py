@@ -1,5 +1,5 @@
 """A gateway that ends at any moment, and another one on the same rows
-├── ended between any two steps: asked, sent, answered, accepted, voucher sent, settled
+├── ended between any two steps: asked, sent, answered, accepted, voucher sent, projected
 │   ├── nothing signed is signed again for another total
 │   ├── the provider's chain of receipts goes on, or the channel is followed by another
 │   └── each call is charged once, or not at all
@@ -26,7 +26,7 @@ from tallystick_backend.gateway.errors import GatewayNotReady
 from tallystick_backend.gateway.fence import Fence
 from tallystick_backend.gateway.journal import Entry, Journal, Row
 from tallystick_backend.gateway.paying_end import PayingEnd
-from tallystick_backend.gateway.settling import Unsettled
+from tallystick_backend.gateway.projection import Projection
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import CallRow, GatewayJournalRow, GatewayRow, SpendRow
 from tests.backend.gateway.market import BusServer, Market, make_market, until
@@ -37,7 +37,7 @@ STEPS = [
     "receive answer",
     "commit accepted",
     "send voucher",
-    "settle",
+    "project",
 ]
 
 
@@ -78,7 +78,7 @@ class Crash:
         self.dead = False
         self._commits = 0
         write, send, arrive = Journal._write, NatsCallBus.send, PayingEnd._arrive
-        store = Unsettled.store
+        store = Projection.store
         crash = self
 
         async def at(now: str, work: object) -> None:
@@ -100,8 +100,8 @@ class Crash:
             kind = kind or ("commit asked" if any('"Asked"' in line for line in row.lines) else "")
             await at(kind, write(self, row))
 
-        async def _store(self: Unsettled, session: AsyncSession, now_ms: int) -> None:
-            await at("settle", store(self, session, now_ms))
+        async def _store(self: Projection, session: AsyncSession, now_ms: int) -> None:
+            await at("project", store(self, session, now_ms))
 
         async def _send(
             self: NatsCallBus, provider: str, verb: str, payload: bytes, reply: str
@@ -120,7 +120,7 @@ class Crash:
         monkeypatch.setattr(Journal, "_write", _write)
         monkeypatch.setattr(NatsCallBus, "send", _send)
         monkeypatch.setattr(PayingEnd, "_arrive", _arrive)
-        monkeypatch.setattr(Unsettled, "store", _store)
+        monkeypatch.setattr(Projection, "store", _store)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

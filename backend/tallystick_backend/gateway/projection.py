@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,7 +83,7 @@ _NO_DOMAIN: Final = Domain(0, ZERO_ADDRESS)
 
 
 @dataclass(slots=True)
-class Unsettled:
+class Projection:
     """What rows of the journal come to, together."""
 
     upto: int = 0
@@ -104,9 +104,16 @@ class Unsettled:
         return len(self.begun) + len(self.changed)
 
     def add(
-        self, upto: int, begun: Iterable[Values], changed: Iterable[Values], spent: Iterable[Values]
+        self,
+        upto: int,
+        begun: Iterable[Values],
+        changed: Iterable[Values],
+        spent: Iterable[Values],
+        ends: Mapping[str, PayingChannel | None],
     ) -> None:
+        """One row more, number `upto`."""
         self.upto = upto
+        self.ends |= ends
         for values in begun:
             self.begun[values["call_id"]] = NEW_CALL | values
             if values.get("idempotency_key") is not None:
@@ -172,10 +179,9 @@ class Unsettled:
         )
 
 
-async def read_unsettled(database: Database) -> tuple[Unsettled, int]:
-    """What a process that ended, or a row whose fate is not known, left in the journal; and the
-    number of its last row."""
-    unsettled = Unsettled()
+async def read_projection(database: Database) -> Projection:
+    """What a process that ended, or a row whose fate is not known, left in the journal."""
+    projection = Projection()
     async with database.read() as session:
         rows = await calls.gateway_journal(session)
         records: dict[str, list[PayingRecord]] = {}
@@ -193,13 +199,13 @@ async def read_unsettled(database: Database) -> tuple[Unsettled, int]:
                     records.setdefault(channel_id, []).append(what)
                 else:
                     into[kind].append(what)
-            unsettled.add(row.id, begun, changed, spent)
+            projection.add(row.id, begun, changed, spent, {})
         for channel_id, of_channel in records.items():
             known = await calls.paying_channel(session, channel_id)
-            unsettled.ends[channel_id] = _rebuilt(
+            projection.ends[channel_id] = _rebuilt(
                 channel_id, None if known is None else known.state, of_channel
             )
-    return unsettled, unsettled.upto
+    return projection
 
 
 def checkpoint_of(state: str) -> PayingCheckpoint | None:
