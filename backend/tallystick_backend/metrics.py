@@ -34,6 +34,7 @@ from tallystick_backend.store.repositories.views import Figures
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._served: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "tallystick_http_requests",
             "Answers given.",
@@ -96,8 +97,16 @@ class Metrics:
         self._journal_entries.set(entries)
 
     def request_served(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        name = (method, route, status)
+        served = self._served.get(name)
+        if served is None:
+            # Few: `route` is a template. Looking a child up costs more than counting.
+            served = self._served[name] = (
+                self._requests.labels(method, route, str(status)),
+                self._seconds.labels(method, route),
+            )
+        served[0].inc()
+        served[1].observe(seconds)
 
     def part_restarted(self, part: str) -> None:
         self._restarts.labels(part).inc()

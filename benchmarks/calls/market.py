@@ -38,7 +38,7 @@ class CallMarket(LocalMarket):
         }
 
     def backend_environment(self) -> dict[str, str]:
-        own = {"CHANNEL_CALLS": "1000000", "CALL_LIMIT": "100000000/minute"}
+        own = {"CHANNEL_CALLS": "1000000", "CALL_LIMIT": "100000000/minute", "POLL_MS": "500"}
         return super().backend_environment() | {
             f"TALLYSTICK_BACKEND_{name}": value for name, value in own.items()
         }

@@ -162,13 +162,11 @@ def _database_sum(found: Serving) -> int:
 
 
 def _vouchers(found: Serving) -> int:
-    """The last voucher of each channel, as the gateway's journal has it."""
-    totals: dict[str, int] = {}
-    for channel, line in _rows(found, "select channel_id, line from paying_record order by id"):
-        entry = json.loads(line)
-        if entry["kind"] == "VoucherSigned":
-            totals[channel] = int(entry["record"]["signed"]["voucher"]["total"])
-    return sum(totals.values())
+    """The last voucher of each channel, as the gateway keeps it."""
+    ends = [
+        json.loads(state)["record"] for (state,) in _rows(found, "select state from paying_channel")
+    ]
+    return sum(int(end["voucher"]["voucher"]["total"]) for end in ends if end["voucher"])
 
 
 def _rows(found: Serving, query: str) -> list[tuple[str, ...]]:

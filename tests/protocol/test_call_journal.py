@@ -12,6 +12,7 @@ from tallystick.protocol.call_journal import (
     Asked,
     GivenUp,
     Opened,
+    PayingCheckpoint,
     Record,
     Served,
     ServingCheckpoint,
@@ -20,6 +21,7 @@ from tallystick.protocol.call_journal import (
     from_json,
     to_json,
 )
+from tallystick.protocol.calls import Link
 from tallystick.protocol.channels import SignedVoucher
 from tallystick.protocol.errors import WireError
 from tallystick.protocol.merkle import UsageSample
@@ -57,6 +59,17 @@ RECORDS: tuple[Record, ...] = (
     GivenUp(3),
     Abandoned("lost", None),
     Abandoned("behind", VOUCHER),
+    PayingCheckpoint(
+        CHANNEL,
+        5,
+        link_of(ANSWER),
+        ANSWER.signed,
+        VOUCHER,
+        (Asked(2, request_of(2), UINT128_MAX, NOW_MS),),
+        2,
+        "",
+    ),
+    PayingCheckpoint(CHANNEL, 5, Link(), None, None, (), 0, "lost"),
 )
 
 

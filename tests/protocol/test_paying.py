@@ -347,6 +347,17 @@ class TestAfterACrash:
         records += [*step.records, *more.records, *over.records]
         assert PayingChannel.rebuilt(DOMAIN, funded(), records) == PayingStep(over.channel)
 
+    def test_a_checkpoint_stands_for_the_records_before_it(self) -> None:
+        asked = ask(payer_end()).channel
+        step = take(asked, answer_of(request_of(1), run_of()))
+        more = ask(step.channel, 2)
+        records: list[Any] = [step.channel.checkpoint(), *more.records]
+        assert PayingChannel.rebuilt(DOMAIN, funded(), records) == PayingStep(more.channel)
+        whole = [more.channel.checkpoint()]
+        assert PayingChannel.rebuilt(DOMAIN, funded(), whole) == PayingStep(more.channel)
+        late = PayingChannel.rebuilt(DOMAIN, funded(), whole, journal_since_s=NOW_S + 1)
+        assert late.channel.abandoned
+
     def test_an_answer_from_before_it_is_checked_and_paid(self) -> None:
         records = [Opened(CHANNEL, NOW_S), *ask(payer_end()).records]
         end = PayingChannel.rebuilt(DOMAIN, funded(), records).channel
@@ -374,6 +385,7 @@ class TestAfterACrash:
         [
             ([], "no records"),
             ([GivenUp(1)], "begin with Opened"),
+            ([Opened(CHANNEL, 1), payer_end().checkpoint()], "twice"),
             ([Opened(CHANNEL, 1), Opened(CHANNEL, 1)], "twice"),
         ],
     )

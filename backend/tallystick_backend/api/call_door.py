@@ -487,9 +487,9 @@ def _version(query: bytes) -> int | None:
 async def _ended_or_gone(live: Live, receive: Receive, wait_s: float | None) -> Ended | None:
     """None when the time is over, or the caller left."""
     first_s = WATCHED_AFTER_S if wait_s is None else min(wait_s, WATCHED_AFTER_S)
-    await asyncio.wait({live.ended}, timeout=first_s)
-    if live.ended.done():
-        return live.ended.result()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(first_s):
+            return await live.wait()
     gone = asyncio.create_task(_until_gone(receive))
     left_s = None if wait_s is None else max(0.0, wait_s - first_s)
     try:

@@ -450,6 +450,7 @@ def webhook_body(row: CallRow) -> dict[str, Any]:
 
 async def _mine(backend: Backend, account: Address, call_id: str) -> CallRow:
     """Somebody else's call is no call. One that was just begun has no row yet."""
+    await backend.gateway.projected()
     async with backend.database.read() as session:
         row = await calls.call(session, call_id)
     if row is None or row.account != account.lower():

@@ -92,6 +92,7 @@ async def list_calls(
         until_ms=query.until_ms,
         before=before,
     )
+    await backend.gateway.projected()
     async with backend.database.read() as session:
         found = await usage.newest_calls(session, wanted, query.limit + 1)
     shown = found[: query.limit]
@@ -113,6 +114,7 @@ async def list_calls(
     responses=problems(LOGGED_IN, UnknownCall, NoReceipt),
 )
 async def get_receipt(backend: Ctx, caller: Reader, call_id: CallIdPath) -> CallReceiptView:
+    await backend.gateway.projected()
     async with backend.database.read() as session:
         row = await usage.call_of(session, call_id, caller.address)
         if row is None:

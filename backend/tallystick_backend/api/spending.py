@@ -38,6 +38,7 @@ LimitId = Annotated[
     responses=problems(LOGGED_IN),
 )
 async def list_limits(backend: Ctx, caller: Reader) -> SpendLimitList:
+    await backend.gateway.projected()
     async with backend.database.read() as session:
         rows = await usage.limits_of(session, caller.address)
         items = [await _body(backend, session, row) for row in rows]

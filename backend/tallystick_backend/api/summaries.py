@@ -116,6 +116,7 @@ async def list_summaries(
         until_ms=until_ms,
     )
     summary = Summary(calendar)
+    await backend.gateway.projected()
     async with backend.database.read() as session:
         async for batch in usage.usage(session, wanted, group):
             summary.add(batch)

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import structlog
 
+from tallystick.protocol.call_codec import write_voucher
 from tallystick.protocol.calls import CallId, CallLimits, CallRequest, ceiling_up
 from tallystick.protocol.errors import AmountError, QuoteError
 from tallystick.protocol.hashing import digest_of
@@ -300,6 +301,7 @@ class Calls:
         seconds = asyncio.get_running_loop().time() - began_s
         self._count(ended.state, code, seconds, ended.charge)
         if live.recorded and live.order.webhook_url:
+            await self._journal.projected()
             self.webhook_due.set()
         self._finish(live, ended)
 
@@ -347,6 +349,7 @@ class Calls:
                 paid=partial(self._paid, live),
                 stream=order.stream,
                 on_piece=None if live.pieces is None else live.piece,
+                media_type=order.media_type,
                 patient=not manifest.safe_to_repeat,
             )
             run_ms: int | None = None
@@ -490,27 +493,11 @@ class Calls:
             "state": "queued" if request is None else "running",
             "attempts": live.attempts,
             "asked_at_ms": live.asked_at_ms,
-            "ended_at_ms": None,
-            "queued_ms": 0,
-            "cold_start_ms": 0,
-            "run_ms": 0,
-            "gpu_ms": 0,
-            **(_UNPRICED if request is None else _priced(request)),
-            "charge": 0,
-            "seq": None,
-            "total": 0,
+            **({} if request is None else _priced(request)),
             "input": order.input if live.keep or len(order.input) <= KEPT_ANYWAY else None,
-            "answer": None,
-            "voucher": None,
-            "problem": None,
             "media_type": order.media_type,
-            "result_bytes": 0,
-            "result": None,
             "forget_at_ms": self._forget_at(live, live.asked_at_ms),
             "webhook_url": order.webhook_url,
-            "webhook_state": "",
-            "webhook_attempts": 0,
-            "webhook_at_ms": None,
         }
 
     def _paid(self, live: Live, taken: Taken) -> Entry:
@@ -532,8 +519,8 @@ class Calls:
                 "seq": receipt.seq,
                 "total": taken.total,
                 "input": None,
-                "answer": body.model_dump(mode="json"),
-                "voucher": None if voucher is None else voucher.to_body().model_dump(mode="json"),
+                "answer": taken.text.decode(),
+                "voucher": None if voucher is None else write_voucher(voucher).decode(),
                 "media_type": body.media_type,
                 "result_bytes": len(taken.result),
                 "result": taken.result if live.keep else None,
@@ -610,6 +597,8 @@ class Calls:
         account = order.account.lower()
         live = self._by_key.get((account, key))
         if live is None:
+            if self._journal.knows_key(account, key):
+                await self._journal.projected()
             async with self._database.read() as session:
                 row = await rows.call_by_key(session, account, key)
             live = self._by_key.get((account, key))
@@ -683,7 +672,7 @@ class Calls:
         self._finish(live, await self._failed(live, ProviderLost(row.provider)))
 
     async def _resume(self, live: Live, paying: PayingEnd, number: int) -> Taken | None:
-        open_ = next(one for one in paying.end.asked if one.number == number)
+        open_ = paying.end.open[number]
         manifest = live.target.manifest
         wait_s = manifest.timeout_s + manifest.ready_timeout_s + self._settings.queue_s
         live.paying = paying
@@ -695,6 +684,7 @@ class Calls:
             live.order.input,
             asyncio.get_running_loop().time() + wait_s,
             row=lambda _provider, _channel: Entry(),
+            media_type=live.order.media_type,
             paid=lambda taken: self._paid(live, taken),
             patient=not manifest.safe_to_repeat,
         )
@@ -741,16 +731,13 @@ def ended_of(row: CallRow) -> Ended:
     )
 
 
-_UNPRICED: Final[Values] = {"flat": 0, "fee_per_call": 0, "rate_per_gpu_second": 0, "request": {}}
-
-
 def _priced(request: CallRequest) -> Values:
     price = request.price
     return {
         "flat": price.flat,
         "fee_per_call": price.fee_per_call,
         "rate_per_gpu_second": price.rate_per_gpu_second,
-        "request": request.to_body().model_dump(mode="json"),
+        "request": request.to_json().decode(),
     }
 
 
@@ -789,7 +776,7 @@ def _outcome(refused: Refused) -> CallStopped:
 def _number(paying: PayingEnd | None, call_id: str) -> int | None:
     if paying is None or not paying.usable:
         return None
-    for asked in paying.end.asked:
+    for asked in paying.end.open.values():
         if asked.request.call_id == call_id:
             return asked.number
     return None

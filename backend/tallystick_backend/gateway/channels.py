@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from tallystick.protocol import call_journal
+from tallystick.protocol.call_journal import PayingCheckpoint
 from tallystick.protocol.channels import ChannelState
-from tallystick.protocol.errors import ChannelAbandoned, ProtocolError
+from tallystick.protocol.errors import ChannelAbandoned
 from tallystick.protocol.messages import Channel, Domain, channel_id
 from tallystick.protocol.paying import PayingChannel
 from tallystick.protocol.types import Address, to_address
@@ -30,6 +30,7 @@ from tallystick_backend.gateway.funding import Funds
 from tallystick_backend.gateway.journal import Entry, Journal
 from tallystick_backend.gateway.keys import SessionKey, SessionKeys
 from tallystick_backend.gateway.paying_end import PayingEnd
+from tallystick_backend.gateway.projection import checkpoint_of
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.store.repositories import calls, chain
 from tallystick_backend.store.session import Database
@@ -41,8 +42,8 @@ T = TypeVar("T")
 Pair = tuple[str, str]
 """Payer and provider, in lower case."""
 
-RESAID_RECORDS = 2_000
-"""Channels in so many last records may have had a voucher under way when the process ended."""
+RESAID_CHANNELS = 200
+"""So many used last may have had a voucher under way when the process ended."""
 LOOK_EVERY_S = 0.05
 
 
@@ -132,7 +133,7 @@ class Channels:
         """After a restart: channels with calls under way, and those whose last voucher may not have
         left; it is said again."""
         async with self._database.read() as session:
-            recent = await calls.channels_used_last(session, RESAID_RECORDS)
+            recent = await calls.channels_used_last(session, RESAID_CHANNELS)
         for name in sorted(in_use | set(recent)):
             paying = await self._restored(name)
             if paying is not None:
@@ -229,10 +230,12 @@ class Channels:
             known.observe(_state(row))
             return known
         channel = Channel(to_address(row.payer), key.signer, to_address(row.provider), row.salt)
+        await self._journal.projected()
         async with self._database.read() as session:
-            lines = await calls.records_of(session, row.channel_id)
-        if lines:
-            return self._rebuild(channel, _state(row), lines, key)
+            written = await calls.paying_channel(session, row.channel_id)
+        if written is not None:
+            checkpoint = checkpoint_of(written.state)
+            return None if checkpoint is None else self._rebuild(checkpoint, _state(row), key)
         try:
             return await self._begin(channel, _state(row), key)
         except ChannelAbandoned as why:
@@ -243,29 +246,20 @@ class Channels:
         if name in self._ends:
             return self._ends[name]
         async with self._database.read() as session:
-            lines = await calls.records_of(session, name)
+            written = await calls.paying_channel(session, name)
             row = (await calls.channels_by_id(session, [name])).get(name)
-        if not lines:
+        checkpoint = None if written is None else checkpoint_of(written.state)
+        if checkpoint is None:
             return None
-        opened = call_journal.from_json(lines[0].encode())
-        if not isinstance(opened, call_journal.Opened):
-            log.error("journal_not_whole", channel=name)
-            return None
-        key = await self._keys.by_signer(opened.channel.signer)
+        key = await self._keys.by_signer(checkpoint.channel.signer)
         if key is None:
             return None
-        return self._rebuild(opened.channel, _state(row), lines, key)
+        return self._rebuild(checkpoint, _state(row), key)
 
     def _rebuild(
-        self, channel: Channel, state: ChannelState, lines: list[str], key: SessionKey
-    ) -> PayingEnd | None:
-        try:
-            records = [call_journal.from_json(line.encode()) for line in lines]
-            step = PayingChannel.rebuilt(self._domain, state, records)  # type: ignore[arg-type]
-        except ProtocolError as failure:
-            # Not whole, so nothing is signed on it; the money comes back by a close.
-            log.error("journal_not_whole", channel=channel_id(channel), why=str(failure))
-            return None
+        self, checkpoint: PayingCheckpoint, state: ChannelState, key: SessionKey
+    ) -> PayingEnd:
+        step = PayingChannel.rebuilt(self._domain, state, (checkpoint,))
         paying = self._keep(step.channel, key)
         if step.records:
             self._journal.post(Entry(paying.stream, step.records))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from typing import Final, NoReturn
 
 import structlog
 from sqlalchemy import update
@@ -23,6 +24,13 @@ from tallystick_backend.store.session import Database, is_conflict
 from tallystick_backend.store.tables import GatewayRow
 
 log = structlog.get_logger(__name__)
+
+_INSERT: Final = (
+    "insert into gateway_journal (id, body) select cast(:row as bigint), cast(:body as text) "
+    "from gateway where gateway.id = 1 and token = :token"
+)
+_INSERT_LOCKED: Final = _INSERT + " for share"
+"""The row is held until the end: whoever overtakes waits, and finds what was written."""
 
 
 class Fence:
@@ -54,18 +62,31 @@ class Fence:
     async def require(self, session: AsyncSession) -> None:
         """Inside every transaction of the gateway; raises when somebody else signs now. Holding on
         is the same statement."""
-        token = self._token
-        if not token:
-            raise GatewayNotReady("this gateway does not sign")
+        self.require_held()
         done = await session.exec(
             update(GatewayRow)
-            .where(col(GatewayRow.id) == 1, col(GatewayRow.token) == token)
+            .where(col(GatewayRow.id) == 1, col(GatewayRow.token) == self._token)
             .values(held_until_ms=self._clock.now_ms() + self._lease_ms)
         )
         if done.rowcount != 1:
-            self._token = ""
-            log.error("gateway_was_fenced")
-            raise GatewayNotReady("another gateway signs on this database now")
+            self._overtaken()
+
+    def require_held(self) -> None:
+        if not self._token:
+            raise GatewayNotReady("this gateway does not sign")
+
+    async def insert_journal(self, row: int, body: str) -> None:
+        """A row of the gateway's journal, if this process still signs: one statement, so that
+        nothing lies between the look and the write. Raises as `require` does."""
+        self.require_held()
+        done = await self._database.execute(
+            _INSERT_LOCKED if self._database.is_postgresql else _INSERT,
+            row=row,
+            body=body,
+            token=self._token,
+        )
+        if done != 1:
+            self._overtaken()
 
     async def hold(self, stop: asyncio.Event) -> None:
         """Renews while nothing else is written; ends when the fence is lost or `stop` is set."""
@@ -82,6 +103,11 @@ class Fence:
             except Exception as failure:
                 if not is_conflict(failure):
                     raise
+
+    def _overtaken(self) -> NoReturn:
+        self._token = ""
+        log.error("gateway_was_fenced")
+        raise GatewayNotReady("another gateway signs on this database now")
 
     async def give_back(self) -> None:
         """For a clean end: the next one need not wait."""

@@ -109,7 +109,10 @@ class Fleet:
         await asyncio.gather(*(self._poll(name, one) for name, one in self._members.items()))
 
     def member(self, provider: str) -> Member:
-        return self._members.setdefault(provider.lower(), Member(to_address(provider)))
+        known = self._members.get(provider.lower())
+        if known is None:
+            known = self._members[provider.lower()] = Member(to_address(provider))
+        return known
 
     def seats(
         self, target: Target, excluded: Iterable[str], funded: Callable[[str], bool]

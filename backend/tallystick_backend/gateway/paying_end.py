@@ -20,10 +20,16 @@ import structlog
 from tallystick.protocol import call_frames
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.call_bodies import (
-    CallAnswerBody,
     CallRefusalBody,
     CancelBody,
     RefusalCode,
+)
+from tallystick.protocol.call_codec import (
+    JSON,
+    AnswerMessage,
+    read_answer,
+    write_request,
+    write_voucher,
 )
 from tallystick.protocol.call_journal import Abandoned, PayingRecord
 from tallystick.protocol.calls import CallAnswer, CallLimits, CallRequest, Sign
@@ -127,6 +133,8 @@ class Asked:
     """The same that says that it is completed."""
     stream: bool = False
     on_piece: Callable[[bytes], None] | None = None
+    media_type: str = JSON
+    """Of the input."""
     patient: bool = False
     """Wait for a provider that fell silent: the call may not be run twice."""
 
@@ -135,13 +143,18 @@ class Asked:
 class Taken:
     """A checked answer, with its receipt accepted."""
 
-    body: CallAnswerBody
-    answer: CallAnswer
+    body: AnswerMessage
+    text: bytes
+    """The same as JSON."""
     result: bytes
     charge: int
     total: int
     paying: PayingEnd
     voucher: SignedVoucher | None = None
+
+    @property
+    def answer(self) -> CallAnswer:
+        return self.body.answer
 
     @property
     def balance(self) -> int:
@@ -195,7 +208,7 @@ class PayingEnd:
         self.channel = end.channel
         self.channel_id: Digest = channel_id(end.channel)
         self.provider = end.channel.provider.lower()
-        self.stream = Stream(self.channel_id, self._seal, self._send_voucher)
+        self.stream = Stream(self.channel_id, self._seal, self._send_voucher, lambda: self.end)
         self._sign = sign
         self._bus = bus
         self._journal = journal
@@ -203,7 +216,7 @@ class PayingEnd:
         self._settings = settings
         self._operator_keys = operator_keys
         self._open: dict[int, _Open] = {}
-        self._arrived: dict[int, tuple[_Open, CallAnswerBody, CallAnswer, bytes, Digest]] = {}
+        self._arrived: dict[int, tuple[_Open, AnswerMessage, bytes, bytes, Digest]] = {}
         self._turns: deque[asyncio.Future[None]] = deque()
         self._dirty = False
         self._voucher_reply = bus.listen(self.provider, self._on_voucher_reply)
@@ -426,8 +439,7 @@ class PayingEnd:
     async def _arrive(self, one: _Open, frame: call_frames.Frame) -> bool:
         """Whether its receipt could be taken now."""
         try:
-            body = parse(CallAnswerBody, frame.body)
-            answer = CallAnswer.from_body(body)
+            body = read_answer(frame.body)
         except (WireError, ProtocolError) as failure:
             raise Elsewhere(f"its answer is malformed: {failure}") from failure
         content = frame.content
@@ -438,9 +450,9 @@ class PayingEnd:
             digest = await asyncio.to_thread(digest_of, content)
         else:
             digest = digest_of(content)
-        seq = answer.signed.receipt.seq
+        seq = body.answer.signed.receipt.seq
         if self.end.held.seq < seq <= self.end.held.seq + self.end.credit_calls:
-            self._arrived[seq] = (one, body, answer, content, digest)
+            self._arrived[seq] = (one, body, frame.body, content, digest)
             self._take_in_order()
             return one.is_taken
         raise ReceiptRefused("seq", self.end.held.seq + 1, seq)
@@ -448,7 +460,8 @@ class PayingEnd:
     def _take_in_order(self) -> None:
         """A receipt that came before its predecessor waits for it."""
         while (waiting := self._arrived.pop(self.end.held.seq + 1, None)) is not None:
-            one, body, answer, content, digest = waiting
+            one, body, text, content, digest = waiting
+            answer = body.answer
             if one.number not in self._open or one.is_taken:
                 continue
             before = self.end.held.total
@@ -472,7 +485,7 @@ class PayingEnd:
             self._dirty = one.accepted = True
             one.wake()
             total = answer.signed.receipt.total
-            taken = Taken(body, answer, content, total - before, total, self)
+            taken = Taken(body, text, content, total - before, total, self)
             entry = asked.paid(taken)
             entry.stream, entry.records = self.stream, step.records
             written = self._journal.post(entry)
@@ -507,8 +520,7 @@ class PayingEnd:
         voucher = self.end.voucher
         if voucher is None:
             return
-        payload = voucher.to_body().model_dump_json().encode()
-        await self._bus.send(self.provider, "voucher", payload, self._voucher_reply)
+        await self._bus.send(self.provider, "voucher", write_voucher(voucher), self._voucher_reply)
 
     def _on_voucher_reply(self, data: bytes | None) -> None:
         """`Ack`, or a refusal with what the provider holds. A voucher that was lost goes again with
@@ -560,7 +572,7 @@ class PayingEnd:
         if one.number not in self._open:
             return
         self._forget(one)
-        if any(asked.number == one.number for asked in self.end.asked) and self.usable:
+        if one.number in self.end.open and self.usable:
             try:
                 self._step(self.end.give_up(one.number))
             except MessageError:
@@ -568,9 +580,9 @@ class PayingEnd:
         self._wake()
 
     async def _send(self, one: _Open, ask: Ask) -> None:
-        body = ask.to_body(self.channel)
-        if one.asked.stream:
-            body = body.model_copy(update={"stream": True})
+        body = write_request(
+            ask, self.channel, stream=one.asked.stream, media_type=one.asked.media_type
+        )
         payload = call_frames.pack(call_frames.REQUEST, body, one.asked.input)
         await self._bus.send(self.provider, "call", payload, one.reply)
 
@@ -595,7 +607,7 @@ class PayingEnd:
                 self._turns.remove(turn)
 
     def _wake(self) -> None:
-        free = self.end.credit_calls - len(self.end.asked)
+        free = self.end.credit_calls - len(self.end.open)
         if not self.usable or self.end.chain.close_at:
             free = len(self._turns)
         while self._turns and free > 0:

@@ -7,6 +7,7 @@ from the rows: nothing that was only in memory is signed for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,13 @@ class Gateway:
     def condition(self) -> str:
         return "ok" if self._parts is not None and self._parts.calls.ready else "does not sign yet"
 
+    async def projected(self) -> None:
+        """Before the tables are read for a caller: with the calls of a moment ago in them. Another
+        process that signs brings its own there, as soon as it can."""
+        if self._parts is not None:
+            with contextlib.suppress(GatewayNotReady):
+                await self._parts.journal.projected()
+
     def figures(self) -> tuple[int, int, int]:
         """Calls under way; transactions and entries of the journal since it began."""
         if self._parts is None:
@@ -110,7 +118,7 @@ class Gateway:
             await bus.close()
 
     async def _live(self, fence: Fence, bus: CallBus, stop: asyncio.Event) -> None:
-        journal = Journal(self._database, fence)
+        journal = Journal(self._database, fence, self._clock)
         fleet = Fleet(self._database, bus, self._clock, self.settings)
         channels = Channels(
             self._database,
@@ -130,7 +138,7 @@ class Gateway:
             self.shelf,
             fleet,
             channels,
-            Spending(self._database, self._clock),
+            Spending(self._database, journal, self._clock),
             self._clock,
             self.settings,
             self._tell,
@@ -146,6 +154,7 @@ class Gateway:
         ]
         try:
             await fleet.look()
+            await journal.projected()
             await calls.restore()
             self._parts = Parts(calls, channels, fleet, journal)
             log.info("gateway_signs")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tallystick_backend.clock import Clock
 from tallystick_backend.gateway.errors import SpendLimitReached
+from tallystick_backend.gateway.journal import Journal
 from tallystick_backend.store.repositories import calls
 from tallystick_backend.store.session import Database
 
@@ -142,8 +143,9 @@ class Reservation:
 
 
 class Spending:
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
         self._database = database
+        self._journal = journal
         self._clock = clock
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._reading: dict[str, asyncio.Task[Account]] = {}
@@ -189,6 +191,8 @@ class Spending:
 
     async def _load(self, name: str) -> Account:
         now_ms = self._clock.now_ms()
+        if name not in self._accounts:
+            await self._journal.projected()
         async with self._database.read() as session:
             rows = await calls.limits_of(session, name)
             account = self._accounts.get(name)

@@ -483,15 +483,26 @@ class ChannelAllowanceRow(Table, table=True):
     created_at_ms: int = _big()
 
 
-class PayingRecordRow(Table, table=True):
-    """The payer's journal of each channel (`tallystick.protocol.call_journal`), in order.
-    Append-only. Writer: gateway."""
+class GatewayJournalRow(Table, table=True):
+    """What the gateway made durable and did not bring to the other tables yet: one row for all
+    calls of a moment, gone with the transaction that brings it there. Writer: gateway."""
 
-    __tablename__ = "paying_record"
-    __table_args__ = (Index("ix_paying_record_in_order", "channel_id", "id"),)
-    id: int | None = _serial()
-    channel_id: str
-    line: str = Field(sa_column=Column(Text, nullable=False))
+    __tablename__ = "gateway_journal"
+    id: int = _big(primary_key=True)
+    """Given by the writer."""
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    """Lines: `gateway.journal`."""
+
+
+class PayingChannelRow(Table, table=True):
+    """The payer's end of a channel, up to the gateway's journal. Writer: gateway."""
+
+    __tablename__ = "paying_channel"
+    channel_id: str = Field(primary_key=True)
+    used_at_ms: int = _big()
+    state: str = Field(sa_column=Column(Text, nullable=False))
+    """`call_journal.PayingCheckpoint`; empty where the records were not whole, and then nothing is
+    signed on the channel."""
 
 
 class CallRow(Table, table=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -33,6 +34,9 @@ KEPT_IDLE_S: Final = 2.0
 """Below the five seconds after which uvicorn hangs up: a request must not meet its goodbye."""
 MAX_MEDIA_TYPE: Final = 100
 EVENT_STREAM: Final = "text/event-stream"
+OTHER: Final = "application/octet-stream"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}", re.ASCII)
+"""A media type that may stand in a request's head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,17 @@ class WorkerLine:
         path: str,
         content: bytes,
         *,
+        media_type: str = "application/json",
         call_id: str,
         within_s: float,
         max_bytes: int,
         piece: Piece | None = None,
     ) -> Reply:
         """Raises a WorkerFailure. Cancelled, it hangs up, which tells the worker."""
+        kind = media_type if _PLAIN.fullmatch(media_type) else OTHER
         accepted = EVENT_STREAM if piece is not None else "application/json"
         head = (
-            f"POST {path} HTTP/1.1\r\nhost: worker\r\ncontent-type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: worker\r\ncontent-type: {kind}\r\n"
             f"accept: {accepted}\r\ntallystick-call-id: {call_id}\r\n"
             f"content-length: {len(content)}\r\n\r\n"
         )
@@ -293,7 +299,7 @@ def _media_type(value: bytes) -> str:
     text = value.partition(b";")[0].strip().lower()
     plain = text.isascii() and len(text) <= MAX_MEDIA_TYPE and text.count(b"/") == 1
     known = plain and all(c in _MEDIA_TYPE_BYTES for c in text)
-    return text.decode() if known else "application/octet-stream"
+    return text.decode() if known else OTHER
 
 
 _MEDIA_TYPE_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789/!#$&-^_.+")

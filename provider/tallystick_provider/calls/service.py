@@ -26,11 +26,11 @@ from tallystick.protocol.call_bodies import (
     AppLoadBody,
     AppReplyBody,
     CallRefusalBody,
-    CallRequestBody,
     CancelBody,
     LoadBody,
     RefusalCode,
 )
+from tallystick.protocol.call_codec import RequestMessage, read_request, write_answer
 from tallystick.protocol.call_frames import ANSWER, PIECE, REFUSAL, REQUEST, pack, unpack
 from tallystick.protocol.call_journal import Served as Answered
 from tallystick.protocol.calls import CallRun, Sign, result_digest
@@ -40,7 +40,7 @@ from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Channel, channel_id
 from tallystick.protocol.serving import Ask, Go, Refusal
 from tallystick.protocol.types import Address, AppId, Digest, to_digest
-from tallystick.protocol.wire import Ack, SignedVoucherBody, parse
+from tallystick.protocol.wire import Ack
 from tallystick_provider.calls.apps import Apps, Served
 from tallystick_provider.calls.channels import ChannelRefused, Channels
 from tallystick_provider.calls.http import EVENT_STREAM, Reply
@@ -105,11 +105,7 @@ class CallService:
             return AppReplyBody(accepted=False, reason=str(error)[:200])
         return AppReplyBody(accepted=True)
 
-    async def on_voucher(self, body: SignedVoucherBody) -> Ack | CallRefusalBody:
-        try:
-            signed = SignedVoucher.from_body(body)
-        except ProtocolError as error:
-            return Refusal("voucher", f"the voucher is malformed: {error}").to_body()
+    async def on_voucher(self, signed: SignedVoucher) -> Ack | CallRefusalBody:
         if not self.ready.is_set():
             await self.ready.wait()
         refusal = Refusal("new_salt", "no channel of that payer and salt is known here")
@@ -145,17 +141,13 @@ class CallService:
 
     async def on_call(self, data: bytes, send: Send, max_message: int) -> None:
         """Answers with frames: pieces if there are any, then an answer or a refusal."""
-        number = 0
         try:
             frame = unpack(data)
             if frame.kind != REQUEST:
                 raise CallFailed(NOT_READ, f"a frame of kind {frame.kind!r} is no request")
-            body = parse(CallRequestBody, frame.body)
-            number = body.number
-            ask, channel = Ask.from_body(body), Channel.from_body(body.channel)
-            call = _Call(self, ask, channel, frame.content, body.stream, send, max_message)
+            call = _Call(self, read_request(frame.body), frame.content, send, max_message)
         except (ProtocolError, CallFailed) as error:
-            refusal = Refusal(NOT_READ, f"not a well-formed request: {error}", number)
+            refusal = Refusal(NOT_READ, f"not a well-formed request: {error}")
             await send(pack(REFUSAL, refusal.to_body()))
             return
         await call.answer()
@@ -185,10 +177,8 @@ class _Call:
     """One request while it is being answered."""
 
     service: CallService
-    ask: Ask
-    channel: Channel
+    message: RequestMessage
     content: bytes
-    stream: bool
     send: Send
     max_message: int
     sent_bytes: int = 0
@@ -196,6 +186,14 @@ class _Call:
     """While it waits for a worker."""
     _unwanted: bool = False
     _pieces: _Pieces | None = None
+
+    @property
+    def ask(self) -> Ask:
+        return self.message.ask
+
+    @property
+    def channel(self) -> Channel:
+        return self.message.channel
 
     def cancel(self) -> None:
         """Nobody waits for it any more."""
@@ -291,12 +289,13 @@ class _Call:
         key = (found, self.ask.number)
         task = self._task = asyncio.current_task()
         self.service._under_way[key] = self
-        if self.stream:
+        if self.message.stream:
             self._pieces = _Pieces(self.send, self._room)
         try:
             return await served.workers.run(
                 f"{found}:{self.ask.number}",
                 self.content,
+                media_type=self.message.media_type,
                 call_id=self.ask.request.call_id,
                 within_s=self.ask.request.max_seconds,
                 piece=self._pieces.add if self._pieces is not None else None,
@@ -375,16 +374,14 @@ class _Call:
         await self._send_answer(found, answered, kept)
 
     async def _send_answer(self, found: Digest, answered: Answered, kept: KeptResult) -> None:
-        body = answered.answer.to_body(
+        body = write_answer(
+            answered.answer,
             number=answered.number,
             call_id=answered.request.call_id,
             balance=self.service.channels.end(found).balance,
-        ).model_copy(
-            update={
-                "media_type": kept.media_type,
-                "queued_ms": kept.queued_ms,
-                "cold_start_ms": kept.cold_start_ms,
-            }
+            media_type=kept.media_type,
+            queued_ms=kept.queued_ms,
+            cold_start_ms=kept.cold_start_ms,
         )
         rest, room = kept.content[self.sent_bytes :], self._room
         if self.sent_bytes or len(rest) > room:

@@ -167,6 +167,7 @@ class AppWorkers:
         call: str,
         content: bytes,
         *,
+        media_type: str,
         call_id: str,
         within_s: int,
         piece: Piece | None,
@@ -186,6 +187,7 @@ class AppWorkers:
             reply = await worker.line.call(
                 self._call_path,
                 content,
+                media_type=media_type,
                 call_id=call_id,
                 within_s=within_s,
                 max_bytes=self._manifest.max_response_bytes,

@@ -131,6 +131,8 @@ class CallRequestBody(WireModel):
     stream: bool = False
     """Send the pieces of the answer as they come, if it is a stream of events: then its media type
     is `text/event-stream`. Any other answer comes as it would without this."""
+    media_type: ShortText = "application/json"
+    """Of the input."""
 
 
 class UsageSampleBody(WireModel):

@@ -41,8 +41,9 @@ class Frame:
     content: bytes
 
 
-def pack(kind: FrameKind, body: WireModel | None = None, content: bytes = b"") -> bytes:
-    text = b"" if body is None else body.model_dump_json().encode()
+def pack(kind: FrameKind, body: WireModel | bytes | None = None, content: bytes = b"") -> bytes:
+    """`body` may be JSON already (`call_codec`)."""
+    text = body.model_dump_json().encode() if isinstance(body, WireModel) else body or b""
     return _HEAD.pack(kind, len(text)) + text + content
 
 

@@ -4,6 +4,8 @@ A transition of `serving` or `paying` answers the records; the caller makes them
 and only then lets the message out. So a record that is missing after a crash was never sent, and a
 state rebuilt from what is there is one that the other end has seen nothing beyond.
 
+A checkpoint says in one record what all before it come to, so that those may go.
+
 A journal that was lost, cut or restored from a copy breaks this. Give it a new beginning
 (`journal_since_s`): the channels it knew before then sign nothing more.
 """
@@ -17,7 +19,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from tallystick.protocol.calls import CallAnswer, CallRequest
+from tallystick.protocol.calls import CallAnswer, CallRequest, Link
 from tallystick.protocol.channels import SignedReceipt, SignedVoucher
 from tallystick.protocol.errors import WireError
 from tallystick.protocol.messages import Channel, Receipt
@@ -29,6 +31,7 @@ __all__ = [
     "Asked",
     "GivenUp",
     "Opened",
+    "PayingCheckpoint",
     "PayingRecord",
     "Record",
     "Served",
@@ -127,8 +130,22 @@ class GivenUp:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class PayingCheckpoint:
+    """A payer's end as its records so far made it; stands for all of them."""
+
+    channel: Channel
+    opened_at_s: int
+    held: Link
+    receipt: SignedReceipt | None
+    voucher: SignedVoucher | None
+    asked: tuple[Asked, ...]
+    number: int
+    abandoned: str
+
+
 ServingRecord = Opened | Served | VoucherTaken | Abandoned | ServingCheckpoint
-PayingRecord = Opened | Asked | Accepted | VoucherSigned | GivenUp | Abandoned
+PayingRecord = Opened | Asked | Accepted | VoucherSigned | GivenUp | Abandoned | PayingCheckpoint
 Record = ServingRecord | PayingRecord
 
 _LINE: Final = re.compile(rb'\{"kind":"(?P<kind>\w+)","record":(?P<record>\{.*\})\}', re.ASCII)
@@ -145,6 +162,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
         VoucherSigned,
         GivenUp,
         Abandoned,
+        PayingCheckpoint,
     )
 }
 

@@ -295,8 +295,10 @@ _LAYOUT: Final = {cls: _layout(cls) for cls in MESSAGES}
 _TYPE_HASH: Final = {cls: keccak256(cls.TYPE.encode()) for cls in MESSAGES}
 
 
+@lru_cache(maxsize=2048)
 def digest(domain: Domain, message: Message) -> Digest:
-    """What is signed. Raises `MessageError` when a value does not fit its type."""
+    """What is signed. Raises `MessageError` when a value does not fit its type. Remembered: each
+    end of a call needs a receipt's several times."""
     return Digest("0x" + _digest(domain, message).hex())
 
 

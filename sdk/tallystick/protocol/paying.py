@@ -13,9 +13,9 @@ Limits on spending are the caller's, and come before `ask`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from tallystick.protocol import messages
 from tallystick.protocol.apps import AppHistory
@@ -25,6 +25,7 @@ from tallystick.protocol.call_journal import (
     Asked,
     GivenUp,
     Opened,
+    PayingCheckpoint,
     PayingRecord,
     VoucherSigned,
 )
@@ -75,11 +76,16 @@ class PayingChannel:
     (`evidence.fault_of`)."""
     voucher: SignedVoucher | None = None
     """The last one signed; `countersign` brings it up to the last receipt."""
-    asked: tuple[Asked, ...] = ()
-    """Requests without an answer yet."""
+    open: Mapping[int, Asked] = field(default_factory=dict)
+    """Requests without an answer yet, by their number, in order."""
+    reserved: int = 0
+    """The most that those can cost."""
     number: int = 0
     """Of the last request."""
     abandoned: str = ""
+    opened_at_s: int = 0
+    _numbers: Mapping[Digest, int] = field(default_factory=dict, repr=False)
+    """Of open requests, by the digest that their receipts commit to."""
 
     @classmethod
     def opened(
@@ -95,7 +101,7 @@ class PayingChannel:
             raise ChannelAbandoned(
                 f"{chain.claimed} was redeemed on the channel and the journal has no voucher for it"
             )
-        end = cls(domain, channel, chain, credit_calls)
+        end = cls(domain, channel, chain, credit_calls, opened_at_s=now_s)
         return PayingStep(end, records=(Opened(channel, now_s),))
 
     @classmethod
@@ -108,33 +114,50 @@ class PayingChannel:
         journal_since_s: int = 0,
         credit_calls: int = 1,
     ) -> PayingStep:
-        """From one channel's records, beginning with `Opened`."""
+        """From one channel's records, beginning with `Opened` or with a checkpoint."""
         end: PayingChannel | None = None
-        opened_at_s = 0
         for record in records:
             if end is not None:
                 end = end._after(record)
             elif isinstance(record, Opened):
-                end = cls(domain, record.channel, chain, credit_calls)
-                opened_at_s = record.at_s
+                end = cls(domain, record.channel, chain, credit_calls, opened_at_s=record.at_s)
+            elif isinstance(record, PayingCheckpoint):
+                end = cls(domain, record.channel, chain, credit_calls)._from(record)
             else:
                 raise MessageError(
-                    f"a channel's records begin with Opened, not with {type(record).__name__}"
+                    "a channel's records begin with Opened or a checkpoint, not with "
+                    f"{type(record).__name__}"
                 )
         if end is None:
             raise MessageError("the channel has no records: begin with `opened`")
-        if opened_at_s < journal_since_s and not end.abandoned:
+        if end.opened_at_s < journal_since_s and not end.abandoned:
             return end._abandon(
-                f"the channel was opened at {opened_at_s} and the journal begins anew at "
+                f"the channel was opened at {end.opened_at_s} and the journal begins anew at "
                 f"{journal_since_s}"
             )
         return end.observe(chain)
 
+    def checkpoint(self) -> PayingCheckpoint:
+        """Everything that the records so far come to: they may be forgotten once it is durable."""
+        return PayingCheckpoint(
+            self.channel,
+            self.opened_at_s,
+            self.held,
+            self.receipt,
+            self.voucher,
+            self.asked,
+            self.number,
+            self.abandoned,
+        )
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        return tuple(self.open.values())
+
     @property
     def balance(self) -> int:
         """What the deposit covers beyond receipts held and calls asked for."""
-        reserved = sum(asked.ceiling for asked in self.asked)
-        return max(0, self.chain.deposited - self.held.total - reserved)
+        return max(0, self.chain.deposited - self.held.total - self.reserved)
 
     def state_for(self, ceiling: int) -> PayingState:
         """Whether a call that may cost so much could be asked for."""
@@ -157,7 +180,7 @@ class PayingChannel:
 
     def ask(self, request: CallRequest, limits: CallLimits, *, now_ms: int) -> PayingStep:
         """Raises `ChannelAbandoned`, `ChannelClosing`, `TooManyCalls` or `PausedFunds`."""
-        if any(asked.request == request for asked in self.asked):
+        if request_digest(request) in self._numbers:
             raise MessageError(f"call {request.call_id} is open on this channel: use `again`")
         ceiling = ceiling_up(request, limits)
         state = self.state_for(ceiling)
@@ -167,9 +190,9 @@ class PayingChannel:
             raise ChannelClosing(
                 f"the channel closes at {self.chain.close_at}: take another, or cancel the close"
             )
-        if len(self.asked) >= self.credit_calls:
+        if len(self.open) >= self.credit_calls:
             raise TooManyCalls(
-                f"{len(self.asked)} calls are open on this channel and the provider gives credit "
+                f"{len(self.open)} calls are open on this channel and the provider gives credit "
                 f"for {self.credit_calls}: wait for one, or take another channel"
             )
         if state == "paused_funds":
@@ -288,22 +311,20 @@ class PayingChannel:
 
     def _asked_for(self, request: Digest) -> Asked | None:
         """Which open request a receipt is for."""
-        for asked in self.asked:
-            if request_digest(asked.request) == request:
-                return asked
-        return None
+        number = self._numbers.get(request)
+        return None if number is None else self.open[number]
 
     def _asked(self, number: int) -> Asked:
-        for asked in self.asked:
-            if asked.number == number:
-                return asked
-        raise MessageError(f"request {number} is not open on this channel")
+        asked = self.open.get(number)
+        if asked is None:
+            raise MessageError(f"request {number} is not open on this channel")
+        return asked
 
     def _after(self, record: PayingRecord) -> PayingChannel:
         """The state with one more record: what is done now and what is read back alike."""
         match record:
-            case Asked(number=number):
-                return replace(self, asked=(*self.asked, record), number=number)
+            case Asked():
+                return self._with(record)
             case Accepted(number=number, receipt=receipt, digest=digest):
                 if receipt.receipt.prev != self.held.digest:
                     raise MessageError(
@@ -311,7 +332,7 @@ class PayingChannel:
                         f"{self.held.seq}: it is not whole, give it a new beginning"
                     )
                 held = Link(receipt.receipt.seq, digest, receipt.receipt.total)
-                return replace(self._without(number), held=held, receipt=receipt)
+                return self._without(number, held=held, receipt=receipt)
             case VoucherSigned(signed=signed):
                 if signed.voucher.receipt != self.held.digest:
                     raise MessageError(
@@ -323,14 +344,42 @@ class PayingChannel:
                 return self._without(number)
             case Abandoned(why=why):
                 return replace(self, abandoned=why)
-            case Opened():
+            case Opened() | PayingCheckpoint():
                 raise MessageError(
                     "the channel is opened twice: each salt has a journal of its own"
                 )
 
-    def _without(self, number: int) -> PayingChannel:
-        left = tuple(asked for asked in self.asked if asked.number != number)
-        return replace(self, asked=left)
+    def _from(self, record: PayingCheckpoint) -> PayingChannel:
+        end = replace(
+            self,
+            held=record.held,
+            receipt=record.receipt,
+            voucher=record.voucher,
+            abandoned=record.abandoned,
+            opened_at_s=record.opened_at_s,
+        )
+        for asked in record.asked:
+            end = end._with(asked)
+        return replace(end, number=record.number)
+
+    def _with(self, asked: Asked) -> PayingChannel:
+        return replace(
+            self,
+            open={**self.open, asked.number: asked},
+            reserved=self.reserved + asked.ceiling,
+            number=asked.number,
+            _numbers={**self._numbers, request_digest(asked.request): asked.number},
+        )
+
+    def _without(self, number: int, **changes: Any) -> PayingChannel:
+        gone = self.open.get(number)
+        if gone is None:
+            return replace(self, **changes)
+        left, numbers = dict(self.open), dict(self._numbers)
+        del left[number], numbers[request_digest(gone.request)]
+        return replace(
+            self, open=left, reserved=self.reserved - gone.ceiling, _numbers=numbers, **changes
+        )
 
     def _abandon(self, why: str) -> PayingStep:
         record = Abandoned(why)

@@ -54,9 +54,10 @@ from tallystick_backend.store.tables import (
     CallRow,
     ChannelRow,
     CursorRow,
+    GatewayJournalRow,
     ManifestRow,
     OperatorKeyRow,
-    PayingRecordRow,
+    PayingChannelRow,
     SessionRow,
     Table,
 )
@@ -315,6 +316,7 @@ class Market:
         return await self.http.get(path, headers={"Authorization": f"Bearer {self.token}"})
 
     async def row(self, call_id: str) -> CallRow:
+        await self.backend.gateway.projected()
         async with self.database.read() as session:
             row = await calls.call(session, call_id)
         assert row is not None
@@ -323,14 +325,20 @@ class Market:
     async def rows(self, table: type[Table]) -> list[Any]:
         from sqlmodel import select
 
+        await self.backend.gateway.projected()
         async with self.database.read() as session:
             return list((await session.exec(select(table))).all())
 
     async def channels(self) -> list[ChannelRow]:
         return await self.rows(ChannelRow)
 
-    async def lines(self) -> list[str]:
-        return [row.line for row in await self.rows(PayingRecordRow)]
+    async def written(self) -> list[Any]:
+        """Of the gateway's journal and what came of it."""
+        return [
+            row.model_dump()
+            for table in (GatewayJournalRow, PayingChannelRow, CallRow)
+            for row in await self.rows(table)
+        ]
 
     async def change_channel(self, channel: str, **values: Any) -> None:
         async with self.database.transaction() as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +29,60 @@ async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> N
         await write_and_fail()
     async with database.read() as session:
         assert await session.get(AccountRow, "0xa") is None
+
+
+async def test_one_statement_is_a_transaction(database: Database) -> None:
+    insert = "insert into account (address, available, locked, credit) values (:who, :n, :n, :n)"
+    zero = "0" * 78
+    try:
+        assert await database.execute(insert, who="0xa", n=zero) == 1
+        async with database.read() as session:
+            assert await session.get(AccountRow, "0xa") is not None
+        with pytest.raises((DBAPIError, sqlite3.IntegrityError)):
+            await database.execute(insert, who="0xa", n=zero)
+        nobody = "update account set available = :much where address = :who"
+        assert await database.execute(nobody, who="0xb", much=zero) == 0
+    finally:
+        await database.close()
+
+
+async def test_one_statement_waits_for_a_transaction_and_the_other_way_round(
+    database: Database,
+) -> None:
+    async with database.transaction() as session:
+        session.add(AccountRow(address="0xa", available=0))
+
+    async def add_one() -> None:
+        while True:
+            try:
+                async with database.transaction() as session:
+                    row = await session.get(AccountRow, "0xa")
+                    assert row is not None
+                    row.available += 1
+                    session.add(row)
+                return
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+
+    async def touch() -> None:
+        while True:
+            try:
+                touched = "update account set locked = locked where address = :who"
+                assert await database.execute(touched, who="0xa") == 1
+                return
+            except Exception as error:
+                if not is_conflict(error):
+                    raise
+
+    try:
+        await asyncio.gather(*(work() for _ in range(10) for work in (add_one, touch)))
+        async with database.read() as session:
+            row = await session.get(AccountRow, "0xa")
+            assert row is not None
+            assert row.available == 10
+    finally:
+        await database.close()
 
 
 async def test_a_read_sees_one_moment(database: Database) -> None:

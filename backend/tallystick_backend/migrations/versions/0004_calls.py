@@ -57,18 +57,21 @@ def upgrade() -> None:
     op.create_index(op.f("ix_channel_allowance_payer"), "channel_allowance", ["payer"])
 
     op.create_table(
-        "paying_record",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-            autoincrement=True,
-        ),
-        sa.Column("channel_id", sa.String(), nullable=False),
-        sa.Column("line", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_paying_record")),
+        "gateway_journal",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_gateway_journal")),
     )
-    op.create_index("ix_paying_record_in_order", "paying_record", ["channel_id", "id"])
+
+    op.create_table(
+        "paying_channel",
+        sa.Column("channel_id", sa.String(), nullable=False),
+        sa.Column(
+            "used_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("channel_id", name=op.f("pk_paying_channel")),
+    )
 
     op.create_table(
         "call",
@@ -178,7 +181,8 @@ def downgrade() -> None:
     op.drop_table("spend")
     op.drop_table("spend_limit")
     op.drop_table("call")
-    op.drop_table("paying_record")
+    op.drop_table("paying_channel")
+    op.drop_table("gateway_journal")
     op.drop_table("channel_allowance")
     op.drop_table("session_key")
     op.drop_table("manifest")

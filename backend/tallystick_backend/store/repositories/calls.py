@@ -14,9 +14,10 @@ from tallystick_backend.store.tables import (
     CallRow,
     ChannelAllowanceRow,
     ChannelRow,
+    GatewayJournalRow,
     ManifestRow,
     OperatorKeyRow,
-    PayingRecordRow,
+    PayingChannelRow,
     SessionKeyRow,
     SpendLimitRow,
     SpendRow,
@@ -109,24 +110,23 @@ async def channels_by_id(session: AsyncSession, ids: Sequence[str]) -> dict[str,
     return found
 
 
-async def records_of(session: AsyncSession, channel_id: str) -> list[str]:
-    """The payer's journal of one channel, in order."""
+async def paying_channel(session: AsyncSession, channel_id: str) -> PayingChannelRow | None:
+    return await session.get(PayingChannelRow, channel_id)
+
+
+async def channels_used_last(session: AsyncSession, limit: int) -> list[str]:
     query = (
-        select(col(PayingRecordRow.line))
-        .where(col(PayingRecordRow.channel_id) == channel_id)
-        .order_by(col(PayingRecordRow.id))
+        select(col(PayingChannelRow.channel_id))
+        .order_by(col(PayingChannelRow.used_at_ms).desc(), col(PayingChannelRow.channel_id))
+        .limit(limit)
     )
     return list((await session.exec(query)).all())
 
 
-async def channels_used_last(session: AsyncSession, records: int) -> list[str]:
-    """Those that the last so many records are of."""
-    last = (
-        select(col(PayingRecordRow.channel_id))
-        .order_by(col(PayingRecordRow.id).desc())
-        .limit(records)
-    )
-    return sorted(set((await session.exec(last)).all()))
+async def gateway_journal(session: AsyncSession) -> Sequence[GatewayJournalRow]:
+    """What is not in the other tables yet, in order."""
+    query = select(GatewayJournalRow).order_by(col(GatewayJournalRow.id))
+    return (await session.exec(query)).all()
 
 
 async def operator_keys(
