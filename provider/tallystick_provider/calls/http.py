@@ -15,6 +15,7 @@ import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
 
@@ -294,6 +295,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
+@lru_cache(maxsize=256)
 def _media_type(value: bytes) -> str:
     """Without parameters, and only if it is one that may stand in a header elsewhere."""
     text = value.partition(b";")[0].strip().lower()

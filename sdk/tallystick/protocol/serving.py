@@ -38,8 +38,8 @@ from tallystick.protocol.calls import (
     Sign,
     ceiling_up,
     next_receipt,
-    receipt_checks,
     require_all,
+    run_checks,
 )
 from tallystick.protocol.channels import ChannelState, SignedReceipt, SignedVoucher
 from tallystick.protocol.errors import (
@@ -319,16 +319,7 @@ class ServingChannel:
         running = self._running(number)
         receipt = next_receipt(self.channel, self.last, running.request, run)
         require_all(
-            receipt_checks(
-                self.channel,
-                self.last,
-                running.request,
-                CallAnswer(SignedReceipt(receipt, ""), run.gpu_ids, run.samples),
-                result=run.result,
-                limits=running.limits,
-                app=app,
-                waited=None,
-            )
+            run_checks(receipt, running.request, run.gpu_ids, limits=running.limits, app=app)
         )
         signed = SignedReceipt(receipt, sign(receipt))
         answer = CallAnswer(signed, run.gpu_ids, run.samples)
