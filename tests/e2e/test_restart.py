@@ -14,7 +14,7 @@ from tests.e2e.scenario import Scenario
 
 
 def plan(directory: Path) -> MarketPlan:
-    return MarketPlan(directory, runtime="process", lease_seconds=20, keep_chain=True)
+    return MarketPlan(directory, runtime="process", lease_seconds=20)
 
 
 def test_the_task_goes_on_through_every_restart(scenario: Scenario, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_task_goes_on_through_every_restart(scenario: Scenario, tmp_path: Pa
     scenario.market.start_bus()
     scenario.kill("backend")
     scenario.market.start_backend()
-    scenario.market.services["anvil"].stop()
+    scenario.market.stop_chain()
     scenario.market.start_chain()
 
     result = scenario.client.result(job, to=tmp_path / "result", timeout=90)
