@@ -26,7 +26,7 @@ from tallystick.protocol.errors import SignatureError, WireError
 from tallystick.protocol.messages import ChannelAllowance
 from tallystick.protocol.types import Address, Digest, to_address
 from tallystick.protocol.wire import ChannelAllowanceBody
-from tallystick_backend.api.callers import CallReader, CallWriter, Wallet, Writer
+from tallystick_backend.api.callers import CallBooks, CallReader, CallWriter, Wallet, Writer
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.problems import LOGGED_IN, WRITES, problems
 from tallystick_backend.api.refusals import (
@@ -165,7 +165,7 @@ async def call_app(
     summary="One call of mine",
     responses=problems(LOGGED_IN, gateway.UnknownCall),
 )
-async def get_call(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> CallView:
+async def get_call(backend: Ctx, caller: CallBooks, call_id: CallIdPath) -> CallView:
     return call_view(await _mine(backend, caller.address, call_id))
 
 
@@ -194,7 +194,7 @@ async def get_result(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> R
     return Response(row.result, headers=headers)
 
 
-async def _open_gate(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> AsyncIterator[None]:
+async def _open_gate(backend: Ctx, caller: CallBooks, call_id: CallIdPath) -> AsyncIterator[None]:
     """Before the first byte: the call is the caller's, and it has a stream left."""
     await _mine(backend, caller.address, call_id)
     with backend.streams.entered(caller.address):
@@ -212,7 +212,7 @@ async def _open_gate(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> A
     responses=problems(LOGGED_IN, gateway.UnknownCall, TooManyStreams),
 )
 async def stream_events(
-    backend: Ctx, caller: CallReader, call_id: CallIdPath, last_event_id: LastEventId = None
+    backend: Ctx, caller: CallBooks, call_id: CallIdPath, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
     seen = int(last_event_id or 0)
     while True:
@@ -317,7 +317,7 @@ async def put_manifest(
         **problems(LOGGED_IN, gateway.UnknownManifest),
     },
 )
-async def get_manifest(backend: Ctx, caller: CallReader, digest: ManifestPath) -> Response:
+async def get_manifest(backend: Ctx, caller: CallBooks, digest: ManifestPath) -> Response:
     async with backend.database.read() as session:
         row = await calls.manifest(session, digest)
     if row is None:
@@ -400,7 +400,7 @@ async def create_allowance(
     summary="What I let the session key pay, and what is left of it",
     responses=problems(LOGGED_IN, gateway.GatewayNotReady),
 )
-async def list_allowances(backend: Ctx, caller: CallReader) -> AllowanceList:
+async def list_allowances(backend: Ctx, caller: CallBooks) -> AllowanceList:
     found = await backend.gateway.funds.allowances(caller.address)
     return AllowanceList(items=tuple(map(_allowance_view, found)))
 
