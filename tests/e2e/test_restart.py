@@ -14,7 +14,8 @@ from tests.e2e.scenario import Scenario
 
 
 def plan(directory: Path) -> MarketPlan:
-    return MarketPlan(directory, runtime="process", lease_seconds=20)
+    # Longer than all four take to come up again, one after the other, on a busy machine.
+    return MarketPlan(directory, runtime="process", lease_seconds=90)
 
 
 def test_the_task_goes_on_through_every_restart(scenario: Scenario, tmp_path: Path) -> None:
