@@ -159,6 +159,9 @@ def _ip(connection: HTTPConnection) -> str | None:
 
 Reader = Annotated[Caller, Depends(caller_with("tasks:read", counted="reads"))]
 Writer = Annotated[Caller, Depends(caller_with("tasks:write"))]
+AnyCaller = Annotated[
+    Caller, Depends(caller_with("tasks:read", "tasks:write", "calls", counted="reads"))
+]
 CallBooks = Annotated[Caller, Depends(caller_with("calls", "tasks:read", counted="reads"))]
 """What calls there were and what they cost: whoever calls may see it, and whoever may only read."""
 CallReader = Annotated[Caller, Depends(caller_with("calls", counted="reads"))]
