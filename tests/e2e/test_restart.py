@@ -14,8 +14,8 @@ from tests.e2e.scenario import Scenario
 
 
 def plan(directory: Path) -> MarketPlan:
-    # Longer than all four take to come up again, one after the other, on a busy machine; how far the
-    # task came is told every third of it.
+    # Longer than all four take to come up again, one after the other, on a busy machine; how far
+    # the task came is told every third of it.
     return MarketPlan(directory, runtime="process", lease_seconds=60)
 
 
