@@ -23,6 +23,7 @@ from tallystick.protocol.call_views import (
     WebhookSecretView,
 )
 from tallystick.protocol.errors import SignatureError, WireError
+from tallystick.protocol.input_schemas import SchemaRefused, schema_of
 from tallystick.protocol.messages import ChannelAllowance
 from tallystick.protocol.types import Address, Digest, to_address
 from tallystick.protocol.wire import ChannelAllowanceBody
@@ -75,6 +76,7 @@ CALLING = (
     gateway.NoPrice,
     gateway.InputTooLarge,
     gateway.InputRefused,
+    gateway.InvalidInput,
     gateway.MaxChargeTooLow,
     gateway.WebhookRefused,
     gateway.TooManyCallsOpen,
@@ -291,9 +293,9 @@ async def put_manifest(
 ) -> ManifestView:
     file = await request.body()
     try:
-        read_app_manifest(file, expected=Digest(digest))
+        schema_of(read_app_manifest(file, expected=Digest(digest)))
         text = file.decode("utf-8")
-    except (WireError, UnicodeDecodeError) as failure:
+    except (WireError, SchemaRefused, UnicodeDecodeError) as failure:
         raise gateway.ManifestRefused(str(failure)[:400]) from failure
 
     async def work(session: AsyncSession) -> ManifestView:

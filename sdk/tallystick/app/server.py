@@ -41,6 +41,7 @@ from tallystick.app.running import (
     failure_of,
     within,
 )
+from tallystick.protocol.input_schemas import InputNotValid, InputSchema
 
 CALL_ID: Final = "tallystick-call-id"
 """The request's header names the call; without one the server makes up an id. In every answer."""
@@ -56,8 +57,14 @@ _LAST_WORD_S: Final = 1.0
 log = logging.getLogger("tallystick.app")
 
 
-def application(worker: Worker, *, max_request_bytes: int, max_response_bytes: int) -> Starlette:
-    calls = _Calls(worker, max_request_bytes, max_response_bytes)
+def application(
+    worker: Worker,
+    *,
+    max_request_bytes: int,
+    max_response_bytes: int,
+    input_schema: InputSchema | None = None,
+) -> Starlette:
+    calls = _Calls(worker, max_request_bytes, max_response_bytes, input_schema)
 
     async def ready(request: Request) -> Response:
         state = "stuck" if worker.stuck else worker.state
@@ -93,8 +100,15 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 class _Calls:
     """`POST /call`, as an ASGI application: it watches whether the caller is still there."""
 
-    def __init__(self, worker: Worker, max_request_bytes: int, max_response_bytes: int) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        max_request_bytes: int,
+        max_response_bytes: int,
+        input_schema: InputSchema | None,
+    ) -> None:
         self._worker = worker
+        self._input_schema = input_schema
         self._max_request_bytes = max_request_bytes
         self._max_response_bytes = max_response_bytes
 
@@ -128,7 +142,9 @@ class _Calls:
 
     async def _answer(self, request: Request, call: Call, reply: _Reply) -> None:
         worker = self._worker
-        given = read_json(await self._body(request, call))
+        body = await self._body(request, call)
+        given = read_json(body)
+        self._require_fitting(body)
         arguments = worker.entry.arguments(call.call_id, given)
         slot = worker.take_slot()
         gone = asyncio.create_task(_until_gone(request))
@@ -147,6 +163,18 @@ class _Calls:
         finally:
             slot.end()
             gone.cancel()
+
+    def _require_fitting(self, body: bytes) -> None:
+        if self._input_schema is None:
+            return
+        try:
+            self._input_schema.check(body)
+        except InputNotValid as misfit:
+            raise Failure(
+                "invalid_input",
+                f"At {misfit.place}: {misfit.why}.",
+                "See the app's input schema.",
+            ) from None
 
     async def _body(self, request: Request, call: Call) -> bytes:
         """Never more of it in memory than is allowed."""

@@ -33,6 +33,7 @@ from tallystick.app.project import Project
 from tallystick.app.running import HandlerRaised, Worker
 from tallystick.app.server import application
 from tallystick.protocol.app_manifest import HttpHandler
+from tallystick.protocol.input_schemas import schema_of
 
 SOCKET_VARIABLE: Final = "TALLYSTICK_SOCKET"
 LOOPBACK: Final = "127.0.0.1"
@@ -113,6 +114,7 @@ def serve(
         worker,
         max_request_bytes=manifest.max_request_bytes,
         max_response_bytes=manifest.max_response_bytes,
+        input_schema=schema_of(manifest),
     )
     server = _Server(
         uvicorn.Config(
