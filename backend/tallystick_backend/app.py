@@ -327,6 +327,7 @@ async def assemble(
 def gateway_settings(settings: Settings) -> GatewaySettings:
     return GatewaySettings(
         channel_calls=settings.channel_calls,
+        channel_refill_percent=settings.channel_refill_percent,
         session_gas_wei=settings.session_gas_wei,
         max_calls=settings.max_calls,
         max_calls_per_account=settings.max_calls_per_caller,

@@ -118,6 +118,9 @@ class Settings(BaseModel):
     channel_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """A channel is opened and topped up for so many calls at their ceiling, as far as the
     consumer's allowance and account go."""
+    channel_refill_percent: Annotated[int, Field(ge=0, le=100)] = 25
+    """A channel with less than this share of a top-up left is topped up beside its calls, so that
+    none waits for a block; 0: once a call needs it."""
     session_gas_wei: Annotated[int, Field(ge=0)] = 50_000_000_000_000_000
     """Most ether for gas that the dispatcher's wallet sends one session key over its life."""
     gateway_lease_seconds: Annotated[float, Field(ge=0.2, le=300)] = 5

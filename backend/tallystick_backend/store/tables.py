@@ -235,7 +235,8 @@ class AppRow(Table, table=True):
     __table_args__ = (Index("ix_app_newest", "published_at_s", "app_id"),)
     app_id: str = Field(primary_key=True)
     publisher: str = Field(index=True)
-    salt: str
+    salt: str = Field(index=True)
+    """Of an app that `tallystick app deploy` published the keccak-256 of its name."""
     royalty_to: str
     royalty_bps: int
     published_at_s: int = Field(sa_column=Column(BigInteger, nullable=False))
