@@ -22,7 +22,6 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlmodel import select
 from starlette.types import Message
 
 from tallystick.protocol import messages
@@ -143,8 +142,7 @@ async def test_an_input_that_does_not_fit_the_schema_costs_nothing(
             assert refused.json()["errors"] == [{"field": place, "message": why}]
             assert place in refused.json()["detail"]
         assert len(market.provider.ran) == 1
-        async with market.database.read() as session:
-            assert len((await session.exec(select(CallRow))).all()) == 1
+        assert len(await market.rows(CallRow)) == 1
     finally:
         await market.end()
 
