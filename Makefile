@@ -110,6 +110,9 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@echo "== generated files"
 	@$(PYTHON_IN_VENV) scripts/export_abi.py >/dev/null
 	@git diff --exit-code --stat -- $(ABI) || { echo "check: $(ABI) was out of date; it is rewritten, commit it"; exit 1; }
+	@$(PYTHON_IN_VENV) tools/dapp_types.py --check
+	@echo "== TypeScript"
+	@node_modules/.bin/tsc --noEmit --strict --target es2022 --module esnext --moduleResolution bundler dapp/src/generated/*.ts
 	@echo "check: everything passed"
 
 ##@ Build it
@@ -121,11 +124,16 @@ contracts: compiled ## Compile the contracts
 
 abi: compiled ## Write ABI and bytecode of the contracts into the SDK
 	@$(PYTHON_IN_VENV) scripts/export_abi.py
+	@$(PYTHON_IN_VENV) tools/dapp_types.py
 
 openapi: setup ## Write the reference pages and tables that follow from the code
 	@.venv/bin/tallystick-backend openapi -o docs/reference/openapi.json
 	@$(PYTHON_IN_VENV) -m tallystick.cli.reference
 	@$(PYTHON_IN_VENV) tools/doc_tables.py
+	@$(PYTHON_IN_VENV) tools/dapp_types.py
+
+dapp-types: setup ## Write what the dApp knows of contracts, errors and HTTP into dapp/src/generated
+	@$(PYTHON_IN_VENV) tools/dapp_types.py
 
 format: setup ## Rewrite Python and Solidity in the house style
 	@.venv/bin/ruff check --fix-only --quiet .
@@ -141,7 +149,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts abi openapi compiled format clean help
+.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
