@@ -5,7 +5,7 @@
 
     abi.ts         the contracts' ABIs as constants, and all their custom errors as one ABI
     errors.ts      each custom error: its values, and what it means in English and in Chinese
-    typed-data.ts  EIP-712 types of what wallets sign
+    typedData.ts  EIP-712 types of what wallets sign
     deployment.ts  the shape of a deployment's file
     api.ts         types of the HTTP API, by openapi-typescript from docs/reference/openapi.json
 
@@ -99,11 +99,11 @@ def errors_text() -> str:
     return "".join(lines)
 
 
-# --- typed-data.ts ----------------------------------------------------------------------------
+# --- typedData.ts ----------------------------------------------------------------------------
 
 
 def typed_data_text() -> str:
-    """For viem's `signTypedData`: `types: typedData.types, domain: typedDataDomain(...)`."""
+    """For viem's `signTypedData`: `types: eip712Types, domain: eip712Domain(...)`."""
     declared = [(message.__name__, message.TYPE) for message in messages.MESSAGES]
     of_token = [
         ("Permit", permits.PERMIT_TYPE),
@@ -113,15 +113,15 @@ def typed_data_text() -> str:
         [
             HEAD,
             "/** The domain of every message of the protocol; `escrow` verifies them all. */\n",
-            "export function typedDataDomain(chainId: number, escrow: `0x${string}`) {\n",
+            "export function eip712Domain(chainId: number, escrow: `0x${string}`) {\n",
             f"  return {{ name: {_text(messages.DOMAIN_NAME)},"
             f" version: {_text(messages.DOMAIN_VERSION)}, chainId, verifyingContract: escrow }}"
             " as const;\n}\n\n",
             "/** What the protocol's parties sign. */\n",
-            _types("typedDataTypes", declared),
+            _types("eip712Types", declared),
             "/** What the payment token takes instead of a transaction; the domain is the token's"
             " own (EIP-5267). */\n",
-            _types("tokenTypedDataTypes", of_token),
+            _types("tokenEip712Types", of_token),
         ]
     )
 
@@ -192,7 +192,7 @@ def api_text() -> str:
 FILES: Mapping[str, Callable[[], str]] = {
     "abi.ts": abi_text,
     "errors.ts": errors_text,
-    "typed-data.ts": typed_data_text,
+    "typedData.ts": typed_data_text,
     "deployment.ts": deployment_text,
     "api.ts": api_text,
 }

@@ -91,14 +91,14 @@ def test_viem_reads_abis_errors_and_typed_data() -> None:
       };
       const abi = await load("abi");
       const errors = await load("errors");
-      const typed = await load("typed-data");
+      const typed = await load("typedData");
       const data = encodeErrorResult({
         abi: abi.contractErrorsAbi, errorName: "InsufficientAvailable", args: [7n, 5n],
       });
       const found = decodeErrorResult({ abi: abi.contractErrorsAbi, data });
       const escrow = "0x" + "11".repeat(20);
       const digest = hashTypedData({
-        domain: typed.typedDataDomain(31337, escrow), types: typed.typedDataTypes,
+        domain: typed.eip712Domain(31337, escrow), types: typed.eip712Types,
         primaryType: "Acceptance",
         message: { taskId: "0x" + "22".repeat(32), total: 9n, receipt: "0x" + "33".repeat(32) },
       });
