@@ -28,17 +28,22 @@ from tallystick.protocol.web3 import close, connect
 from tallystick_backend import __version__
 from tallystick_backend.access import CapabilityUrls, Seals
 from tallystick_backend.api import (
+    analytics,
     apps,
     auth,
     blobs,
     calls,
     deployment,
+    embed,
     errors,
+    explorer,
     guard,
     health,
     keys,
     offers,
     openapi,
+    overview,
+    pages,
     providers,
     receipts,
     spending,
@@ -48,6 +53,7 @@ from tallystick_backend.api import (
 )
 from tallystick_backend.api.call_door import CallDoor
 from tallystick_backend.api.context import Backend, Wallets
+from tallystick_backend.api.kept import Kept
 from tallystick_backend.api.limits import Limits, StreamGate
 from tallystick_backend.blobs import BlobStore
 from tallystick_backend.chain import Chain, HttpRpc, Rpc
@@ -123,6 +129,10 @@ def http_app(
         receipts,
         summaries,
         spending,
+        analytics,
+        explorer,
+        overview,
+        embed,
         blobs,
         streams,
         tasks,
@@ -153,6 +163,7 @@ def http_app(
             expose_headers=("Idempotency-Replayed", "Retry-After", "X-Request-Id"),
             allow_credentials=False,
         )
+    app.add_middleware(pages.Pages, folder=settings.dapp_dir, rpc_url=settings.browser_rpc_url)
     metrics: Metrics = app.state.metrics
 
     def measure(scope: Scope, status: int, seconds: float) -> None:
@@ -287,7 +298,15 @@ async def assemble(
         metrics.call_ended,
     )
     gateway.webhooks.body_of = calls.webhook_body
-    market = Market(found, dispatcher, settings.dispatcher_bps, settings.challenge_window_seconds)
+    market = Market(
+        found,
+        dispatcher,
+        settings.dispatcher_bps,
+        settings.challenge_window_seconds,
+        network_name=settings.network_name,
+        rpc_url=settings.browser_rpc_url,
+        explorer_url=settings.explorer_url,
+    )
     return Backend(
         settings=settings,
         database=database,
@@ -308,6 +327,7 @@ async def assemble(
             poll_ms=min(settings.poll_ms, 250),
         ),
         deployment=lambda: market.body(rpc),
+        config=lambda: market.config(rpc),
         wallets=wallets or ChainWallets(rpc),
         seals=seals,
         blobs=blob_store,
@@ -320,6 +340,7 @@ async def assemble(
         streams=StreamGate(total=settings.max_streams, per_caller=settings.max_streams_per_caller),
         metrics=metrics,
         gateway=gateway,
+        kept=Kept(),
         parts=parts,
     )
 
