@@ -33,7 +33,7 @@ from tallystick_backend.api.schemas import DigestPath
 from tallystick_backend.api.writes import IdempotencyKey
 from tallystick_backend.blobs import BlobTooLarge, DigestMismatch, StorageFull, UnknownBlob
 from tallystick_backend.settings import MIB
-from tallystick_backend.store.repositories import access, orders, work
+from tallystick_backend.store.repositories import access, chain, orders, work
 
 router = APIRouter(prefix="/v1/blobs", tags=["bundles"])
 
@@ -181,9 +181,13 @@ async def _result_place(backend: Backend, connection: HTTPConnection, cap: str) 
 
 
 async def _check_lease(backend: Backend, right: Capability) -> None:
-    """The link is good while its lease is the newest and did not end without a result."""
+    """The link is good while its lease is the newest and did not end without a result; and for the
+    fence that the chain took a proof of, whatever was thought of its lease here."""
     async with backend.database.read() as session:
         lease = await work.current_lease(session, right.task_id)
+        on_chain = await chain.task(session, right.task_id)
+    if on_chain is not None and on_chain.receipt_digest and on_chain.fence == right.fence:
+        return
     if lease is None or lease.fence != right.fence:
         raise CapabilityRefused("the lease that this link belongs to is over")
     if lease.state in ("declined", "failed", "lost"):

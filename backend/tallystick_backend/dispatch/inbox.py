@@ -357,6 +357,10 @@ class Inbox:
                 return None
             return f"another receipt of this lease lies here: {first.digest}; the first one stays"
         if row.state not in LIVE_LEASES or held.work.fence != row.fence:
+            on_chain = await chain.task(session, row.task_id)
+            if on_chain is not None and on_chain.receipt_digest == checked.digest:
+                await lease.take_proven(session, row, checked, said, now_ms)
+                return None
             reason = (
                 f"fence {row.fence} is {row.state}, the current fence is {held.work.fence}: the "
                 "result came too late and is not paid"

@@ -329,6 +329,48 @@ async def finish(
         session, lease.task_id, lease.fence, before=_IN_HAND, state="finished"
     )
     assert done, "a live lease is the highest fence of work in hand"
+    await _keep(session, lease, checked, said, now_ms)
+    return True
+
+
+async def take_proven(
+    session: AsyncSession,
+    lease: LeaseRow,
+    checked: CheckedReceipt,
+    said: Finished,
+    now_ms: int,
+) -> None:
+    """Keeps the receipt of a lease that was given up, where the chain has taken that very receipt:
+    the provider proved alone while nobody here heard it, and what is paid for is the consumer's."""
+    await work.move_lease(
+        session,
+        lease.task_id,
+        lease.fence,
+        lease.token,
+        before=(lease.state,),
+        state="finished",
+        stage="finished",
+        percent=100,
+        eta_seconds=0,
+        updated_at_ms=now_ms,
+    )
+    await work.move_work(
+        session,
+        lease.task_id,
+        lease.fence,
+        before=("waiting", "failed", *_IN_HAND),
+        state="finished",
+    )
+    await _keep(session, lease, checked, said, now_ms)
+
+
+async def _keep(
+    session: AsyncSession,
+    lease: LeaseRow,
+    checked: CheckedReceipt,
+    said: Finished,
+    now_ms: int,
+) -> None:
     session.add(
         ReceiptRow(
             task_id=lease.task_id,
@@ -351,7 +393,6 @@ async def finish(
     await _tell(
         session, lease, "finished", now_ms, receipt=checked.digest, exit_code=said.exit_code
     )
-    return True
 
 
 async def note_late_result(

@@ -133,13 +133,16 @@ class Dispatcher:
     # --- silence ------------------------------------------------------------------------------
 
     async def give_up_the_silent(self) -> None:
-        """Leases past their end and the margin are lost, and their tasks wait again."""
+        """Leases past their end and the margin are lost, and their tasks wait again; not those that
+        the chain knows to be proven, whose result is on its way."""
         now_ms = self._clock.now_ms()
         latest_s = now_ms // 1000 - self._settings.lease_margin_seconds
         async with self._database.read() as session:
             silent = await work.held(session, until_before_s=latest_s)
         for held in silent:
             if not rules.is_expired(held.lease.lease_until_s, now_ms, self._settings):
+                continue
+            if held.chain is not None and held.chain.receipt_digest is not None:
                 continue
             reason = f"nothing was heard of {held.lease.provider} until its lease ended"
             await self._end(held, "lost", reason)

@@ -348,6 +348,12 @@ class Market:
                 setattr(row, name, value)
             session.add(row)
 
+    async def proven(self, task_id: str, said: Finished) -> None:
+        """By the provider alone, with the receipt in `said`."""
+        receipt = Receipt.from_body(said.receipt)
+        digest = messages.digest(DOMAIN, receipt)
+        await self.chain_says(task_id, state="proven", fence=receipt.seq, receipt_digest=digest)
+
     async def index_stops(self, why: str | None) -> None:
         async with self.database.transaction() as session:
             await session.merge(

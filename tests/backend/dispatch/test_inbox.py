@@ -455,6 +455,36 @@ async def test_a_result_after_the_lease_was_given_up_is_late_even_with_no_succes
     assert (await market.events(task))[-1] == "late_result"
 
 
+async def test_a_result_that_the_chain_has_paid_for_is_taken_however_late(
+    running: tuple[Market, TestProvider, str],
+) -> None:
+    """The backend was away while the provider proved alone: the consumer paid for this result."""
+    market, provider, task = running
+    await market.run_out()
+    await market.go()
+    said = provider.finished(provider.offers[task])
+    assert not (await market.say(provider, "finished", said, Ack)).ok
+    await market.proven(task, said)
+    assert (await market.say(provider, "finished", said, Ack)).ok
+    receipt = await market.receipt(task)
+    assert receipt is not None
+    assert (receipt.fence, receipt.provider) == (1, provider.id)
+    assert (await market.say(provider, "finished", said, Ack)).ok
+    assert (await market.events(task)).count("finished") == 1
+
+
+async def test_a_lease_that_the_chain_has_a_proof_of_is_not_given_up(
+    running: tuple[Market, TestProvider, str],
+) -> None:
+    market, provider, task = running
+    said = provider.finished(provider.offers[task])
+    await market.proven(task, said)
+    await market.run_out()
+    await market.go()
+    assert (await market.say(provider, "finished", said, Ack)).ok
+    assert "late_result" not in await market.events(task)
+
+
 async def test_a_result_counts_while_the_lease_was_not_given_up(
     running: tuple[Market, TestProvider, str],
 ) -> None:
