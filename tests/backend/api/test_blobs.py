@@ -195,11 +195,10 @@ async def test_a_link_stays_good_for_what_the_chain_has_a_proof_of(
     await world.leased(task, fence=1, work_state="waiting", lease_state="lost")
     url = urls(world).result_url(task["id"], 1).format(digest=digest_of(b"late"))
     assert (await world.http.put(url, content=b"late")).status_code == 403
-    proven = {"state": "proven", "fence": 1, "receipt_digest": digest_of(b"receipt")}
-    await world.on_chain(task, **proven)
+    await world.on_chain(task, "proven", fence=1, receipt_digest=digest_of(b"receipt"))
     assert (await world.http.put(url, content=b"late")).status_code == 201
     await world.leased(task, fence=2)
-    assert (await world.http.put(url, content=b"late")).status_code == 200
+    assert (await world.http.put(url, content=b"late")).status_code == 201
 
 
 async def test_a_link_ends_with_the_next_fence(world: World, consumer: Consumer) -> None:
