@@ -22,6 +22,7 @@ import structlog
 from tallystick.protocol.app_manifest import HttpHandler
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.call_bodies import (
+    WARM_MEDIA_TYPE,
     AppBody,
     AppLoadBody,
     AppReplyBody,
@@ -152,7 +153,11 @@ class CallService:
             body = parse(CallRequestBody, frame.body)
             number = body.number
             ask, channel = Ask.from_body(body), Channel.from_body(body.channel)
-            call = _Call(self, ask, channel, frame.content, body.stream, send, max_message)
+            warm = body.media_type == WARM_MEDIA_TYPE
+            if warm and frame.content:
+                raise CallFailed(NOT_READ, "a warm call has no input")
+            stream = body.stream and not warm
+            call = _Call(self, ask, channel, frame.content, stream, send, max_message, warm)
         except (ProtocolError, CallFailed) as error:
             refusal = Refusal(NOT_READ, f"not a well-formed request: {error}", number)
             await send(pack(REFUSAL, refusal.to_body()))
@@ -179,6 +184,8 @@ class _Call:
     stream: bool
     send: Send
     max_message: int
+    warm: bool = False
+    """Asks whether a worker is ready, and so keeps it; the handler hears nothing."""
     sent_bytes: int = 0
     _fresh: bytearray = field(default_factory=bytearray)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -276,6 +283,7 @@ class _Call:
                 within_s=self.ask.request.max_seconds,
                 piece=self._piece if self.stream else None,
                 starting=self._require_price,
+                warm=self.warm,
             )
         )
         self.service._under_way[key] = work
