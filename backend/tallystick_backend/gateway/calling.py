@@ -14,14 +14,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from functools import partial
 from typing import Any, Final
 
 import structlog
 
+from tallystick.protocol.call_bodies import WARM_SECONDS, is_warm
 from tallystick.protocol.call_codec import write_voucher
 from tallystick.protocol.calls import CallId, CallLimits, CallRequest, ceiling_up
 from tallystick.protocol.errors import AmountError, QuoteError
@@ -83,6 +85,7 @@ HASHED_BESIDE: Final = 256 * 1024
 KEPT_ANYWAY: Final = 64 * 1024
 """Inputs up to this size are written down with every call: with it a provider says its answer
 again after a restart, and so is paid for it."""
+USES_KEPT: Final = 10_000
 
 TERMINAL: Final = frozenset({"completed", "failed", "canceled"})
 
@@ -104,6 +107,12 @@ class Order:
     keep: bool = False
     """Keep the result, too, although somebody waits for it."""
     stream: bool = False
+    warm_id: str | None = None
+    """Of the `keep_warm` that wants it."""
+
+    @property
+    def is_warm(self) -> bool:
+        return is_warm(self.media_type, self.input)
 
     def hash(self, input_digest: Digest) -> str:
         """What makes two requests under one key the same."""
@@ -204,6 +213,7 @@ class Calls:
         self._by_key: dict[tuple[str, str], Live] = {}
         self._open: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._used: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self.ready = False
         self.webhook_due = asyncio.Event()
 
@@ -263,6 +273,11 @@ class Calls:
         if live.paying is not None:
             live.paying.cancel(live.call_id)
 
+    def used_at_ms(self, account: str, target: Target) -> int:
+        """When this account's last call of the version was answered that was no warm one; 0 where
+        none was lately."""
+        return self._used.get((account.lower(), target.app_id, target.version), 0)
+
     async def restore(self) -> None:
         """Takes up what the process before this one left."""
         async with self._database.read() as session:
@@ -288,6 +303,7 @@ class Calls:
         try:
             taken = await self._attempts(live)
             ended = _completed(live, taken)
+            self._note_use(live)
         except asyncio.CancelledError:
             # The process ends: the row stays as it is, and the next one takes it up.
             self._finish(live, Ended(live.call_id, "failed", failure=GatewayNotReady("it stops")))
@@ -304,6 +320,15 @@ class Calls:
             await self._journal.projected()
             self.webhook_due.set()
         self._finish(live, ended)
+
+    def _note_use(self, live: Live) -> None:
+        if live.order.is_warm:
+            return
+        place = (live.order.account.lower(), live.target.app_id, live.target.version)
+        self._used[place] = self._clock.now_ms()
+        self._used.move_to_end(place)
+        if len(self._used) > USES_KEPT:
+            self._used.popitem(last=False)
 
     async def _attempts(self, live: Live) -> Taken:
         order, settings = live.order, self._settings
@@ -324,6 +349,11 @@ class Calls:
             request = self._price(live, target)
             ceiling = ceiling_up(request, target.limits)
             await self._reserve(live, ceiling)
+            if order.is_warm:
+                # The channel is for the calls that it waits for.
+                ceiling = ceiling_up(
+                    changed(request, max_seconds=target.limits.max_seconds), target.limits
+                )
             funded = self._channels.funded(order.account, ceiling)
             provider = await self._choose(target, excluded, funded, only_funded=only_funded)
             if provider is None:
@@ -357,7 +387,8 @@ class Calls:
             try:
                 taken = await paying.run(asked)
                 receipt = taken.answer.signed.receipt
-                run_ms = receipt.ended_at_ms - receipt.started_at_ms
+                if not order.is_warm:
+                    run_ms = receipt.ended_at_ms - receipt.started_at_ms
                 return taken
             except NeedsFunds as need:
                 try:
@@ -432,6 +463,8 @@ class Calls:
             raise NoPrice(str(failure)) from failure
         try:
             seconds = _seconds_down(price, target.limits, live.order.max_charge)
+            if live.order.is_warm:
+                seconds = min(seconds, WARM_SECONDS)
         except AmountError as failure:
             raise NoPrice(str(failure)) from failure
         return CallRequest(
@@ -498,6 +531,7 @@ class Calls:
             "media_type": order.media_type,
             "forget_at_ms": self._forget_at(live, live.asked_at_ms),
             "webhook_url": order.webhook_url,
+            "warm_id": order.warm_id,
         }
 
     def _paid(self, live: Live, taken: Taken) -> Entry:
