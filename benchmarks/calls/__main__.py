@@ -58,6 +58,8 @@ def main() -> None:
         console.print_json(data=_rows(results))
     else:
         console.print(_table(names, results))
+        if OURS in names:
+            console.print(_parts(results[OURS, CONNECTIONS[-1]]))
         console.print(f"every measurement: {OUTPUT.relative_to(ROOT)}", style="dim")
 
 
@@ -109,6 +111,18 @@ def _table(names: list[str], results: Results) -> Table:
                 str(sum(one.failed for one in measured)),
             )
         table.add_section()
+    return table
+
+
+def _parts(measured: list[Measured]) -> Table:
+    table = Table(title=f"Where ours goes, at {CONNECTIONS[-1]} connections")
+    table.add_column("process")
+    table.add_column("CPU us / call", justify="right")
+    table.add_column("memory MiB", justify="right")
+    for name in measured[0].parts:
+        us = statistics.median(one.parts[name].cpu_s / one.calls * 1e6 for one in measured)
+        mib = statistics.median(one.parts[name].memory_mib for one in measured)
+        table.add_row(name, f"{us:,.0f}", f"{mib:,.0f}")
     return table
 
 

@@ -79,7 +79,7 @@ def _started(name: str, command: list[str], url: str, content: object) -> Iterat
             start_new_session=True,
             env=os.environ | {"RAY_DISABLE_IMPORT_WARNING": "1"},
         )
-    target = Target(url, json.dumps(content).encode(), JSON, (process.pid,))
+    target = Target(url, json.dumps(content).encode(), JSON, {name: process.pid})
     try:
         _wait_for(target, process, name)
         yield target

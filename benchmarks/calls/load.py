@@ -45,8 +45,16 @@ class Target:
     url: str
     body: bytes
     headers: Mapping[str, str]
-    pids: tuple[int, ...]
-    """Roots of its processes: their children count too."""
+    pids: Mapping[str, int]
+    """Its processes by name: their children count too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one process took, with its children."""
+
+    cpu_s: float
+    memory_mib: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,16 @@ class Measured:
     failed: int
     p50_ms: float
     p99_ms: float
-    cpu_s: float
-    memory_mib: float
+    parts: Mapping[str, Part]
+    """By process."""
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(part.cpu_s for part in self.parts.values())
+
+    @property
+    def memory_mib(self) -> float:
+        return sum(part.memory_mib for part in self.parts.values())
 
     @property
     def calls_per_s(self) -> float:
@@ -87,7 +103,7 @@ def measure(target: Target, connections: int, seconds: int) -> Measured:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "load.lua"
         path.write_text(script)
-        before = _cpu_s(target.pids)
+        before = {name: _cpu_s(pid) for name, pid in target.pids.items()}
         done = subprocess.run(
             [
                 *(wrk(), "--threads", "1", "--connections", str(connections)),
@@ -98,7 +114,10 @@ def measure(target: Target, connections: int, seconds: int) -> Measured:
             text=True,
             check=True,
         )
-        cpu_s = _cpu_s(target.pids) - before
+        parts = {
+            name: Part(_cpu_s(pid) - before[name], _memory_mib(pid))
+            for name, pid in target.pids.items()
+        }
     told = json.loads(done.stdout.strip().splitlines()[-1])
     return Measured(
         connections=connections,
@@ -107,14 +126,13 @@ def measure(target: Target, connections: int, seconds: int) -> Measured:
         failed=told["bad"] + told["lost"],
         p50_ms=told["p50"] / 1000,
         p99_ms=told["p99"] / 1000,
-        cpu_s=cpu_s,
-        memory_mib=_memory_mib(target.pids),
+        parts=parts,
     )
 
 
-def _cpu_s(pids: tuple[int, ...]) -> float:
+def _cpu_s(pid: int) -> float:
     total = 0.0
-    for process in _processes(pids):
+    for process in _processes(pid):
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
@@ -123,9 +141,9 @@ def _cpu_s(pids: tuple[int, ...]) -> float:
     return total
 
 
-def _memory_mib(pids: tuple[int, ...]) -> float:
+def _memory_mib(pid: int) -> float:
     total = 0
-    for process in _processes(pids):
+    for process in _processes(pid):
         try:
             total += process.memory_full_info().uss
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -133,12 +151,9 @@ def _memory_mib(pids: tuple[int, ...]) -> float:
     return total / 2**20
 
 
-def _processes(pids: tuple[int, ...]) -> list[psutil.Process]:
-    found: dict[int, psutil.Process] = {}
-    for pid in pids:
-        try:
-            root = psutil.Process(pid)
-            found |= {one.pid: one for one in (root, *root.children(recursive=True))}
-        except psutil.NoSuchProcess:
-            continue
-    return list(found.values())
+def _processes(pid: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

@@ -54,12 +54,13 @@ class Serving:
 
     @property
     def target(self) -> Target:
-        programs = [self.market.services[name] for name in ("nats", "backend", "provider-1")]
+        names = {"broker": "nats", "gateway": "backend", "agent and worker": "provider-1"}
+        running = {name: self.market.services[of].running for name, of in names.items()}
         return Target(
             f"{self.market.url}/v1/apps/{self.app_id}/calls",
             b'{"text": "hello"}',
             {"content-type": "application/json", "authorization": f"Bearer {self.api_key}"},
-            tuple(one.running.pid for one in programs if one.running is not None),
+            {name: one.pid for name, one in running.items() if one is not None},
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 import httpx
 import structlog
 import typer
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
@@ -67,7 +69,7 @@ def start(
     settings = _settings()
     try:
         with _only_one(settings.data_dir):
-            asyncio.run(serve(settings))
+            uvloop.run(serve(settings))
     except (ProviderError, ProtocolError) as error:
         _refuse(str(error))
 
@@ -198,6 +200,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 # Its workers go first: they may sit on cards that the agent wants to clear.
                 await calls.resume()
                 await agent.resume()
+                _keep_what_was_loaded()
                 log.info(
                     "agent_started", provider=provider, key=address_of(key), version=__version__
                 )
@@ -215,6 +218,13 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         journal.close()
         await runtime.close()
         await close(web3)
+
+
+def _keep_what_was_loaded() -> None:
+    """Modules and their tables stay for ever: the collector need not look through them again and
+    again while calls make its work."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _require_safe(runtime: Runtime) -> None:

@@ -410,6 +410,11 @@ class Calls(RuleBasedStateMachine):
         self.provider, self.running = step.channel, set()
 
     @rule()
+    def the_provider_forgets_its_records(self) -> None:
+        """A checkpoint takes their place; what runs meanwhile goes on."""
+        self.provider_journal = [to_json(self.provider.checkpoint())]
+
+    @rule()
     def restart_payer(self) -> None:
         step = PayingChannel.rebuilt(
             DOMAIN,

@@ -174,6 +174,30 @@ class TestTheSameAgain:
         for again in (early, late, early):
             assert end.accept_voucher(again) == ServingStep(end)
 
+    def test_a_voucher_that_is_known_costs_no_second_look(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It comes by itself and with every request that was on its way meanwhile."""
+        looks: list[str] = []
+        recover = messages.recover
+
+        def counted(domain: Domain, message: Any, signature: str) -> Any:
+            looks.append(signature)
+            return recover(domain, message, signature)
+
+        monkeypatch.setattr(messages, "recover", counted)
+        first = served(provider_end(), 1).channel
+        early = voucher_for(first)
+        end = served(first.accept_voucher(early).channel, 2).channel
+        late = voucher_for(end)
+        end = end.accept_voucher(late).channel
+        for again in (late, early, late, early):
+            end = end.accept_voucher(again).channel
+        assert len(looks) <= 2
+        forged = SignedVoucher(late.voucher, early.signature)
+        for _ in range(2):
+            assert code_of(end.accept_voucher(forged)) == "voucher"
+
     def test_a_lost_voucher_comes_with_the_next_request(self) -> None:
         done = served(provider_end()).channel
         voucher = voucher_for(done)
@@ -491,6 +515,46 @@ class TestAfterACrash:
         end = ServingChannel.rebuilt(DOMAIN, funded(), [Opened(CHANNEL, NOW_S)]).channel
         assert isinstance(asked(end, ask_of(1)).reply, Go)
 
+    def test_a_checkpoint_brings_the_same_end_back(self) -> None:
+        """With one place paid, two unpaid, and a call that runs and may come again."""
+        end = paid(provider_end(credit_calls=4))
+        for number in (2, 3, 4):
+            end = begun(end, number)
+        for number in (3, 2):
+            end = end.serve(number, run_of(), APP, sign_receipt).channel
+        again = ServingChannel.rebuilt(DOMAIN, funded(), [end.checkpoint()], credit_calls=4).channel
+        assert again == replace(end, running=(), number=3)
+        assert again.checkpoint() == end.checkpoint()
+        assert isinstance(asked(again, ask_of(4, again.paid)).reply, Go)
+        assert asked(again, ask_of(3, again.paid)).reply == end.again(2)
+        later = served(again.accept_voucher(voucher_for(again)).channel, 5)
+        records = [end.checkpoint(), VoucherTaken(voucher_for(end)), *later.records]
+        rebuilt = ServingChannel.rebuilt(DOMAIN, funded(), records, credit_calls=4).channel
+        assert rebuilt == later.channel
+
+    def test_a_checkpoint_of_a_channel_that_is_over(self) -> None:
+        end = paid(provider_end()).observe(funded(claimed=CHARGE + 1)).channel
+        again = ServingChannel.rebuilt(DOMAIN, funded(), [end.checkpoint()]).channel
+        assert again == replace(end, chain=funded())
+        late = ServingChannel.rebuilt(
+            DOMAIN, funded(), [paid(provider_end()).checkpoint()], journal_since_s=NOW_S + 1
+        )
+        assert code_of(late) == "new_salt"
+
+    def test_a_checkpoint_that_does_not_fit_together_is_not_read(self) -> None:
+        end = served(paid(provider_end()), 2).channel
+        good = end.checkpoint()
+        assert good.voucher is not None
+        wrong = (
+            replace(good, unpaid=(*good.unpaid, *good.unpaid)),
+            replace(good, paid=None),
+            replace(good, voucher=None),
+            replace(good, voucher=voucher_for(end)),
+        )
+        for checkpoint in wrong:
+            with pytest.raises(MessageError, match="not whole"):
+                ServingChannel.rebuilt(DOMAIN, funded(), [checkpoint])
+
     def test_a_copy_of_the_journal_signs_nothing_more(self) -> None:
         step = ServingChannel.rebuilt(
             DOMAIN, funded(), [Opened(CHANNEL, NOW_S)], journal_since_s=NOW_S + 1
@@ -516,6 +580,7 @@ class TestAfterACrash:
             ([], "no records"),
             ([Abandoned("x")], "begin with Opened"),
             ([Opened(CHANNEL, 1), Opened(CHANNEL, 1)], "twice"),
+            ([Opened(CHANNEL, 1), provider_end().checkpoint()], "twice"),
         ],
     )
     def test_a_journal_begins_once(self, records: list[Any], text: str) -> None:

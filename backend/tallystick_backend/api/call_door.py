@@ -35,12 +35,12 @@ from tallystick_backend.api.refusals import (
     WrongMediaType,
 )
 from tallystick_backend.gateway.bus import MAX_CONTENT_BYTES
-from tallystick_backend.gateway.calling import Ended, Live, Order
 from tallystick_backend.gateway.errors import (
     InputRefused,
     InputTooLarge,
     ResultForgotten,
 )
+from tallystick_backend.gateway.orders import Ended, Live, Order
 from tallystick_backend.gateway.shelf import Target, UnknownTarget
 
 log = structlog.get_logger(__name__)

@@ -40,8 +40,8 @@ from tallystick_backend.api.writes import IdempotencyKey, once
 from tallystick_backend.api.writes import Request as WriteRequest
 from tallystick_backend.call_view import call_view
 from tallystick_backend.gateway import errors as gateway
-from tallystick_backend.gateway.calling import TERMINAL
 from tallystick_backend.gateway.funding import AllowanceLeft
+from tallystick_backend.gateway.orders import TERMINAL
 from tallystick_backend.store.repositories import calls
 from tallystick_backend.store.tables import CallRow, ChannelAllowanceRow
 

@@ -12,64 +12,34 @@ with the same receipt.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from dataclasses import replace as changed
-from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from tallystick.protocol.call_bodies import WARM_SECONDS, is_warm
-from tallystick.protocol.call_codec import write_voucher
-from tallystick.protocol.calls import CallId, CallLimits, CallRequest, ceiling_up
-from tallystick.protocol.errors import AmountError, QuoteError
 from tallystick.protocol.hashing import digest_of
-from tallystick.protocol.pricing import Price, max_charge_up
 from tallystick.protocol.types import Address, Digest
 from tallystick_backend.clock import Clock
 from tallystick_backend.errors import BackendError
+from tallystick_backend.gateway.attempts import Attempts
+from tallystick_backend.gateway.call_entries import CallEntries
 from tallystick_backend.gateway.channels import Channels
 from tallystick_backend.gateway.errors import (
     CallCanceled,
-    CallStopped,
-    CallTimedOut,
-    ChannelsClosing,
     GatewayError,
     GatewayNotReady,
-    HandlerFailed,
     IdempotencyConflict,
     JournalFailed,
-    MaxChargeTooLow,
-    NoFunds,
-    NoPrice,
-    NoProvider,
     ProviderLost,
-    ResultTooLarge,
     TooManyCallsOpen,
 )
 from tallystick_backend.gateway.fleet import Fleet
-from tallystick_backend.gateway.journal import Entry, Journal, Values
-from tallystick_backend.gateway.paying_end import (
-    Asked,
-    Closing,
-    Elsewhere,
-    NeedsFunds,
-    NewChannel,
-    PayingEnd,
-    ProviderGone,
-    Refused,
-    Reprice,
-    ShowApp,
-    Stale,
-    Stopped,
-    Taken,
-    TimeOver,
-)
-from tallystick_backend.gateway.routing import best
+from tallystick_backend.gateway.journal import Entry, Journal
+from tallystick_backend.gateway.orders import TERMINAL, Ended, Live, Order, completed, ended_of
+from tallystick_backend.gateway.paying_end import Asked, PayingEnd, Stopped, Taken
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.gateway.shelf import Shelf, Target
 from tallystick_backend.gateway.spending import Reservation, Spending
@@ -79,108 +49,8 @@ from tallystick_backend.store.tables import CallRow
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS: Final = 16
-REPRICED: Final = 4
 HASHED_BESIDE: Final = 256 * 1024
-KEPT_ANYWAY: Final = 64 * 1024
-"""Inputs up to this size are written down with every call: with it a provider says its answer
-again after a restart, and so is paid for it."""
 USES_KEPT: Final = 10_000
-
-TERMINAL: Final = frozenset({"completed", "failed", "canceled"})
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What somebody wants called."""
-
-    account: Address
-    key_id: str
-    target: Target
-    input: bytes
-    media_type: str = "application/json"
-    idempotency_key: str | None = None
-    max_charge: int | None = None
-    webhook_url: str = ""
-    queued: bool = False
-    """It is asked for later: kept until then, and through a restart."""
-    keep: bool = False
-    """Keep the result, too, although somebody waits for it."""
-    stream: bool = False
-    warm_id: str | None = None
-    """Of the `keep_warm` that wants it."""
-
-    @property
-    def is_warm(self) -> bool:
-        return is_warm(self.media_type, self.input)
-
-    def hash(self, input_digest: Digest) -> str:
-        """What makes two requests under one key the same."""
-        parts = (
-            self.target.app_id,
-            self.target.version,
-            self.media_type,
-            input_digest,
-            self.max_charge,
-            self.webhook_url,
-        )
-        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a call ended, as it is told."""
-
-    call_id: str
-    state: str
-    charge: int = 0
-    total: int = 0
-    balance: int | None = None
-    """None where it is told again, later."""
-    media_type: str = ""
-    result: bytes | None = None
-    queued_ms: int = 0
-    cold_start_ms: int = 0
-    run_ms: int = 0
-    failure: BackendError | None = None
-    problem: dict[str, Any] | None = None
-    """Of a failure that is told again, later."""
-    replayed: bool = False
-
-
-@dataclass(slots=True)
-class Live:
-    """A call under way."""
-
-    call_id: str
-    order: Order
-    input_digest: Digest
-    request_hash: str
-    asked_at_ms: int
-    target: Target
-    ended: asyncio.Future[Ended] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    pieces: asyncio.Queue[bytes] | None = None
-    recorded: bool = False
-    """A row is there, or on its way."""
-    keep: bool = False
-    state: str = "queued"
-    attempts: int = 0
-    canceled: bool = False
-    streaming: bool = False
-    paying: PayingEnd | None = None
-    reservation: Reservation | None = None
-    request: CallRequest | None = None
-
-    async def wait(self) -> Ended:
-        return await asyncio.shield(self.ended)
-
-    def piece(self, content: bytes) -> None:
-        """Passed on, and so never taken back."""
-        if self.pieces is not None:
-            self.streaming = True
-            self.pieces.put_nowait(content)
 
 
 class Calls:
@@ -200,7 +70,6 @@ class Calls:
         self._database = database
         self._journal = journal
         self._shelf = shelf
-        self._fleet = fleet
         self._channels = channels
         self._spending = spending
         self._clock = clock
@@ -209,6 +78,8 @@ class Calls:
         """A failure as a problem document."""
         self._count = ended
         """Told of each call: state, code of the failure, seconds, charge."""
+        self._entries = CallEntries(clock, settings)
+        self._attempts = Attempts(shelf, fleet, channels, spending, self._entries, clock, settings)
         self._live: dict[str, Live] = {}
         self._by_key: dict[tuple[str, str], Live] = {}
         self._open: Counter[str] = Counter()
@@ -255,9 +126,8 @@ class Calls:
         if order.queued:
             try:
                 # Who could not pay for it hears so now.
-                self._price(live, order.target)
-                live.recorded = True
-                await self._journal.write(Entry(insert=self._row(live, None, "", "")))
+                self._attempts.price(live, order.target)
+                await self._journal.write(self._entries.queued(live))
             except BaseException:
                 self._leave(live)
                 raise
@@ -301,8 +171,8 @@ class Calls:
     async def _drive(self, live: Live) -> None:
         began_s = asyncio.get_running_loop().time()
         try:
-            taken = await self._attempts(live)
-            ended = _completed(live, taken)
+            taken = await self._attempts.run(live)
+            ended = completed(live, taken)
             self._note_use(live)
         except asyncio.CancelledError:
             # The process ends: the row stays as it is, and the next one takes it up.
@@ -316,10 +186,11 @@ class Calls:
         code = "" if ended.failure is None else type(ended.failure).__name__
         seconds = asyncio.get_running_loop().time() - began_s
         self._count(ended.state, code, seconds, ended.charge)
-        if live.recorded and live.order.webhook_url:
-            await self._journal.projected()
-            self.webhook_due.set()
         self._finish(live, ended)
+        if live.recorded and live.order.webhook_url:
+            with contextlib.suppress(GatewayError):
+                await self._journal.projected()
+            self.webhook_due.set()
 
     def _note_use(self, live: Live) -> None:
         if live.order.is_warm:
@@ -330,244 +201,6 @@ class Calls:
         if len(self._used) > USES_KEPT:
             self._used.popitem(last=False)
 
-    async def _attempts(self, live: Live) -> Taken:
-        order, settings = live.order, self._settings
-        manifest = live.target.manifest
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + manifest.timeout_s + manifest.ready_timeout_s + settings.queue_s
-        excluded: set[str] = set()
-        shown: set[str] = set()
-        repriced = 0
-        last: BackendError | None = None
-        only_funded = False
-        for _ in range(ATTEMPTS):
-            if live.canceled:
-                raise CallCanceled()
-            if loop.time() >= deadline_s:
-                raise last or CallTimedOut("no provider answered in time")
-            target = live.target
-            request = self._price(live, target)
-            ceiling = ceiling_up(request, target.limits)
-            await self._reserve(live, ceiling)
-            if order.is_warm:
-                # The channel is for the calls that it waits for.
-                ceiling = ceiling_up(
-                    changed(request, max_seconds=target.limits.max_seconds), target.limits
-                )
-            funded = self._channels.funded(order.account, ceiling)
-            provider = await self._choose(target, excluded, funded, only_funded=only_funded)
-            if provider is None:
-                raise last or NoProvider(target.app_id, target.version, await self._why(target))
-            try:
-                paying = await self._channels.paying(
-                    order.account, provider, target.app_id, ceiling
-                )
-            except NoFunds as failure:
-                # Money that is in a channel already can still be spent.
-                last, only_funded = failure, True
-                excluded.add(provider)
-                continue
-            live.paying = paying
-            live.request = request
-            asked = Asked(
-                request,
-                target.limits,
-                target.history,
-                order.input,
-                deadline_s,
-                row=partial(self._runs, live, request),
-                paid=partial(self._paid, live),
-                stream=order.stream,
-                on_piece=None if live.pieces is None else live.piece,
-                media_type=order.media_type,
-                patient=not manifest.safe_to_repeat,
-            )
-            run_ms: int | None = None
-            self._fleet.began(provider, target)
-            try:
-                taken = await paying.run(asked)
-                receipt = taken.answer.signed.receipt
-                if not order.is_warm:
-                    run_ms = receipt.ended_at_ms - receipt.started_at_ms
-                return taken
-            except NeedsFunds as need:
-                try:
-                    await self._channels.top_up(paying, target.app_id, ceiling, need.missing)
-                except NoFunds as failure:
-                    last, only_funded = failure, True
-                    excluded.add(provider)
-            except Reprice as why:
-                repriced += 1
-                if repriced > REPRICED:
-                    raise NoPrice(f"the provider {provider} has another price: {why}") from why
-                live.target = await self._shelf.get(target.app_id, target.version, fresh=True)
-            except NewChannel as why:
-                log.warning("channel_dropped", channel=paying.channel_id, why=str(why))
-                self._channels.drop(paying)
-            except Stale:
-                continue
-            except ShowApp as why:
-                last = NoProvider(target.app_id, target.version, str(why))
-                if provider in shown or not await self._fleet.show_again(provider, target):
-                    excluded.add(provider)
-                shown.add(provider)
-            except Closing as closing:
-                last, only_funded = ChannelsClosing(closing.close_at_s), True
-                excluded.add(provider)
-            except ProviderGone as why:
-                last = ProviderLost(provider)
-                log.warning("provider_lost", provider=provider, call=live.call_id, why=str(why))
-                excluded.add(provider)
-                self._require_whole_stream(live, last)
-            except Elsewhere as why:
-                last = NoProvider(target.app_id, target.version, f"{provider} said {why}")
-                excluded.add(provider)
-                self._require_whole_stream(live, last)
-            except Refused as refused:
-                raise _outcome(refused) from refused
-            except TimeOver as why:
-                raise CallTimedOut(str(why)) from why
-            except JournalFailed:
-                self._channels.drop(paying)
-                self._spending.forget(order.account)
-                raise
-            finally:
-                self._fleet.ended(provider, target, run_ms)
-                live.paying = None
-        raise last or NoProvider(live.target.app_id, live.target.version, "too many attempts")
-
-    async def _choose(
-        self,
-        target: Target,
-        excluded: set[str],
-        funded: Callable[[str], bool],
-        *,
-        only_funded: bool,
-    ) -> str | None:
-        seats = self._fleet.seats(target, excluded, funded)
-        if not seats and not only_funded:
-            await self._fleet.show(target, excluded)
-            seats = self._fleet.seats(target, excluded, funded)
-        if only_funded:
-            seats = [seat for seat in seats if seat.funded]
-        chosen = best(seats)
-        return None if chosen is None else chosen.provider
-
-    async def _why(self, target: Target) -> str:
-        return await self._fleet.show(target)
-
-    def _price(self, live: Live, target: Target) -> CallRequest:
-        try:
-            price = target.history.price_for(self._clock.now_ms(), version=target.version)
-        except QuoteError as failure:
-            raise NoPrice(str(failure)) from failure
-        try:
-            seconds = _seconds_down(price, target.limits, live.order.max_charge)
-            if live.order.is_warm:
-                seconds = min(seconds, WARM_SECONDS)
-        except AmountError as failure:
-            raise NoPrice(str(failure)) from failure
-        return CallRequest(
-            CallId(live.call_id), target.app_id, target.version, price, seconds, live.input_digest
-        )
-
-    async def _reserve(self, live: Live, ceiling: int) -> None:
-        held = live.reservation
-        if held is not None and held.ceiling == ceiling:
-            return
-        if held is not None:
-            held.release()
-            live.reservation = None
-        live.reservation = await self._spending.reserve(
-            live.order.account, live.order.key_id, live.target.app_id, ceiling
-        )
-
-    def _require_whole_stream(self, live: Live, failure: CallStopped) -> None:
-        """Pieces that were passed on cannot be taken back, so such a call is not repeated."""
-        if live.streaming:
-            raise failure
-
-    # --- what is written down -----------------------------------------------------------------
-
-    def _runs(self, live: Live, request: CallRequest, provider: str, channel: str) -> Entry:
-        live.attempts += 1
-        live.state = "running"
-        if live.recorded:
-            return Entry(update=lambda: self._running_values(live, request, provider, channel))
-        live.recorded = True
-        return Entry(insert=self._row(live, request, provider, channel))
-
-    def _running_values(
-        self, live: Live, request: CallRequest, provider: str, channel: str
-    ) -> Values:
-        return {
-            "call_id": live.call_id,
-            "state": "running",
-            "provider": provider,
-            "channel_id": channel,
-            "attempts": live.attempts,
-            **_priced(request),
-        }
-
-    def _row(self, live: Live, request: CallRequest | None, provider: str, channel: str) -> Values:
-        order = live.order
-        return {
-            "call_id": live.call_id,
-            "account": order.account.lower(),
-            "key_id": order.key_id,
-            "idempotency_key": order.idempotency_key,
-            "request_hash": live.request_hash,
-            "app_id": live.target.app_id,
-            "version": live.target.version,
-            "provider": provider,
-            "gpu_class": live.target.gpu_class,
-            "gpus": live.target.limits.gpus,
-            "channel_id": channel,
-            "state": "queued" if request is None else "running",
-            "attempts": live.attempts,
-            "asked_at_ms": live.asked_at_ms,
-            **({} if request is None else _priced(request)),
-            "input": order.input if live.keep or len(order.input) <= KEPT_ANYWAY else None,
-            "media_type": order.media_type,
-            "forget_at_ms": self._forget_at(live, live.asked_at_ms),
-            "webhook_url": order.webhook_url,
-            "warm_id": order.warm_id,
-        }
-
-    def _paid(self, live: Live, taken: Taken) -> Entry:
-        now_ms = self._clock.now_ms()
-        receipt, body = taken.answer.signed.receipt, taken.body
-        reservation, live.reservation = live.reservation, None
-
-        def values() -> Values:
-            voucher = taken.paying.end.voucher
-            return {
-                "call_id": live.call_id,
-                "state": "completed",
-                "ended_at_ms": now_ms,
-                "queued_ms": body.queued_ms,
-                "cold_start_ms": body.cold_start_ms,
-                "run_ms": receipt.ended_at_ms - receipt.started_at_ms,
-                "gpu_ms": receipt.gpu_ms,
-                "charge": taken.charge,
-                "seq": receipt.seq,
-                "total": taken.total,
-                "input": None,
-                "answer": taken.text.decode(),
-                "voucher": None if voucher is None else write_voucher(voucher).decode(),
-                "media_type": body.media_type,
-                "result_bytes": len(taken.result),
-                "result": taken.result if live.keep else None,
-                "forget_at_ms": self._forget_at(live, now_ms),
-                **_webhook(live, now_ms),
-            }
-
-        entry = Entry(update=values)
-        if reservation is not None:
-            row = reservation.settle(taken.charge, now_ms)
-            entry.spend = lambda: row
-        return entry
-
     async def _failed(self, live: Live, failure: BackendError) -> Ended:
         canceled = live.canceled
         if canceled and not isinstance(failure, JournalFailed):
@@ -575,25 +208,11 @@ class Calls:
         state = "canceled" if canceled else "failed"
         problem = self._tell(failure)
         if live.recorded:
-            now_ms = self._clock.now_ms()
-            told = {
-                "call_id": live.call_id,
-                "state": state,
-                "ended_at_ms": now_ms,
-                "problem": problem,
-                "input": None,
-                # What failed is not remembered: the key may be used again.
-                "idempotency_key": None,
-                **_webhook(live, now_ms),
-            }
             try:
-                await self._journal.write(Entry(update=lambda: told))
+                await self._journal.write(self._entries.failed(live, state, problem))
             except GatewayError:
                 log.error("failure_not_written", call=live.call_id)
         return Ended(live.call_id, state, failure=failure, problem=problem)
-
-    def _forget_at(self, live: Live, now_ms: int) -> int | None:
-        return now_ms + self._settings.result_hours * 3_600_000 if live.keep else None
 
     # --- who is under way ---------------------------------------------------------------------
 
@@ -694,7 +313,7 @@ class Calls:
             if paying is not None and number is not None:
                 taken = await self._resume(live, paying, number)
                 if taken is not None:
-                    self._finish(live, _completed(live, taken))
+                    self._finish(live, completed(live, taken))
                     return
             may_run = row.state == "queued" or live.target.manifest.safe_to_repeat
             # Nobody could ask for the answer of a call that was not to be kept.
@@ -719,7 +338,7 @@ class Calls:
             asyncio.get_running_loop().time() + wait_s,
             row=lambda _provider, _channel: Entry(),
             media_type=live.order.media_type,
-            paid=lambda taken: self._paid(live, taken),
+            paid=lambda taken: self._entries.paid(live, taken),
             patient=not manifest.safe_to_repeat,
         )
         try:
@@ -737,74 +356,8 @@ class Calls:
         )
 
     async def _interrupted(self, row: CallRow) -> None:
-        told = {
-            "call_id": row.call_id,
-            "state": "failed",
-            "ended_at_ms": self._clock.now_ms(),
-            "problem": self._tell(GatewayNotReady("the gateway ended in the middle of the call")),
-            "idempotency_key": None,
-            "input": None,
-        }
-        await self._journal.write(Entry(update=lambda: told))
-
-
-def ended_of(row: CallRow) -> Ended:
-    """What is told of a call again, later."""
-    return Ended(
-        row.call_id,
-        row.state,
-        charge=row.charge,
-        total=row.total,
-        media_type=row.media_type,
-        result=row.result,
-        queued_ms=row.queued_ms,
-        cold_start_ms=row.cold_start_ms,
-        run_ms=row.run_ms,
-        problem=row.problem,
-        replayed=True,
-    )
-
-
-def _priced(request: CallRequest) -> Values:
-    price = request.price
-    return {
-        "flat": price.flat,
-        "fee_per_call": price.fee_per_call,
-        "rate_per_gpu_second": price.rate_per_gpu_second,
-        "request": request.to_json().decode(),
-    }
-
-
-def _webhook(live: Live, now_ms: int) -> Values:
-    if not live.order.webhook_url:
-        return {}
-    return {"webhook_state": "due", "webhook_at_ms": now_ms}
-
-
-def _completed(live: Live, taken: Taken) -> Ended:
-    receipt = taken.answer.signed.receipt
-    return Ended(
-        live.call_id,
-        "completed",
-        charge=taken.charge,
-        total=taken.total,
-        balance=taken.balance,
-        media_type=taken.body.media_type,
-        result=taken.result,
-        queued_ms=taken.body.queued_ms,
-        cold_start_ms=taken.body.cold_start_ms,
-        run_ms=receipt.ended_at_ms - receipt.started_at_ms,
-    )
-
-
-def _outcome(refused: Refused) -> CallStopped:
-    match refused.code:
-        case "timed_out":
-            return CallTimedOut(refused.detail or "the call ran longer than its version allows")
-        case "too_large":
-            return ResultTooLarge(refused.detail or "the result is larger than allowed")
-        case _:
-            return HandlerFailed(refused.detail or "the app's handler failed")
+        problem = self._tell(GatewayNotReady("the gateway ended in the middle of the call"))
+        await self._journal.write(self._entries.interrupted(row.call_id, problem))
 
 
 def _number(paying: PayingEnd | None, call_id: str) -> int | None:
@@ -814,20 +367,3 @@ def _number(paying: PayingEnd | None, call_id: str) -> int | None:
         if asked.request.call_id == call_id:
             return asked.number
     return None
-
-
-def _seconds_down(price: Price, limits: CallLimits, max_charge: int | None) -> int:
-    """The longest that a call may run within `max_charge`."""
-    if max_charge is None or max_charge_up(price, limits.gpus, limits.max_seconds) <= max_charge:
-        return limits.max_seconds
-    least = max_charge_up(price, limits.gpus, 1)
-    if least > max_charge:
-        raise MaxChargeTooLow(max_charge, least)
-    low, high = 1, limits.max_seconds
-    while high - low > 1:
-        middle = (low + high) // 2
-        if max_charge_up(price, limits.gpus, middle) <= max_charge:
-            low = middle
-        else:
-            high = middle
-    return low

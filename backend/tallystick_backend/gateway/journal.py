@@ -35,7 +35,7 @@ from tallystick_backend.store.session import Database, is_conflict
 log = structlog.get_logger(__name__)
 
 TRIES: Final = 6
-PROJECT_AFTER_S: Final = 0.1
+PROJECT_AFTER_S: Final = 0.25
 """How far the tables may be behind while nobody asks for them."""
 MOST_UNPROJECTED: Final = 5_000
 """Entries; beyond, calls wait for the tables."""

@@ -7,7 +7,6 @@ from the rows: nothing that was only in memory is signed for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +94,15 @@ class Gateway:
     async def projected(self) -> None:
         """Before the tables are read for a caller: with the calls of a moment ago in them. Another
         process that signs brings its own there, as soon as it can."""
-        if self._parts is not None:
-            with contextlib.suppress(GatewayNotReady):
-                await self._parts.journal.projected()
+        if self._parts is None:
+            return
+        try:
+            await self._parts.journal.projected()
+        except GatewayNotReady:
+            return
+        except Exception:
+            # The tables as they are, then: they are behind, and not wrong.
+            log.exception("journal_not_projected")
 
     def figures(self) -> tuple[int, int, int]:
         """Calls under way; transactions and entries of the journal since it began."""

@@ -93,7 +93,7 @@ class Account:
 
 
 class Reservation:
-    """Held by one call; ends once, by `settle` or `release`."""
+    """Held by one call; ends once, by `spend` or `release`."""
 
     __slots__ = ("_account", "_name", "_open", "_spending", "app_id", "ceiling", "key_id")
 
@@ -127,7 +127,7 @@ class Reservation:
         else:
             del self._account.reserved[place]
 
-    def settle(self, charge: int, at_ms: int) -> dict[str, Any]:
+    def spend(self, charge: int, at_ms: int) -> dict[str, Any]:
         """The row of `spend` with this charge in it."""
         self.release()
         day = utc_day(at_ms)

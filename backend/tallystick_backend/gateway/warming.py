@@ -28,7 +28,7 @@ from tallystick.protocol.pricing import max_charge_up
 from tallystick.protocol.types import to_address
 from tallystick_backend.clock import Clock
 from tallystick_backend.errors import BackendError
-from tallystick_backend.gateway.calling import TERMINAL, Calls, Ended, Order
+from tallystick_backend.gateway.calling import Calls
 from tallystick_backend.gateway.errors import (
     GatewayNotReady,
     NoFunds,
@@ -37,6 +37,7 @@ from tallystick_backend.gateway.errors import (
 )
 from tallystick_backend.gateway.fence import Fence
 from tallystick_backend.gateway.journal import Journal
+from tallystick_backend.gateway.orders import TERMINAL, Ended, Order
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.gateway.shelf import Shelf, Target, UnknownTarget
 from tallystick_backend.store.repositories import access

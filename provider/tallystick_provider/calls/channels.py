@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
-from tallystick.protocol.call_journal import Opened, ServingRecord, VoucherTaken
+from tallystick.protocol import call_journal
+from tallystick.protocol.call_journal import (
+    Abandoned,
+    Opened,
+    ServingCheckpoint,
+    ServingRecord,
+    VoucherTaken,
+)
 from tallystick.protocol.channels import ChannelState, SignedVoucher
 from tallystick.protocol.errors import ChannelAbandoned, ProtocolError
-from tallystick.protocol.messages import Channel, Domain, channel_id
-from tallystick.protocol.serving import Refusal, ServingChannel, ServingStep
+from tallystick.protocol.messages import Channel, Domain, channel_id, channel_of
+from tallystick.protocol.serving import Go, Refusal, ServingChannel, ServingStep
 from tallystick.protocol.types import Digest
 from tallystick_provider.calls.journal import CallJournal, Entry, KeptResult
 from tallystick_provider.clock import Clock
@@ -65,8 +72,6 @@ class Channels:
         self._credit_calls = credit_calls
         self._ends: dict[Digest, ServingChannel] = {}
         self._unread: set[Digest] = set()
-        self._opened_at_s: dict[Digest, int] = {}
-        """While they are read from the journal."""
         self._of_payer: dict[tuple[str, int], set[Digest]] = {}
         self._locks: dict[Digest, asyncio.Lock] = {}
 
@@ -75,30 +80,29 @@ class Channels:
     def load(self) -> None:
         """All channels of the journal. One that is not whole makes all of them suspect: whoever cut
         it may have cut others, so the journal begins anew."""
-        damaged = False
-        for channel in self._journal.channels():
+        kept = self._journal.read()
+        whole = kept.whole
+        for channel, lines in kept.lines.items():
             try:
-                damaged |= not self._load(channel, since_s=0)
+                whole &= self._load(channel, lines, since_s=0)
             except ProtocolError as problem:
                 log.error("channel_not_readable", channel=channel, why=str(problem))
-                damaged = True
-        if damaged:
+                whole = False
+        if not whole:
             self._journal.begin_anew(self._clock.now_ms() // 1000 + 1)
         since_s = self._journal.since_s
-        for channel, opened_at_s in list(self._opened_at_s.items()):
-            if opened_at_s < since_s and not self._ends[channel].abandoned:
-                self._load(channel, since_s=since_s)
-        self._opened_at_s.clear()
+        for channel, end in list(self._ends.items()):
+            if end.opened_at_s < since_s and not end.abandoned:
+                self._load(channel, kept.lines[channel], since_s=since_s)
+        self._journal.take_checkpoints(self._checkpoint_of)
 
-    def _load(self, channel: Digest, *, since_s: int) -> bool:
+    def _load(self, channel: Digest, lines: Sequence[bytes], *, since_s: int) -> bool:
         """Whether its records are whole."""
         records: list[ServingRecord] = []
         whole = True
         try:
-            for record in self._journal.records(channel):
-                records.append(record)
-                if isinstance(record, Opened):
-                    self._opened_at_s[channel] = record.at_s
+            for line in lines:
+                records.append(cast(ServingRecord, call_journal.from_json(line)))
             end = ServingChannel.rebuilt(
                 self._domain,
                 UNREAD,
@@ -108,21 +112,42 @@ class Channels:
             ).channel
         except ProtocolError as problem:
             log.error("channel_not_whole", channel=channel, why=str(problem))
-            end, whole = self._remains(records), False
+            end, whole = self._remains(channel, records), False
         self._add(channel, end)
         self._unread.add(channel)
         return whole
 
-    def _remains(self, records: list[ServingRecord]) -> ServingChannel:
+    def _remains(self, channel: Digest, records: list[ServingRecord]) -> ServingChannel:
         """Of a channel whose records do not fit together: the best voucher is money still."""
-        opened = next((record for record in records if isinstance(record, Opened)), None)
-        if opened is None:
+        held: list[SignedVoucher] = []
+        fields: Channel | None = None
+        opened_at_s = 0
+        for record in records:
+            if isinstance(record, Opened):
+                fields, opened_at_s = record.channel, record.at_s
+            elif isinstance(record, ServingCheckpoint):
+                fields, opened_at_s = record.channel, record.opened_at_s
+            if isinstance(record, VoucherTaken):
+                held.append(record.signed)
+            elif isinstance(record, ServingCheckpoint | Abandoned) and record.voucher is not None:
+                held.append(record.voucher)
+        best = max(held, key=lambda signed: signed.voucher.total, default=None)
+        if fields is None and best is not None:  # who signed it completes the channel
+            fields = channel_of(self._domain, best.voucher, best.signature)
+        if fields is None or channel_id(fields) != channel:
             raise ChannelAbandoned("the journal has no beginning of it")
-        vouchers = [record.signed for record in records if isinstance(record, VoucherTaken)]
-        best = max(vouchers, key=lambda signed: signed.voucher.total, default=None)
         return ServingChannel(
-            self._domain, opened.channel, UNREAD, voucher=best, abandoned=NOT_WHOLE
+            self._domain,
+            fields,
+            UNREAD,
+            voucher=best,
+            abandoned=NOT_WHOLE,
+            opened_at_s=opened_at_s,
         )
+
+    def _checkpoint_of(self, channel: Digest) -> ServingCheckpoint | None:
+        end = self._ends.get(channel)
+        return None if end is None else end.checkpoint()
 
     async def of(self, channel: Channel) -> Digest:
         """Its id; from then on `end` has it. Raises ChannelRefused where nothing can be served."""
@@ -156,16 +181,27 @@ class Channels:
     async def apply(
         self, channel: Digest, step: ServingStep, result: tuple[int, KeptResult] | None = None
     ) -> None:
-        """The state holds at once; returns when its records are on the disk."""
-        self._ends[channel] = step.channel
-        if step.records:
-            paid = any(isinstance(record, VoucherTaken) for record in step.records)
-            below = step.channel.paid.seq if paid else 0
-            await self._journal.write(Entry(channel, step.records, result, below))
+        """The state holds at once; returns when its records are on the disk. A call may begin
+        before that: its receipt is written behind them, and nothing else is sent of it."""
+        end, records = step.channel, step.records
+        if records and not end.opened_at_s:  # of a channel that was never served
+            opened = Opened(end.channel, max(self._clock.now_ms() // 1000, self._journal.since_s))
+            end, records = replace(end, opened_at_s=opened.at_s), (opened, *records)
+        self._ends[channel] = end
+        if records:
+            paid = any(isinstance(record, VoucherTaken) for record in records)
+            below = end.paid.seq if paid else 0
+            written = self._journal.put(Entry(channel, records, result, below))
+            if not isinstance(step.reply, Go):
+                await written
 
     def put(self, channel: Digest, end: ServingChannel) -> None:
         """A transition without records."""
         self._ends[channel] = end
+
+    async def settled(self) -> None:
+        """Before something is said that a channel holds: it may be on its way to the disk still."""
+        await self._journal.settled()
 
     def unread_money(self, most: int) -> tuple[Digest, ...]:
         """Channels of the journal with a voucher, whose state on chain was not read yet."""

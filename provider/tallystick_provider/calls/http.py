@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -33,6 +35,9 @@ KEPT_IDLE_S: Final = 2.0
 """Below the five seconds after which uvicorn hangs up: a request must not meet its goodbye."""
 MAX_MEDIA_TYPE: Final = 100
 EVENT_STREAM: Final = "text/event-stream"
+OTHER: Final = "application/octet-stream"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}", re.ASCII)
+"""A media type that may stand in a request's head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class WorkerLine:
     async def ready(self, path: str, within_s: float) -> Reply | None:
         """What it answers on its ready path; None if it answers nothing that can be read."""
         try:
-            return await self._exchange(_head("GET", path, ()), b"", within_s, MAX_HEAD_BYTES, None)
+            head = f"GET {path} HTTP/1.1\r\nhost: worker\r\n\r\n".encode("ascii")
+            return await self._exchange(head, b"", within_s, MAX_HEAD_BYTES, None)
         except WorkerFailure:
             return None
 
@@ -67,21 +73,21 @@ class WorkerLine:
         path: str,
         content: bytes,
         *,
+        media_type: str = "application/json",
         call_id: str,
         within_s: float,
         max_bytes: int,
         piece: Piece | None = None,
     ) -> Reply:
         """Raises a WorkerFailure. Cancelled, it hangs up, which tells the worker."""
-        headers = (
-            ("content-type", "application/json"),
-            ("content-length", str(len(content))),
-            ("accept", EVENT_STREAM if piece is not None else "application/json"),
-            ("tallystick-call-id", call_id),
+        kind = media_type if _PLAIN.fullmatch(media_type) else OTHER
+        accepted = EVENT_STREAM if piece is not None else "application/json"
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: worker\r\ncontent-type: {kind}\r\n"
+            f"accept: {accepted}\r\ntallystick-call-id: {call_id}\r\n"
+            f"content-length: {len(content)}\r\n\r\n"
         )
-        return await self._exchange(
-            _head("POST", path, headers), content, within_s, max_bytes, piece
-        )
+        return await self._exchange(head.encode("ascii"), content, within_s, max_bytes, piece)
 
     def close(self) -> None:
         for connection in (*self._idle, *self._busy):
@@ -153,11 +159,6 @@ def _open(directory: Path, name: str) -> socket.socket:
     return end
 
 
-def _head(method: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: worker", *(f"{n}: {v}" for n, v in headers)]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
 class _Connection(asyncio.Protocol):
     """One connection, and on it one request after the other."""
 
@@ -168,10 +169,11 @@ class _Connection(asyncio.Protocol):
         self._done: asyncio.Future[Reply] | None = None
         self._piece: Piece | None = None
         self._max_bytes = 0
+        self._parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        """For the next answer. The parser goes on by itself: what it would not is aborted."""
         self._idle_bytes = 0
         self._bounded = False
         self._media_type = ""
@@ -209,8 +211,7 @@ class _Connection(asyncio.Protocol):
     # --- asyncio's -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
         if self._done is None or self._done.done():
@@ -294,12 +295,13 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
+@lru_cache(maxsize=256)
 def _media_type(value: bytes) -> str:
     """Without parameters, and only if it is one that may stand in a header elsewhere."""
     text = value.partition(b";")[0].strip().lower()
     plain = text.isascii() and len(text) <= MAX_MEDIA_TYPE and text.count(b"/") == 1
     known = plain and all(c in _MEDIA_TYPE_BYTES for c in text)
-    return text.decode() if known else "application/octet-stream"
+    return text.decode() if known else OTHER
 
 
 _MEDIA_TYPE_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789/!#$&-^_.+")

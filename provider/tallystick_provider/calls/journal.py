@@ -2,8 +2,13 @@
 
 One SQLite file with `synchronous=FULL` and one thread that writes it. Group commit: what comes
 while a batch is being written is the next batch, so one flush of the disk serves all calls of that
-moment. Beside each receipt lie the result's bytes, until the voucher after it has come: a repeat of
-the request gets the very same answer, also from the next process.
+moment, and one row holds all their records. Beside them lie the results' bytes, each until the
+voucher after it has come: a repeat of the request gets the very same answer, also from the next
+process.
+
+Now and then, and at a clean stop, a batch becomes a checkpoint: the state of every channel that has
+records takes the place of the records, in one transaction. So neither the file nor the next start
+grows with the number of calls.
 
 A file that is new begins at its own time (`since_s`): a channel older than it signs nothing, for
 what an earlier file signed there is not known. So losing it never makes two histories.
@@ -12,27 +17,29 @@ what an earlier file signed there is not known. So losing it never makes two his
 from __future__ import annotations
 
 import asyncio
+import queue
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
 import structlog
 
 from tallystick.protocol import call_journal
-from tallystick.protocol.call_journal import ServingRecord
+from tallystick.protocol.call_journal import ServingCheckpoint, ServingRecord
 from tallystick.protocol.types import AppId, Digest
 from tallystick_provider.errors import JournalError
 
-_TABLES: Final = """
+FORM: Final = 2
+"""Of the tables; kept as the file's `user_version`."""
+_TABLES: Final = f"""
+begin;
 create table if not exists meta (name text primary key, value text not null);
-create table if not exists record (
-    id integer primary key autoincrement, channel text not null, line blob not null);
-create index if not exists record_of_channel on record (channel, id);
+create table if not exists checkpoint (channel text primary key, line blob not null) without rowid;
+create table if not exists batch (position integer primary key, lines blob not null);
 create table if not exists result (
     channel text not null, seq integer not null, content blob not null, media_type text not null,
     queued_ms integer not null, cold_start_ms integer not null,
@@ -40,8 +47,15 @@ create table if not exists result (
 create table if not exists app (
     app_id text not null, version integer not null, manifest blob not null,
     primary key (app_id, version)) without rowid;
+insert or ignore into meta values ('checkpoint_at', '0');
+pragma user_version = {FORM};
+commit;
 """
 MAX_BATCH: Final = 512
+CHECKPOINT_BATCHES: Final = 4096
+CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+"""So many batches, or so much in them, are read again at a start at most."""
+CHANNEL_LENGTH: Final = 66
 
 log = structlog.get_logger()
 
@@ -68,65 +82,132 @@ class Entry:
     """Results of earlier places are not asked for any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a start finds."""
+
+    lines: dict[Digest, list[bytes]]
+    """The records of each channel, in order."""
+    whole: bool
+    """Whether nothing is missing between them, as far as the file itself can tell."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What becomes durable in one transaction."""
+
+    entries: Sequence[Entry]
+    checkpoints: Sequence[tuple[Digest, ServingCheckpoint]] | None = None
+    """Instead of all records so far, those of `entries` among them."""
+    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+
 class CallJournal:
     """`write` returns when it is on the disk. Raises JournalError, and from then on for ever: a
     process that cannot write may not sign, and one that wrote half of it must read it anew."""
 
-    def __init__(self, path: Path, now_s: int) -> None:
+    def __init__(
+        self, path: Path, now_s: int, *, checkpoint_batches: int = CHECKPOINT_BATCHES
+    ) -> None:
         """`now_s` is kept only by a file that is new; the later of our clock and the chain's."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
-        self._queue: list[tuple[Entry, asyncio.Future[None]]] = []
+        self._checkpoint_batches = checkpoint_batches
+        self._state_of: Callable[[Digest], ServingCheckpoint | None] | None = None
+        self._queue: list[tuple[Entry | None, asyncio.Future[None]]] = []
         self._writing = False
         self._broken = ""
         self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, "call-journal")
         self._data = _open(path)
-        with self._data:
+        with self._lock:
             self._data.execute("insert or ignore into meta values ('since_s', ?)", (str(now_s),))
+            self._position = self._last_position()
+        self._changed: set[Digest] = set()
+        """Channels with records since the last checkpoint."""
+        self._batches = 0
+        self._bytes = 0
+        self._due = False
+        self._work: queue.SimpleQueue[tuple[_Batch, asyncio.AbstractEventLoop] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._write_on, name="call-journal", daemon=True)
+        self._thread.start()
 
     @property
     def since_s(self) -> int:
         """No receipt of a channel older than this is known to be the last one."""
-        with self._lock:
-            row = self._data.execute("select value from meta where name = 'since_s'").fetchone()
-        return int(row[0])
+        return int(self._meta("since_s"))
 
     def begin_anew(self, now_s: int) -> None:
         """What is in it is not whole: the channels that it knows sign nothing more."""
-        with self._lock, self._data:
+        with self._lock:
             self._data.execute("update meta set value = ? where name = 'since_s'", (str(now_s),))
+        self._due = True  # what is whole of it takes the place of the rest, with the next batch
+
+    def take_checkpoints(self, state_of: Callable[[Digest], ServingCheckpoint | None]) -> None:
+        """From now on: `state_of` answers what a channel has come to with all that was written or
+        is waiting to be, None for one that nothing is known of any more."""
+        self._state_of = state_of
+
+    def put(self, entry: Entry) -> asyncio.Future[None]:
+        """In the order in which it was called, whoever waits. Who stops waiting takes nothing
+        back."""
+        if entry.records:
+            self._changed.add(entry.channel)
+        return self._put(entry)
 
     async def write(self, entry: Entry) -> None:
-        """In the order in which it was called, whoever waits."""
+        await self.put(entry)
+
+    async def settled(self) -> None:
+        """Until all that was put in before is on the disk."""
         if self._broken:
             raise JournalError(self._broken)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        self._queue.append((entry, future))
-        if not self._writing:
-            self._writing = True
-            loop.call_soon(self._write_next)
-        await asyncio.shield(future)
+        if self._writing:
+            await self._put(None)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True)
+        """With all that waits, and a checkpoint."""
+        self._work.put(None)
+        self._thread.join()
+        waiting, self._queue = self._queue, []
+        try:
+            if not self._broken and (self._changed or waiting):
+                self._due = True
+                self._commit(self._batch_of(waiting))
+        except sqlite3.Error as error:
+            log.error("call_journal_broken", why=str(error))
+        self._broken = self._broken or "the call journal is closed: this agent is stopping"
+        for _, future in waiting:
+            _fail(future, self._broken)
         with self._lock:
             self._data.close()
 
     # --- reading, at the start --------------------------------------------------------------
 
-    def channels(self) -> tuple[Digest, ...]:
+    def read(self) -> Kept:
+        """Every channel's records: its checkpoint, if there is one, and what came after it."""
+        lines: dict[Digest, list[bytes]] = {}
         with self._lock:
-            rows = self._data.execute("select distinct channel from record").fetchall()
-        return tuple(Digest(row[0]) for row in rows)
+            for channel, line in self._data.execute("select channel, line from checkpoint"):
+                lines[Digest(channel)] = [line]
+            expected = int(self._value("checkpoint_at"))
+            whole = True
+            batches = self._data.execute("select position, lines from batch order by position")
+            for position, blob in batches:
+                expected += 1
+                whole = whole and position == expected
+                expected = position
+                found, complete = _unpacked(blob)
+                whole = whole and complete
+                for channel, line in found:
+                    lines.setdefault(channel, []).append(line)
+                    self._changed.add(channel)
+        return Kept(lines, whole)
 
     def records(self, channel: Digest) -> Iterator[ServingRecord]:
         """Raises WireError at a line that is no record."""
-        question = "select line from record where channel = ? order by id"
-        with self._lock:
-            rows = self._data.execute(question, (channel,)).fetchall()
-        for (line,) in rows:
+        for line in self.read().lines.get(channel, ()):
             yield cast(ServingRecord, call_journal.from_json(line))
 
     def result(self, channel: Digest, seq: int) -> KeptResult | None:
@@ -138,10 +219,24 @@ class CallJournal:
             row = self._data.execute(question, (channel, seq)).fetchone()
         return None if row is None else KeptResult(*row)
 
+    def _meta(self, name: str) -> str:
+        with self._lock:
+            return self._value(name)
+
+    def _value(self, name: str) -> str:
+        row = self._data.execute("select value from meta where name = ?", (name,)).fetchone()
+        if row is None:
+            raise JournalError(_damaged(self._path, f"it does not say its {name}"))
+        return cast(str, row[0])
+
+    def _last_position(self) -> int:
+        row = self._data.execute("select max(position) from batch").fetchone()
+        return max(row[0] or 0, int(self._value("checkpoint_at")))
+
     # --- apps -------------------------------------------------------------------------------
 
     def keep_app(self, app_id: AppId, version: int, manifest: bytes) -> None:
-        with self._lock, self._data:
+        with self._lock:
             self._data.execute(
                 "insert or replace into app values (?, ?, ?)", (app_id, version, manifest)
             )
@@ -151,72 +246,177 @@ class CallJournal:
             rows = self._data.execute("select app_id, version, manifest from app").fetchall()
         return tuple((AppId(Digest(row[0])), row[1], row[2]) for row in rows)
 
-    # --- writing ----------------------------------------------------------------------------
+    # --- writing: on the loop ---------------------------------------------------------------
+
+    def _put(self, entry: Entry | None) -> asyncio.Future[None]:
+        if self._broken:
+            raise JournalError(self._broken)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._queue.append((entry, future))
+        if not self._writing:
+            self._writing = True
+            loop.call_soon(self._write_next)
+        return future
 
     def _write_next(self) -> None:
-        batch, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
-        if not batch:
+        if not self._queue or self._broken:
             self._writing = False
             return
-        loop = asyncio.get_running_loop()
-        entries = [entry for entry, _ in batch]
-        work = loop.run_in_executor(self._thread, self._commit, entries)
-        work.add_done_callback(lambda done: self._written(batch, done))
+        most = len(self._queue) if self._due else MAX_BATCH
+        taken, self._queue = self._queue[:most], self._queue[most:]
+        try:
+            batch = self._batch_of(taken)
+        except Exception as error:  # whatever it is, nobody may wait for ever
+            self._written(_Batch((), waiting=[future for _, future in taken]), 0, error)
+            return
+        self._work.put((batch, asyncio.get_running_loop()))
 
-    def _written(
-        self,
-        batch: Sequence[tuple[Entry, asyncio.Future[None]]],
-        done: asyncio.Future[None],
-    ) -> None:
-        error = None if done.cancelled() else done.exception()
-        if error is not None or done.cancelled():
+    def _batch_of(self, taken: Sequence[tuple[Entry | None, asyncio.Future[None]]]) -> _Batch:
+        """A checkpoint, if one is due, only of all that waits: the states have come so far."""
+        batch = _Batch(
+            [entry for entry, _ in taken if entry is not None],
+            waiting=[future for _, future in taken],
+        )
+        if self._due and self._state_of is not None:
+            states = [(channel, self._state_of(channel)) for channel in self._changed]
+            batch.checkpoints = [(c, state) for c, state in states if state is not None]
+            self._changed = set()
+            self._due = False
+        return batch
+
+    def _written(self, batch: _Batch, size: int, error: BaseException | None) -> None:
+        waiting = batch.waiting
+        if error is not None:
             self._broken = (
                 f"the call journal {self._path} cannot be written ({error}); nothing is signed "
                 "until the agent is started again"
             )
             log.error("call_journal_broken", why=self._broken)
-            batch = [*batch, *self._queue]
+            waiting = [*waiting, *(future for _, future in self._queue)]
             self._queue = []
-        for _, future in batch:
-            if future.done():
-                continue
-            if self._broken:
-                future.set_exception(JournalError(self._broken))
-                future.exception()  # who waits may have left
-            else:
+        elif batch.checkpoints is not None:
+            self._batches = self._bytes = 0
+        else:
+            self._batches += 1
+            self._bytes += size
+            if self._batches >= self._checkpoint_batches or self._bytes >= CHECKPOINT_BYTES:
+                self._due = True
+        for future in waiting:
+            if error is not None:
+                _fail(future, self._broken)
+            elif not future.done():
                 future.set_result(None)
         self._write_next()
 
-    def _commit(self, entries: Sequence[Entry]) -> None:
-        with self._lock, self._data:
-            for entry in entries:
-                self._data.executemany(
-                    "insert into record (channel, line) values (?, ?)",
-                    [(entry.channel, call_journal.to_json(record)) for record in entry.records],
+    # --- writing: in the thread -------------------------------------------------------------
+
+    def _write_on(self) -> None:
+        while (work := self._work.get()) is not None:
+            batch, loop = work
+            size, failure = 0, None
+            try:
+                size = self._commit(batch)
+            except BaseException as error:
+                failure = error
+            try:
+                loop.call_soon_threadsafe(self._written, batch, size, failure)
+            except RuntimeError:
+                return  # the loop is closed: nobody is there to send anything
+
+    def _commit(self, batch: _Batch) -> int:
+        """Answers how many bytes of records there are now more."""
+        lines = b"" if batch.checkpoints is not None else _packed(batch.entries)
+        position = self._position + 1
+        with self._lock:
+            self._data.execute("begin immediate")
+            try:
+                if batch.checkpoints is not None:
+                    self._put_checkpoints(batch.checkpoints, position)
+                elif lines:
+                    self._data.execute("insert into batch values (?, ?)", (position, lines))
+                self._put_results(batch.entries)
+                self._data.execute("commit")
+            except BaseException:
+                if self._data.in_transaction:
+                    self._data.execute("rollback")
+                raise
+        if lines or batch.checkpoints is not None:
+            self._position = position
+        return len(lines)
+
+    def _put_checkpoints(
+        self, checkpoints: Iterable[tuple[Digest, ServingCheckpoint]], position: int
+    ) -> None:
+        self._data.executemany(
+            "insert or replace into checkpoint values (?, ?)",
+            ((channel, call_journal.to_json(state)) for channel, state in checkpoints),
+        )
+        self._data.execute("delete from batch")
+        self._data.execute(
+            "update meta set value = ? where name = 'checkpoint_at'", (str(position),)
+        )
+
+    def _put_results(self, entries: Sequence[Entry]) -> None:
+        below: dict[Digest, int] = {}
+        rows = []
+        for entry in entries:
+            if entry.result is not None:
+                seq, kept = entry.result
+                rows.append(
+                    (
+                        entry.channel,
+                        seq,
+                        kept.content,
+                        kept.media_type,
+                        kept.queued_ms,
+                        kept.cold_start_ms,
+                    )
                 )
-                if entry.result is not None:
-                    seq, kept = entry.result
-                    self._data.execute(
-                        "insert into result values (?, ?, ?, ?, ?, ?)",
-                        (
-                            entry.channel,
-                            seq,
-                            kept.content,
-                            kept.media_type,
-                            kept.queued_ms,
-                            kept.cold_start_ms,
-                        ),
-                    )
-                if entry.drop_below_seq:
-                    self._data.execute(
-                        "delete from result where channel = ? and seq < ?",
-                        (entry.channel, entry.drop_below_seq),
-                    )
+            if entry.drop_below_seq:
+                below[entry.channel] = max(entry.drop_below_seq, below.get(entry.channel, 0))
+        if rows:
+            self._data.executemany("insert into result values (?, ?, ?, ?, ?, ?)", rows)
+        for channel, seq in below.items():
+            self._data.execute("delete from result where channel = ? and seq < ?", (channel, seq))
+
+
+def _fail(future: asyncio.Future[None], why: str) -> None:
+    if not future.done():
+        future.set_exception(JournalError(why))
+        future.exception()  # who waits may have left
+
+
+def _packed(entries: Iterable[Entry]) -> bytes:
+    return b"".join(
+        entry.channel.encode() + b" " + call_journal.to_json(record) + b"\n"
+        for entry in entries
+        for record in entry.records
+    )
+
+
+def _unpacked(blob: bytes) -> tuple[list[tuple[Digest, bytes]], bool]:
+    """The lines, each with its channel, and whether they are as they were put in."""
+    found, whole = [], blob.endswith(b"\n")
+    for line in blob.split(b"\n"):
+        if not line:
+            continue
+        channel, _, record = line.partition(b" ")
+        if len(channel) != CHANNEL_LENGTH or not channel.isalnum():
+            whole = False
+            continue
+        found.append((Digest(channel.decode("ascii", "replace")), record))
+    return found, whole
 
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        data = sqlite3.connect(path, check_same_thread=False)
+        data = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        (form,) = data.execute("pragma user_version").fetchone()
+        (tables,) = data.execute("select count(*) from sqlite_master").fetchone()
+        if tables and form != FORM:
+            data.close()
+            raise JournalError(_damaged(path, f"its form is {form}, and this agent's is {FORM}"))
         data.execute("pragma journal_mode=wal")
         data.execute("pragma synchronous=full")
         data.execute("pragma busy_timeout=10000")

@@ -9,7 +9,8 @@ the words of its subject.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 from tallystick.protocol.call_bodies import (
     AppBody,
@@ -17,13 +18,15 @@ from tallystick.protocol.call_bodies import (
     CancelBody,
     LoadRequestBody,
 )
+from tallystick.protocol.call_codec import read_voucher
 from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.serving import Refusal
-from tallystick.protocol.wire import Ack, SignedVoucherBody, WireModel, parse
+from tallystick.protocol.wire import Ack, WireModel, parse
 from tallystick_provider.calls.service import CallService
 from tallystick_provider.inbox import Line, Send
 
-Body = TypeVar("Body", bound=WireModel)
+Body = TypeVar("Body")
+ACK: Final = Ack().model_dump_json().encode()
 
 
 def lines(service: CallService) -> Mapping[str, Line]:
@@ -32,30 +35,35 @@ def lines(service: CallService) -> Mapping[str, Line]:
 
     return {
         "app": _answering(
-            AppBody, service.on_app, lambda why: AppReplyBody(accepted=False, reason=why[:200])
+            partial(parse, AppBody),
+            service.on_app,
+            lambda why: AppReplyBody(accepted=False, reason=why[:200]),
         ),
         "call": service.on_call,
         "voucher": _answering(
-            SignedVoucherBody,
-            service.on_voucher,
-            lambda why: Refusal("voucher", why).to_body(),
+            read_voucher, service.on_voucher, lambda why: Refusal("voucher", why).to_body()
         ),
-        "cancel": _answering(CancelBody, service.on_cancel, lambda why: Ack(ok=False, reason=why)),
-        "load": _answering(LoadRequestBody, load, lambda why: Ack(ok=False, reason=why)),
+        "cancel": _answering(
+            partial(parse, CancelBody), service.on_cancel, lambda why: Ack(ok=False, reason=why)
+        ),
+        "load": _answering(
+            partial(parse, LoadRequestBody), load, lambda why: Ack(ok=False, reason=why)
+        ),
     }
 
 
 def _answering(
-    kind: type[Body],
+    read: Callable[[bytes], Body],
     handle: Callable[[Body], Awaitable[WireModel]],
     refuse: Callable[[str], WireModel],
 ) -> Line:
     async def line(data: bytes, send: Send, _max_message: int) -> None:
         try:
-            body = parse(kind, data)
+            body = read(data)
         except ProtocolError as error:
             await send(refuse(str(error)).model_dump_json().encode())
             return
-        await send((await handle(body)).model_dump_json().encode())
+        told = await handle(body)
+        await send(ACK if told == Ack() else told.model_dump_json().encode())
 
     return line

@@ -1,6 +1,7 @@
 """When to start a worker, when to stop one, and who is answered next. Pure: it is told the time.
 
-    pool.ask("c1", now)                 somebody waits
+    pool.place("c1", now)               a place, if one is free
+    pool.ask("c1", now)                 else: somebody waits
     pool.begin(now)                     who has a place now, and where
     pool.wanted(now, room=2)            start so many, stop these, refuse those
     pool.started/ready/failed/gone      what became of it
@@ -105,6 +106,15 @@ class Pool:
             return False
         self._waiting[call] = now_ms
         return True
+
+    def place(self, call: str, now_ms: int) -> Placed | None:
+        """A place at once, where one is free and nobody waits for it; else `ask`."""
+        worker = None if self._waiting else self._next_free()
+        if worker is None:
+            return None
+        worker.calls[call] = now_ms
+        self._where[call] = worker.name
+        return Placed(call, worker.name, 0, 0)
 
     def leave(self, call: str) -> bool:
         """Nobody waits for it any more; False if it has a place already."""
@@ -292,7 +302,9 @@ class Pool:
         return left_ms if left_ms > 0 else max(0, elapsed_ms)
 
     def _next_free(self) -> Worker | None:
-        for worker in self._ready():
+        for worker in self._workers.values():
+            if worker.ready_ms is None or worker.leaving:
+                continue
             if len(worker.calls) < self.scale.concurrency:
                 return worker
         return None

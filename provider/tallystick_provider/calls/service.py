@@ -27,11 +27,11 @@ from tallystick.protocol.call_bodies import (
     AppLoadBody,
     AppReplyBody,
     CallRefusalBody,
-    CallRequestBody,
     CancelBody,
     LoadBody,
     RefusalCode,
 )
+from tallystick.protocol.call_codec import RequestMessage, read_request, write_answer
 from tallystick.protocol.call_frames import ANSWER, PIECE, REFUSAL, REQUEST, pack, unpack
 from tallystick.protocol.call_journal import Served as Answered
 from tallystick.protocol.calls import CallRun, Sign, result_digest
@@ -41,7 +41,7 @@ from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import Channel, channel_id
 from tallystick.protocol.serving import Ask, Go, Refusal
 from tallystick.protocol.types import Address, AppId, Digest, to_digest
-from tallystick.protocol.wire import Ack, SignedVoucherBody, parse
+from tallystick.protocol.wire import Ack
 from tallystick_provider.calls.apps import Apps, Served
 from tallystick_provider.calls.channels import ChannelRefused, Channels
 from tallystick_provider.calls.http import EVENT_STREAM, Reply
@@ -89,7 +89,7 @@ class CallService:
     wake_redeemer: Callable[[], None] = lambda: None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the journal was read."""
-    _under_way: dict[tuple[Digest, int], asyncio.Task[Ran]] = field(default_factory=dict)
+    _under_way: dict[tuple[Digest, int], _Call] = field(default_factory=dict)
 
     # --- the other messages -----------------------------------------------------------------
 
@@ -106,12 +106,9 @@ class CallService:
             return AppReplyBody(accepted=False, reason=str(error)[:200])
         return AppReplyBody(accepted=True)
 
-    async def on_voucher(self, body: SignedVoucherBody) -> Ack | CallRefusalBody:
-        try:
-            signed = SignedVoucher.from_body(body)
-        except ProtocolError as error:
-            return Refusal("voucher", f"the voucher is malformed: {error}").to_body()
-        await self.ready.wait()
+    async def on_voucher(self, signed: SignedVoucher) -> Ack | CallRefusalBody:
+        if not self.ready.is_set():
+            await self.ready.wait()
         refusal = Refusal("new_salt", "no channel of that payer and salt is known here")
         for channel in self.channels.of_voucher(signed):
             step = self.channels.end(channel).accept_voucher(signed)
@@ -123,14 +120,14 @@ class CallService:
             refusal = step.reply
             if refusal.code != "voucher":
                 break
-        return refusal.to_body()
+        return (await self.sayable(refusal)).to_body()
 
     async def on_cancel(self, body: CancelBody) -> Ack:
         """An answer that is on its way is owed all the same."""
-        task = self._under_way.get((channel_id(Channel.from_body(body.channel)), body.number))
-        if task is None or task.done():
+        call = self._under_way.get((channel_id(Channel.from_body(body.channel)), body.number))
+        if call is None:
             return Ack(ok=False, reason="that call is not under way here")
-        task.cancel()
+        call.cancel()
         return Ack()
 
     def load(self) -> LoadBody:
@@ -145,24 +142,27 @@ class CallService:
 
     async def on_call(self, data: bytes, send: Send, max_message: int) -> None:
         """Answers with frames: pieces if there are any, then an answer or a refusal."""
-        number = 0
         try:
             frame = unpack(data)
             if frame.kind != REQUEST:
                 raise CallFailed(NOT_READ, f"a frame of kind {frame.kind!r} is no request")
-            body = parse(CallRequestBody, frame.body)
-            number = body.number
-            ask, channel = Ask.from_body(body), Channel.from_body(body.channel)
-            warm = body.media_type == WARM_MEDIA_TYPE
-            if warm and frame.content:
-                raise CallFailed(NOT_READ, "a warm call has no input")
-            stream = body.stream and not warm
-            call = _Call(self, ask, channel, frame.content, stream, send, max_message, warm)
+            call = _Call(self, read_request(frame.body), frame.content, send, max_message)
         except (ProtocolError, CallFailed) as error:
-            refusal = Refusal(NOT_READ, f"not a well-formed request: {error}", number)
+            refusal = Refusal(NOT_READ, f"not a well-formed request: {error}")
             await send(pack(REFUSAL, refusal.to_body()))
             return
         await call.answer()
+
+    async def sayable(self, refusal: Refusal) -> Refusal:
+        """What it shows is on the disk, or is not shown: a receipt that left before it was written
+        could be signed a second time after a crash."""
+        if refusal.receipt is None and refusal.voucher is None:
+            return refusal
+        try:
+            await self.channels.settled()
+        except JournalError:
+            return replace(refusal, receipt=None, voucher=None)
+        return refusal
 
     def _wake_if_due(self, channel: Digest) -> None:
         end = self.channels.end(channel)
@@ -178,22 +178,34 @@ class _Call:
     """One request while it is being answered."""
 
     service: CallService
-    ask: Ask
-    channel: Channel
+    message: RequestMessage
     content: bytes
-    stream: bool
     send: Send
     max_message: int
-    warm: bool = False
-    """Asks whether a worker is ready, and so keeps it; the handler hears nothing."""
     sent_bytes: int = 0
-    _fresh: bytearray = field(default_factory=bytearray)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-    _over: bool = False
+    _task: asyncio.Task[object] | None = None
+    """While it waits for a worker."""
+    _unwanted: bool = False
+    _pieces: _Pieces | None = None
+
+    @property
+    def ask(self) -> Ask:
+        return self.message.ask
+
+    @property
+    def channel(self) -> Channel:
+        return self.message.channel
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        if self._task is not None and not self._unwanted:
+            self._unwanted = True
+            self._task.cancel()
 
     async def answer(self) -> None:
         try:
-            await self.service.ready.wait()
+            if not self.service.ready.is_set():
+                await self.service.ready.wait()
             await self._answer()
         except ChannelRefused as refused:
             await self._refuse(replace(refused.refusal, number=self.ask.number))
@@ -241,6 +253,8 @@ class _Call:
         return None
 
     def _require_input(self, served: Served) -> None:
+        if self.content and self.message.media_type == WARM_MEDIA_TYPE:
+            raise CallFailed(NOT_READ, "a warm call has no input")
         if len(self.content) > served.manifest.max_request_bytes:
             raise CallFailed(
                 "too_large",
@@ -274,22 +288,22 @@ class _Call:
         return None
 
     async def _run(self, found: Digest, served: Served) -> Ran:
+        """In this call's own task: who cancels it from outside is told apart by `_unwanted`."""
         key = (found, self.ask.number)
-        work = asyncio.create_task(
-            served.workers.run(
+        task = self._task = asyncio.current_task()
+        self.service._under_way[key] = self
+        if self.message.stream:
+            self._pieces = _Pieces(self.send, self._room)
+        try:
+            return await served.workers.run(
                 f"{found}:{self.ask.number}",
                 self.content,
+                media_type=self.message.media_type,
                 call_id=self.ask.request.call_id,
                 within_s=self.ask.request.max_seconds,
-                piece=self._piece if self.stream else None,
+                piece=self._pieces.add if self._pieces is not None else None,
                 starting=self._require_price,
-                warm=self.warm,
             )
-        )
-        self.service._under_way[key] = work
-        sending = asyncio.create_task(self._send_pieces()) if self.stream else None
-        try:
-            return await work
         except AnswerTooLate as late:
             raise CallFailed("timed_out", str(late)) from late
         except AnswerTooLarge as large:
@@ -297,17 +311,14 @@ class _Call:
         except WorkerFailure as failure:
             raise CallFailed("no_worker", str(failure)) from failure
         except asyncio.CancelledError:
-            if not work.cancelled() or _being_cancelled():
-                work.cancel()
+            if not self._unwanted or task is None or task.uncancel():
                 raise
             raise CallFailed("failed", "cancelled: nobody waits for it any more") from None
         finally:
-            self.service._under_way.pop(key, None)
-            if sending is not None:
-                self._over = True
-                self._more.set()
-                # Never cut off: a piece would be lost, and the result is all of them.
-                await asyncio.gather(sending, return_exceptions=True)
+            self._task = None
+            del self.service._under_way[key]
+            if self._pieces is not None:
+                self.sent_bytes = await self._pieces.end()
 
     def _require_price(self, now_ms: int) -> None:
         """What is charged is the price of the second in which it starts."""
@@ -359,33 +370,37 @@ class _Call:
     # --- what is sent -----------------------------------------------------------------------
 
     async def _send_again(self, found: Digest, answered: Answered) -> None:
+        await self.service.channels.settled()  # it may be on its way to the disk
         kept = self.service.channels.result(found, answered.receipt.seq)
         if kept is None:
             raise CallFailed("stale", "its result is not kept any more")
         await self._send_answer(found, answered, kept)
 
     async def _send_answer(self, found: Digest, answered: Answered, kept: KeptResult) -> None:
-        body = answered.answer.to_body(
+        body = write_answer(
+            answered.answer,
             number=answered.number,
             call_id=answered.request.call_id,
             balance=self.service.channels.end(found).balance,
-        ).model_copy(
-            update={
-                "media_type": kept.media_type,
-                "queued_ms": kept.queued_ms,
-                "cold_start_ms": kept.cold_start_ms,
-            }
+            media_type=kept.media_type,
+            queued_ms=kept.queued_ms,
+            cold_start_ms=kept.cold_start_ms,
         )
-        rest = kept.content[self.sent_bytes :]
-        room = max(1, self.max_message - MESSAGE_MARGIN_BYTES)
+        rest, room = kept.content[self.sent_bytes :], self._room
         if self.sent_bytes or len(rest) > room:
             for start in range(0, len(rest), room):
                 await self.send(pack(PIECE, content=rest[start : start + room]))
             rest = b""
         await self.send(pack(ANSWER, body, rest))
 
+    @property
+    def _room(self) -> int:
+        """Of a result's bytes in one message."""
+        return max(1, self.max_message - MESSAGE_MARGIN_BYTES)
+
     async def _refuse(self, refusal: Refusal) -> None:
-        await self.send(pack(REFUSAL, refusal.to_body()))
+        sayable = await self.service.sayable(refusal)
+        await self.send(pack(REFUSAL, sayable.to_body()))
 
     def _refusal(self, code: RefusalCode, detail: str) -> Refusal:
         """With what the provider holds, if the channel is known."""
@@ -398,22 +413,42 @@ class _Call:
         receipt = place.served.answer.signed if place else None
         return replace(refusal, receipt=receipt, voucher=end.voucher)
 
-    def _piece(self, piece: bytes) -> None:
+
+class _Pieces:
+    """A stream on its way to its caller. What comes while a piece is being sent goes together with
+    the next."""
+
+    def __init__(self, send: Send, room: int) -> None:
+        self._send = send
+        self._room = room
+        self._fresh = bytearray()
+        self._more = asyncio.Event()
+        self._over = False
+        self._sent_bytes = 0
+        self._sending = asyncio.create_task(self._send_all())
+
+    def add(self, piece: bytes) -> None:
         self._fresh += piece
         self._more.set()
 
-    async def _send_pieces(self) -> None:
-        """As they come; what comes while one is being sent goes together with the next."""
-        room = max(1, self.max_message - MESSAGE_MARGIN_BYTES)
+    async def end(self) -> int:
+        """How many bytes were sent. Never cut off: a piece would be lost, and the result is all of
+        them."""
+        self._over = True
+        self._more.set()
+        await asyncio.gather(self._sending, return_exceptions=True)
+        return self._sent_bytes
+
+    async def _send_all(self) -> None:
         while not self._over or self._fresh:
             await self._more.wait()
             if not self._over:
                 self._more.clear()
             while self._fresh:
-                piece = bytes(self._fresh[:room])
+                piece = bytes(self._fresh[: self._room])
                 del self._fresh[: len(piece)]
-                self.sent_bytes += len(piece)
-                await self.send(pack(PIECE, content=piece))
+                self._sent_bytes += len(piece)
+                await self._send(pack(PIECE, content=piece))
 
 
 def _load_of(served: Served, now_ms: int) -> AppLoadBody:
@@ -475,8 +510,3 @@ def _require_whole(reply: Reply) -> None:
 def _plain(text: str) -> str:
     """A stranger's words, to be shown: no control characters, not too many of them."""
     return "".join(c if c.isprintable() else " " for c in text[:DETAIL])
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from tallystick.protocol.app_manifest import AppManifest, HttpHandler
-from tallystick.protocol.call_bodies import WorkerState
+from tallystick.protocol.call_bodies import WARM_MEDIA_TYPE, WorkerState
 from tallystick.protocol.types import Address
 from tallystick_provider.calls.http import Piece, Reply, WorkerLine
 from tallystick_provider.calls.room import Room
@@ -54,6 +54,8 @@ QUICK_READY_S: Final = 3.0
 READY_ANSWER_S: Final = 2.0
 LOOK_S: Final = 2.0
 """How often a warm worker is looked at."""
+STEP_GAP_S: Final = 0.005
+"""Between two looks at what is wanted: a queue that grows wakes it with every call."""
 RECOVERY_S: Final = 3.0
 """How long after a call that was broken off a worker may need to be itself again."""
 RECOVERY_POLL_S: Final = 0.05
@@ -120,6 +122,9 @@ class AppWorkers:
         self._waiting: dict[str, asyncio.Future[Placed]] = {}
         self._workers: dict[str, _Worker] = {}
         self._woken = asyncio.Event()
+        self._looks_at_ms = 0
+        """When it is looked at what is wanted, if nobody wakes it before."""
+        self._call_path, self._ready_path = _paths(manifest)
         self._image_here = False
         self._image_problem = ""
         self._image_again_s = 0.0
@@ -162,15 +167,16 @@ class AppWorkers:
         call: str,
         content: bytes,
         *,
+        media_type: str,
         call_id: str,
         within_s: int,
         piece: Piece | None,
         starting: Callable[[int], None],
-        warm: bool = False,
     ) -> Ran:
         """Waits for a place, then for the answer. `starting` is told the time at which the run
         begins, and may raise. Raises WorkerFailure; cancelled, it tells the worker. A warm call is
         asked on the ready path."""
+        warm = media_type == WARM_MEDIA_TYPE
         placed = await self._place(call)
         worker = self._workers.get(placed.worker)
         whole = False
@@ -186,6 +192,7 @@ class AppWorkers:
                 reply = await worker.line.call(
                     self._call_path,
                     content,
+                    media_type=media_type,
                     call_id=call_id,
                     within_s=within_s,
                     max_bytes=self._manifest.max_response_bytes,
@@ -194,11 +201,10 @@ class AppWorkers:
             ran_ms = min(round((time.monotonic() - began_s) * 1000), within_s * 1000)
             self._tools.room.used_until(worker.gpu_ids, started_at_ms + ran_ms)
             whole = not self._declined(reply)
-            # A warm call's time says nothing of how long others wait.
-            self.pool.end(call, self._now(), None if warm else ran_ms) if whole else None
-        except WorkerFailure:
-            raise
-        except asyncio.CancelledError:
+            if whole:
+                # A warm call's time says nothing of how long others wait.
+                self.pool.end(call, self._now(), None if warm else ran_ms)
+        except (WorkerFailure, asyncio.CancelledError):
             raise
         except Exception:
             whole = True  # it never reached the worker
@@ -206,7 +212,7 @@ class AppWorkers:
             raise
         finally:
             if whole:
-                self._wake()
+                self._freed(placed.worker)
             else:
                 self._aside_task(self._recover(call, worker))
         if not whole:
@@ -245,6 +251,9 @@ class AppWorkers:
     async def _place(self, call: str) -> Placed:
         if self._retiring:
             raise NoWorker("this version is not served here any more")
+        at_once = self.pool.place(call, self._now())
+        if at_once is not None:
+            return at_once
         if not self.pool.ask(call, self._now()):
             raise NoWorker(f"{self.pool.queued} calls wait here already")
         future: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
@@ -275,11 +284,21 @@ class AppWorkers:
         self._settle_places()
         self._woken.set()
 
+    def _freed(self, worker: str) -> None:
+        """A call has ended there. What is wanted changes only with time, mostly later than it is
+        looked at anyway."""
+        self._settle_places()
+        idle = not self.pool.calls_of(worker)
+        stops_at_ms = self._now() + self.pool.scale.cooldown_ms
+        if self._retiring or (idle and stops_at_ms < self._looks_at_ms):
+            self._woken.set()
+
     # --- the loop ---------------------------------------------------------------------------
 
     async def _tend(self) -> None:
         while True:
             self._woken.clear()
+            stepped_s = time.monotonic()
             try:
                 await self._step()
             except ProviderError as error:
@@ -290,9 +309,11 @@ class AppWorkers:
                 wait_s = min(wait_s, max(0.0, (next_ms - self._now()) / 1000) + 0.001)
             if self._retiring and not self._workers and not self._waiting:
                 return
+            self._looks_at_ms = self._now() + round(wait_s * 1000)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
+            await asyncio.sleep(max(0.0, stepped_s + STEP_GAP_S - time.monotonic()))
 
     async def _step(self) -> None:
         if not self._image_here:
@@ -538,16 +559,6 @@ class AppWorkers:
 
     # --- small ------------------------------------------------------------------------------
 
-    @property
-    def _call_path(self) -> str:
-        handler = self._manifest.handler
-        return handler.path if isinstance(handler, HttpHandler) else "/call"
-
-    @property
-    def _ready_path(self) -> str:
-        handler = self._manifest.handler
-        return handler.ready_path if isinstance(handler, HttpHandler) else "/ready"
-
     def _aside_task(self, work: object) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
         self._aside.add(task)
@@ -598,6 +609,14 @@ def _overfull(folder: Path) -> bool:
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(Path(entry.path))
     return False
+
+
+def _paths(manifest: AppManifest) -> tuple[str, str]:
+    """Where calls go, and where it is asked whether it is ready."""
+    handler = manifest.handler
+    if isinstance(handler, HttpHandler):
+        return handler.path, handler.ready_path
+    return "/call", "/ready"
 
 
 def _text(reply: Reply) -> str:

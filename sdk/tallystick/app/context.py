@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 import time
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ class Call:
     call_id: str
     deadline_s: float
     """On the clock of `time.monotonic`: nobody waits for the answer after that."""
-    _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    _over: bool = field(default=False, repr=False)
 
     @property
     def remaining_s(self) -> float:
@@ -25,10 +24,10 @@ class Call:
     def over(self) -> bool:
         """Whether nobody waits any more: the caller left, or the time is up. A thread cannot be
         stopped from outside, so a long loop in a plain function looks here and returns."""
-        return self._over.is_set()
+        return self._over
 
     def end(self) -> None:
-        self._over.set()
+        object.__setattr__(self, "_over", True)  # seen by the handler's thread at its next look
 
 
 _current: contextvars.ContextVar[Call] = contextvars.ContextVar("tallystick_call")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import typing
@@ -38,25 +39,23 @@ class Entry:
     @property
     def runs_on_loop(self) -> bool:
         """Whether calling it only makes a coroutine or an asynchronous generator."""
-        return inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(
-            self.function
-        )
+        return _shape(self.function).runs_on_loop
 
     def arguments(self, call_id: str, given: Any) -> dict[str, Any]:
         """Keyword arguments for the function. Raises `Failure` when the input does not fit."""
         if self.takes_job:
-            return {_first_name(self.function): {"id": call_id, "input": given}}
+            return {_shape(self.function).first: {"id": call_id, "input": given}}
         if not isinstance(given, dict):
             raise _misfit(f"The input is {_json_kind(given)}; this handler takes an object.")
-        signature = inspect.signature(self.function)
-        try:
-            bound = signature.bind(**given)
-        except TypeError as problem:
-            raise _misfit(f"The input does not fit: {problem}.") from None
-        hints = _plain_hints(self.function)
-        for name, value in bound.arguments.items():
-            expected = hints.get(name)
-            if expected is not None and not _fits(value, expected):
+        shape = _shape(self.function)
+        if not shape.fits(given):
+            try:
+                shape.signature.bind(**given)
+            except TypeError as problem:
+                raise _misfit(f"The input does not fit: {problem}.") from None
+        for name, expected in shape.hints.items():
+            value = given.get(name, _ABSENT)
+            if value is not _ABSENT and not _fits(value, expected):
                 raise _misfit(
                     f"{name} is {_json_kind(value)}; the handler expects {_WORDS[expected]}."
                 )
@@ -114,9 +113,38 @@ def _required(parameters: list[inspect.Parameter]) -> bool:
     return any(p.default is p.empty and p.kind not in many for p in parameters)
 
 
-def _first_name(function: Callable[..., Any]) -> str:
-    return next(iter(inspect.signature(function).parameters))
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a function takes, looked up once: `inspect` takes longer than most calls do."""
 
+    signature: inspect.Signature
+    required: frozenset[str]
+    names: frozenset[str]
+    first: str
+    hints: dict[str, type]
+    runs_on_loop: bool
+
+    def fits(self, given: dict[str, Any]) -> bool:
+        """Surely; `signature.bind` decides about the rest, and says what is wrong."""
+        return self.required <= given.keys() <= self.names
+
+
+@functools.lru_cache(maxsize=16)
+def _shape(function: Callable[..., Any]) -> _Shape:
+    signature = inspect.signature(function)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [p for p in signature.parameters.values() if p.kind in by_name]
+    return _Shape(
+        signature,
+        frozenset(p.name for p in named if p.default is p.empty),
+        frozenset(p.name for p in named),
+        next(iter(signature.parameters), ""),
+        {n: t for n, t in _plain_hints(function).items() if n in {p.name for p in named}},
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+    )
+
+
+_ABSENT: Final = object()
 
 # --- the plain types, checked; everything richer is the handler's own to check ------------------
 

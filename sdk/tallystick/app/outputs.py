@@ -40,8 +40,7 @@ def answer_of(output: object) -> Answer:
 def json_bytes(output: object) -> bytes:
     """Raises `Failure` for what JSON cannot say, NaN and infinity among it."""
     try:
-        text = json.dumps(output, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode()
+        return _ENCODER.encode(output).encode()
     except (TypeError, ValueError, RecursionError) as problem:
         raise Failure(
             "output_not_json",
@@ -66,7 +65,7 @@ def _why(problem: Exception) -> str:
 def read_json(body: bytes) -> Any:
     """Refuses what JSON readers disagree about: names given twice, NaN and infinity."""
     try:
-        return json.loads(body, object_pairs_hook=_once, parse_constant=_no_constant)
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as problem:
         raise Failure(
             "malformed_body",
@@ -84,3 +83,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(text: str) -> object:
     raise ValueError(f"{text} is no JSON number")
+
+
+# Made once: `json.dumps` and `json.loads` make one for every call that has settings of its own.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)

@@ -14,7 +14,15 @@ import contextvars
 import inspect
 import time
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    MutableMapping,
+)
 from typing import Any, Final, Literal, TypeVar
 
 from tallystick.app.context import Call, enter
@@ -176,7 +184,8 @@ class Slot:
         if self._ended and not self._open:
             self._worker.overdue[self] = time.monotonic()
         self._open += 1
-        work.add_done_callback(self._tell_dropped)
+        on_loop = isinstance(work, asyncio.Future)
+        work.add_done_callback(self._dropped if on_loop else self._tell_dropped)
 
     def close_at_end(self, close: Callable[[], None]) -> None:
         self._close = close
@@ -198,7 +207,7 @@ class Slot:
         except RuntimeError:
             return  # the loop is closed, and with it the server
 
-    def _dropped(self) -> None:
+    def _dropped(self, _work: object = None) -> None:
         self._open -= 1
         if self._ended and not self._open:
             del self._worker.overdue[self]
@@ -219,11 +228,45 @@ def _closed(close: Callable[[], None]) -> None:
         return  # nobody is left to be told, and the thread has to live
 
 
-async def within(call: Call, slot: Slot, gone: asyncio.Task[None], work: Awaitable[T]) -> T:
+class Leaving:
+    """Whether the caller of a request is still there. Looked at only while somebody waits: what
+    ends at once needs no second task beside it."""
+
+    def __init__(self, receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
+        self._receive = receive
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """Done when the caller has left."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._until_gone())
+        return self._task
+
+    @property
+    def has_left(self) -> bool:
+        """As far as somebody looked."""
+        return self._task is not None and self._task.done()
+
+    def end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+
+
+async def within(call: Call, slot: Slot, leaving: Leaving, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, or `Failure` when the time is up, or `CallerLeft`."""
-    task = asyncio.ensure_future(work)
-    slot.hold(task)
+    task = asyncio.create_task(work)
     try:
+        if not leaving.has_left:
+            await asyncio.sleep(0)  # its first step
+            if task.done() and not task.cancelled():
+                return task.result()
+        slot.hold(task)
+        gone = leaving.task
         await asyncio.wait(
             {task, gone}, timeout=call.remaining_s, return_when=asyncio.FIRST_COMPLETED
         )
@@ -250,11 +293,12 @@ def _looked_at(task: asyncio.Future[Any]) -> None:
 
 
 async def each(
-    call: Call, slot: Slot, gone: asyncio.Task[None], pieces: AsyncIterator[Any]
+    call: Call, slot: Slot, leaving: Leaving, pieces: AsyncIterator[Any]
 ) -> AsyncGenerator[Any]:
     """The pieces as they come, all of them before the call's deadline."""
     end: Final = object()
-    while (piece := await within(call, slot, gone, _next(pieces, end))) is not end:
+    _ = leaving.task  # from here on: pieces may come without anybody waiting for them
+    while (piece := await within(call, slot, leaving, _next(pieces, end))) is not end:
         yield piece
 
 

@@ -1,4 +1,5 @@
-"""The ASGI application of a worker: `POST /call` and `GET /ready`.
+"""The ASGI application of a worker: `POST /call` and `GET /ready`. Plain ASGI without a framework,
+which would take twice as long for a call as all that is here.
 
     POST /call    the input as JSON; answers the output as JSON, or bytes as they are. A generator's
                   pieces are sent as they come: server-sent events for `Accept: text/event-stream`,
@@ -17,15 +18,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
-
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from tallystick.app.context import Call
 from tallystick.app.outputs import Answer, answer_of, json_bytes, read_json
@@ -33,6 +27,7 @@ from tallystick.app.problems import PROBLEM_JSON, Failure, problem
 from tallystick.app.running import (
     CallerLeft,
     HandlerRaised,
+    Leaving,
     Slot,
     Worker,
     close_later,
@@ -42,11 +37,21 @@ from tallystick.app.running import (
     within,
 )
 
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Finished = Callable[[str, int, int], None]
+"""Told of each call that was answered: its id, the milliseconds it took, the bytes it was sent."""
+
 CALL_ID: Final = "tallystick-call-id"
 """The request's header names the call; without one the server makes up an id. In every answer."""
 
+_CALL_ID_BYTES: Final = CALL_ID.encode()
 _CALL_ID_TEXT: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 _JSON: Final = "application/json"
+_JSON_BYTES: Final = _JSON.encode()
 """Asked for by name: a page in a browser cannot send it to a local port unasked."""
 _EVENTS, _LINES, _WHOLE = "text/event-stream", "application/x-ndjson", "application/json"
 
@@ -56,57 +61,68 @@ _LAST_WORD_S: Final = 1.0
 log = logging.getLogger("tallystick.app")
 
 
-def application(worker: Worker, *, max_request_bytes: int, max_response_bytes: int) -> Starlette:
-    calls = _Calls(worker, max_request_bytes, max_response_bytes)
-
-    async def ready(request: Request) -> Response:
-        state = "stuck" if worker.stuck else worker.state
-        told = {"state": state, "running": worker.taken, "concurrency": worker.concurrency}
-        return JSONResponse(told, 200 if state == "ready" else 503, headers=_again(state))
-
-    made = Starlette(
-        routes=[
-            Route("/call", calls, methods=["POST"]),
-            Route("/ready", ready, methods=["GET"]),
-        ],
-        exception_handlers={HTTPException: _http_problem},
-    )
-    made.router.redirect_slashes = False
-    return made
+def log_finished(call_id: str, ms: int, sent_bytes: int) -> None:
+    extra = {"call_id": call_id, "ms": ms, "sent_bytes": sent_bytes}
+    log.info("call_finished", extra=extra)
 
 
-def _again(state: str) -> dict[str, str]:
-    return {"retry-after": "1"} if state == "starting" else {}
+def application(
+    worker: Worker,
+    *,
+    max_request_bytes: int,
+    max_response_bytes: int,
+    finished: Finished = log_finished,
+) -> Application:
+    calls = _Calls(worker, max_request_bytes, max_response_bytes, finished)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if path == "/call" and method == "POST":
+            await calls(scope, receive, send)
+        elif path == "/ready" and method in ("GET", "HEAD"):
+            await _tell_ready(worker, send)
+        else:
+            failure = (
+                Failure("wrong_method", f"{path} is not for {method}.")
+                if path in ("/call", "/ready")
+                else Failure("unknown_path", f"There is no {path}: a worker has /call, /ready.")
+            )
+            await _tell(send, failure, _call_id(_headers_of(scope)))
+
+    return answer
 
 
-async def _http_problem(request: Request, error: Exception) -> Response:
-    """Starlette's own: a path or method that is not there."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    failure = (
-        Failure("wrong_method", f"{request.url.path} is not for {request.method}.")
-        if status == 405
-        else Failure("unknown_path", f"There is no {request.url.path}: a worker has /call, /ready.")
-    )
-    return _told(failure, _call_id(request))
+async def _tell_ready(worker: Worker, send: Send) -> None:
+    state = "stuck" if worker.stuck else worker.state
+    told = {"state": state, "running": worker.taken, "concurrency": worker.concurrency}
+    headers = [(b"retry-after", b"1")] if state == "starting" else []
+    await _send_whole(send, 200 if state == "ready" else 503, _JSON, json_bytes(told), headers)
 
 
 class _Calls:
     """`POST /call`, as an ASGI application: it watches whether the caller is still there."""
 
-    def __init__(self, worker: Worker, max_request_bytes: int, max_response_bytes: int) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        max_request_bytes: int,
+        max_response_bytes: int,
+        finished: Finished,
+    ) -> None:
+        self._finished = finished
         self._worker = worker
         self._max_request_bytes = max_request_bytes
         self._max_response_bytes = max_response_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        call = Call(_call_id(request), deadline(self._worker.timeout_s))
+        headers = _headers_of(scope)
+        call = Call(_call_id(headers), deadline(self._worker.timeout_s))
         began = time.monotonic()
-        reply = _Reply(call, scope, receive, send)
+        reply = _Reply(call, send)
         try:
-            await self._answer(request, call, reply)
-            _note("call_finished", call, began, sent_bytes=reply.sent_bytes)
-        except (CallerLeft, ClientDisconnect):
+            await self._answer(headers, receive, call, reply)
+            self._finished(call.call_id, _ms_since(began), reply.sent_bytes)
+        except CallerLeft:
             _note("call_abandoned", call, began)
         except HandlerRaised as raised:
             failure = failure_of(raised)
@@ -126,18 +142,20 @@ class _Calls:
             _note("call_failed", call, began, fault, code="server_failed")
             await reply.fail(Failure("server_failed", "The worker's server failed."))
 
-    async def _answer(self, request: Request, call: Call, reply: _Reply) -> None:
+    async def _answer(
+        self, headers: dict[bytes, bytes], receive: Receive, call: Call, reply: _Reply
+    ) -> None:
         worker = self._worker
-        given = read_json(await self._body(request, call))
+        given = read_json(await self._body(headers, receive, call))
         arguments = worker.entry.arguments(call.call_id, given)
         slot = worker.take_slot()
-        gone = asyncio.create_task(_until_gone(request))
+        leaving = Leaving(receive)
         try:
-            output = await within(call, slot, gone, worker.produce(slot, call, arguments))
+            output = await within(call, slot, leaving, worker.produce(slot, call, arguments))
             if isinstance(output, AsyncGenerator):
-                pieces = each(call, slot, gone, output)
+                pieces = each(call, slot, leaving, output)
                 try:
-                    await self._stream(pieces, request, slot, reply)
+                    await self._stream(pieces, headers, slot, reply)
                 except BaseException:
                     close_later(slot, output)
                     raise
@@ -146,37 +164,43 @@ class _Calls:
                 await reply.whole(self._fitting(answer_of(output)))
         finally:
             slot.end()
-            gone.cancel()
+            leaving.end()
 
-    async def _body(self, request: Request, call: Call) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, call: Call) -> bytes:
         """Never more of it in memory than is allowed."""
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != _JSON:
+        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type != _JSON_BYTES:
             raise Failure(
                 "wrong_media_type",
                 "The body is not application/json.",
                 "Send the input as JSON with content-type: application/json.",
             )
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._max_request_bytes:
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared[:20]) > self._max_request_bytes:
             raise self._too_large()
-        body = bytearray()
+        pieces: list[bytes] = []
+        size, more = 0, True
         try:
             async with asyncio.timeout(call.remaining_s):
-                async for piece in request.stream():
-                    body += piece
-                    if len(body) > self._max_request_bytes:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise CallerLeft("the caller closed the connection")
+                    pieces.append(message.get("body", b""))
+                    size += len(pieces[-1])
+                    if size > self._max_request_bytes:
                         raise self._too_large()
+                    more = message.get("more_body", False)
         except TimeoutError:
             raise Failure(
                 "body_too_slow", f"The body did not arrive in {self._worker.timeout_s} s."
             ) from None
-        return bytes(body)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _stream(
-        self, pieces: AsyncIterator[Any], request: Request, slot: Slot, reply: _Reply
+        self, pieces: AsyncIterator[Any], headers: dict[bytes, bytes], slot: Slot, reply: _Reply
     ) -> None:
-        kind = _stream_kind(request.headers.get("accept", ""))
+        kind = _stream_kind(headers.get(b"accept", b"").decode("latin-1"))
         count = 0
         if kind == _WHOLE:
             collected = []
@@ -221,24 +245,26 @@ class _Reply:
     """What was sent of the answer so far: a failure before the first byte is a problem of its own,
     after it the stream's last event."""
 
-    def __init__(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, call: Call, send: Send) -> None:
         self._call = call
-        self._scope, self._receive, self._send = scope, receive, send
+        self._send = send
         self._began_s = time.monotonic()
         self._kind = ""
         self.sent_bytes = 0
 
     async def whole(self, answer: Answer) -> None:
-        response = Response(answer.content, 200, self._headers(), answer.media_type)
         self.sent_bytes = len(answer.content)
-        await response(self._scope, self._receive, self._send)
+        await _send_whole(self._send, 200, answer.media_type, answer.content, self._headers())
 
     async def piece(self, kind: str, event: bytes, *, more: bool = True) -> None:
         if not self._kind:
             self._kind = kind
-            headers = {**self._headers(), "content-type": kind, "cache-control": "no-store"}
-            raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-            await self._in_time({"type": "http.response.start", "status": 200, "headers": raw})
+            headers = [
+                *self._headers(),
+                (b"content-type", kind.encode()),
+                (b"cache-control", b"no-store"),
+            ]
+            await self._in_time({"type": "http.response.start", "status": 200, "headers": headers})
         self.sent_bytes += len(event)
         await self._in_time({"type": "http.response.body", "body": event, "more_body": more})
 
@@ -250,7 +276,7 @@ class _Reply:
             document = json_bytes(problem(failure, self._call.call_id))
             await self.last(self._kind, _event(self._kind, "error", document))
         else:
-            await _told(failure, self._call.call_id)(self._scope, self._receive, self._send)
+            await _tell(self._send, failure, self._call.call_id)
 
     async def _in_time(self, message: MutableMapping[str, Any]) -> None:
         """A caller that does not read what it is sent holds the slot no longer than the call."""
@@ -260,18 +286,32 @@ class _Reply:
         except TimeoutError:
             raise CallerLeft("the caller does not read") from None
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self) -> list[tuple[bytes, bytes]]:
         ran_ms = (time.monotonic() - self._began_s) * 1000
-        return {CALL_ID: self._call.call_id, "server-timing": f"run;dur={ran_ms:.1f}"}
+        return [
+            (_CALL_ID_BYTES, self._call.call_id.encode()),
+            (b"server-timing", b"run;dur=%.1f" % ran_ms),
+        ]
 
 
-def _told(failure: Failure, call_id: str) -> Response:
-    headers = {CALL_ID: call_id}
+async def _tell(send: Send, failure: Failure, call_id: str) -> None:
+    headers = [(_CALL_ID_BYTES, call_id.encode())]
     if failure.kind.status == 503:
-        headers["retry-after"] = "1"
-    return JSONResponse(
-        problem(failure, call_id), failure.kind.status, headers, media_type=PROBLEM_JSON
-    )
+        headers.append((b"retry-after", b"1"))
+    document = json_bytes(problem(failure, call_id))
+    await _send_whole(send, failure.kind.status, PROBLEM_JSON, document, headers)
+
+
+async def _send_whole(
+    send: Send, status: int, media_type: str, content: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    headers = [
+        (b"content-length", b"%d" % len(content)),
+        (b"content-type", media_type.encode()),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 def _event(kind: str, name: str, document: bytes) -> bytes:
@@ -287,20 +327,27 @@ def _stream_kind(accept: str) -> str:
     return next(known, _LINES)
 
 
-def _call_id(request: Request) -> str:
+def _headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """By name in lower case, as ASGI gives them; of those that are given twice the first."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, value)
+    return headers
+
+
+def _call_id(headers: dict[bytes, bytes]) -> str:
     """The caller's, if it is one that may stand in a header and a log line."""
-    given = request.headers.get(CALL_ID, "")
+    given = headers.get(_CALL_ID_BYTES, b"").decode("latin-1")
     return given if _CALL_ID_TEXT.fullmatch(given) else secrets.token_hex(16)
 
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
+def _ms_since(began_s: float) -> int:
+    return round((time.monotonic() - began_s) * 1000)
 
 
 def _note(
     event: str, call: Call, began_s: float, cause: BaseException | None = None, **fields: object
 ) -> None:
-    ms = round((time.monotonic() - began_s) * 1000)
     level = logging.WARNING if event == "call_failed" else logging.INFO
-    log.log(level, event, extra={"call_id": call.call_id, "ms": ms, **fields}, exc_info=cause)
+    extra = {"call_id": call.call_id, "ms": _ms_since(began_s), **fields}
+    log.log(level, event, extra=extra, exc_info=cause)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -26,12 +27,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+import uvloop
 
 from tallystick.app.declare import Entry, load
 from tallystick.app.problems import ProjectError
 from tallystick.app.project import Project
 from tallystick.app.running import HandlerRaised, Worker
-from tallystick.app.server import application
+from tallystick.app.server import application, log_finished
 from tallystick.protocol.app_manifest import HttpHandler
 
 SOCKET_VARIABLE: Final = "TALLYSTICK_SOCKET"
@@ -113,12 +115,16 @@ def serve(
         worker,
         max_request_bytes=manifest.max_request_bytes,
         max_response_bytes=manifest.max_response_bytes,
+        finished=_Finished() if _log_is_json() else log_finished,
     )
     server = _Server(
         uvicorn.Config(
             app,
+            http="httptools",
             lifespan="off",
             ws="none",
+            proxy_headers=False,
+            date_header=False,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -127,7 +133,7 @@ def serve(
     )
     place = listener.getsockname()
     try:
-        code = asyncio.run(_serve(server, worker, listener, when_ready))
+        code = uvloop.run(_serve(server, worker, listener, when_ready))
     finally:
         if isinstance(place, str) and place:
             Path(place).unlink(missing_ok=True)
@@ -150,6 +156,8 @@ async def _serve(
     if not warming.done():
         warming.cancel()  # told to stop before it was ready
     elif warming.result():
+        gc.collect()
+        gc.freeze()  # modules and weights stay: the collector need not look through them again
         loop = asyncio.get_running_loop()
         when_ready(lambda: loop.call_soon_threadsafe(server.stop))
     else:
@@ -208,12 +216,12 @@ class _Lines(logging.Formatter):
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__()
-        self._as_json = as_json
+        self.as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {n: v for n, v in vars(record).items() if n not in _STANDARD}
         trace = self.formatException(record.exc_info) if record.exc_info else ""
-        if self._as_json:
+        if self.as_json:
             at = round(record.created, 3)
             event = {"event": record.getMessage(), "level": record.levelname.lower(), "at": at}
             return json.dumps(
@@ -222,6 +230,33 @@ class _Lines(logging.Formatter):
         words = " ".join(f"{name}={value}" for name, value in fields.items())
         line = f"{record.getMessage()} {words}".rstrip()
         return f"{line}\n{trace}" if trace else line
+
+
+class _Finished:
+    """The line of each call that was answered, as `_Lines` would write it. There is one for every
+    call, so they are put together by hand and written once in a turn of the loop."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def __call__(self, call_id: str, ms: int, sent_bytes: int) -> None:
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._lines.append(
+            f'{{"event": "call_finished", "level": "info", "at": {time.time():.3f}, '
+            f'"call_id": "{call_id}", "ms": {ms}, "sent_bytes": {sent_bytes}}}\n'
+        )
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()
+
+
+def _log_is_json() -> bool:
+    found = [handler.formatter for handler in logging.getLogger().handlers]
+    return any(isinstance(lines, _Lines) and lines.as_json for lines in found)
 
 
 def log_to_stderr(*, as_json: bool) -> None:

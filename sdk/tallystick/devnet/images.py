@@ -26,7 +26,15 @@ from tallystick.devnet.processes import DevnetError
 
 _TASKS = "tallystick/python-ml"
 _APPS = "tallystick/python-app"
-_SERVER = ("starlette", "uvicorn", "pydantic", "eth-hash", "eth-utils", "pycryptodome")
+_SERVER = (
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "pydantic",
+    "eth-hash",
+    "eth-utils",
+    "pycryptodome",
+)
 """What `tallystick.app` needs to serve; this package itself comes along as it lies here."""
 _SITE = "/opt/python"
 """Where packages lie in the image. Interpreters differ in where they look by themselves (Debian's

@@ -109,7 +109,8 @@ class AppHistory:
                 f"version {version} of app {self.app_id} was published at {points[0].from_s} and "
                 f"has no price at {time_s}, before that"
             )
-        return discounted_price_up(points[found - 1].price, self.discount_at(time_s))
+        price, bps = points[found - 1].price, self.discount_at(time_s)
+        return discounted_price_up(price, bps) if bps else price
 
     def discount_at(self, time_s: int) -> int:
         """In basis points; 0 if there is none."""

@@ -35,6 +35,7 @@ __all__ = [
     "PayingRecord",
     "Record",
     "Served",
+    "ServingCheckpoint",
     "ServingRecord",
     "VoucherSigned",
     "VoucherTaken",
@@ -78,6 +79,22 @@ class VoucherTaken:
     """A provider holds it now."""
 
     signed: SignedVoucher
+
+
+@dataclass(frozen=True, slots=True)
+class ServingCheckpoint:
+    """What all records of a provider's channel up to here come to; they may be forgotten then. It
+    says what `Opened` said, and comes instead of it."""
+
+    channel: Channel
+    opened_at_s: int
+    paid: Served | None
+    """The last one with a voucher."""
+    unpaid: tuple[Served, ...]
+    voucher: SignedVoucher | None
+    answered: int
+    """The highest request with a receipt."""
+    abandoned: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +144,7 @@ class PayingCheckpoint:
     abandoned: str
 
 
-ServingRecord = Opened | Served | VoucherTaken | Abandoned
+ServingRecord = Opened | Served | VoucherTaken | Abandoned | ServingCheckpoint
 PayingRecord = Opened | Asked | Accepted | VoucherSigned | GivenUp | Abandoned | PayingCheckpoint
 Record = ServingRecord | PayingRecord
 
@@ -139,6 +156,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
         Opened,
         Served,
         VoucherTaken,
+        ServingCheckpoint,
         Asked,
         Accepted,
         VoucherSigned,

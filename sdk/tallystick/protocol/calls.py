@@ -53,6 +53,7 @@ __all__ = [
     "request_digest",
     "require_all",
     "result_digest",
+    "run_checks",
     "signature_check",
 ]
 
@@ -339,13 +340,27 @@ def receipt_checks(
     yield from _time_checks(receipt, request, limits, waited)
     yield _same("calls", CALLS, receipt.calls)
     yield _price_check(receipt, request, app)
-    allowed_gpu_ms = limits.gpus * max(0, receipt.ended_at_ms - receipt.started_at_ms)
-    yield Check(
-        "gpu_ms", receipt.gpu_ms <= allowed_gpu_ms, f"at most {allowed_gpu_ms}", receipt.gpu_ms
-    )
+    yield _gpu_ms_check(receipt, limits)
     yield _gpu_set_check(receipt, answer.gpu_ids, limits)
     yield _usage_root_check(receipt, answer.samples)
     yield _total_check(receipt, last, request)
+
+
+def run_checks(
+    receipt: Receipt,
+    request: CallRequest,
+    gpu_ids: Sequence[str],
+    *,
+    limits: CallLimits,
+    app: AppHistory,
+) -> Iterator[Check]:
+    """Those of `receipt_checks` that can fail for a receipt that `next_receipt` made of a run."""
+    yield from _time_checks(receipt, request, limits, None)
+    yield _price_check(receipt, request, app)
+    yield _gpu_ms_check(receipt, limits)
+    held = limits.gpus if limits.exclusive else 0
+    if len(gpu_ids) != held:
+        yield Check("gpu_set", False, f"one of {held} cards", f"one of {len(gpu_ids)}")
 
 
 def signature_check(
@@ -392,6 +407,11 @@ def _price_check(receipt: Receipt, request: CallRequest, app: AppHistory) -> Che
     except ProtocolError as problem:
         return Check("price", False, f"none: {problem}", request.price)
     return _same("price", quoted, request.price)
+
+
+def _gpu_ms_check(receipt: Receipt, limits: CallLimits) -> Check:
+    allowed_ms = limits.gpus * max(0, receipt.ended_at_ms - receipt.started_at_ms)
+    return Check("gpu_ms", receipt.gpu_ms <= allowed_ms, f"at most {allowed_ms}", receipt.gpu_ms)
 
 
 def _gpu_set_check(receipt: Receipt, gpu_ids: Sequence[str], limits: CallLimits) -> Check:

@@ -6,6 +6,7 @@ message. `digest` equals the contracts' `digestOf...` views and what wallets com
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -295,7 +296,6 @@ _LAYOUT: Final = {cls: _layout(cls) for cls in MESSAGES}
 _TYPE_HASH: Final = {cls: keccak256(cls.TYPE.encode()) for cls in MESSAGES}
 
 
-@lru_cache(maxsize=2048)
 def digest(domain: Domain, message: Message) -> Digest:
     """What is signed. Raises `MessageError` when a value does not fit its type. Remembered: each
     end of a call needs a receipt's several times."""
@@ -347,7 +347,7 @@ def typed_data(domain: Domain, message: Message) -> dict[str, Any]:
     """The argument of a wallet's `eth_signTypedData_v4`. Integers are decimal strings, as JSON
     readers elsewhere would round them."""
     layout = _LAYOUT[type(message)]
-    _struct_hash(message)  # refuses values that do not fit, as signing would
+    _struct_hash_slowly(message)  # refuses values that do not fit, as signing would
     return {
         "types": {
             "EIP712Domain": [
@@ -391,10 +391,27 @@ def domain_separator(domain: Domain) -> bytes:
 
 
 def _digest(domain: Domain, message: Message) -> bytes:
-    return keccak256(b"\x19\x01" + domain_separator(domain) + _struct_hash(message))
+    coder = _CODERS[type(message)]
+    values = coder.values(message)
+    if tuple(map(type, values)) == coder.types:
+        return _digest_of(domain, coder, values)
+    return _bound_to(domain, _struct_hash_slowly(message))  # true is 1 for a cache, and no number
 
 
-def _struct_hash(message: Message) -> bytes:
+@lru_cache(maxsize=2048)
+def _digest_of(domain: Domain, coder: _Coder, values: tuple[Any, ...]) -> bytes:
+    encoded = coder.encode(values)
+    if encoded is None:
+        return _bound_to(domain, _struct_hash_slowly(coder.cls(*values)))
+    return _bound_to(domain, keccak256(encoded))
+
+
+def _bound_to(domain: Domain, struct_hash: bytes) -> bytes:
+    return keccak256(b"\x19\x01" + domain_separator(domain) + struct_hash)
+
+
+def _struct_hash_slowly(message: Message) -> bytes:
+    """Field by field: says which value does not fit."""
     cls = type(message)
     words = [_TYPE_HASH[cls]]
     for field in _LAYOUT[cls]:
@@ -421,6 +438,41 @@ def _word(name: str, kind: str, value: object) -> bytes:
     if not 0 <= value < 1 << bits:
         raise MessageError(f"{name} is {value}: {kind} goes from 0 to {(1 << bits) - 1}")
     return value.to_bytes(32, "big")
+
+
+class _Coder:
+    """All words of one type at once. One pattern holds each to its type; what it does not know goes
+    field by field, which takes three times as long."""
+
+    def __init__(self, cls: type[Message]) -> None:
+        self.cls = cls
+        words, pattern = [_TYPE_HASH[cls].hex()], [_TYPE_HASH[cls].hex()]
+        types: list[type] = []
+        for one in _LAYOUT[cls]:
+            length = _HEX_LENGTH.get(one.solidity_type)
+            if length is not None:
+                pad = "00" * (32 - length)
+                words.append(pad + "%s")
+                pattern.append(f"{pad}0x[0-9a-fA-F]{{{2 * length}}}")
+                types.append(str)
+            else:
+                digits = int(one.solidity_type.removeprefix("uint")) // 4
+                words.append("%064x")
+                pattern.append(f"0{{{64 - digits}}}[0-9a-f]{{{digits}}}")
+                types.append(int)
+        self._words = "".join(words)
+        self._pattern = re.compile("".join(pattern), re.ASCII)
+        self.types = tuple(types)
+        self.values = operator.attrgetter(*(one.name for one in _LAYOUT[cls]))
+
+    def encode(self, values: tuple[Any, ...]) -> bytes | None:
+        text = self._words % values
+        if self._pattern.fullmatch(text) is None:
+            return None
+        return bytes.fromhex(text.replace("0x", ""))
+
+
+_CODERS: Final = {cls: _Coder(cls) for cls in MESSAGES}
 
 
 def _values(message: Message) -> dict[str, Any]:

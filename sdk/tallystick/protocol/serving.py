@@ -8,13 +8,15 @@
 
 At most `credit_calls` calls are without a voucher at a time, run or running. Pure and frozen: every
 transition answers the next state and the records that must be durable before anything is sent.
+`checkpoint` is all of those up to now in one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, Self
 
 from tallystick.protocol import call_bodies, messages
 from tallystick.protocol.apps import AppHistory
@@ -23,6 +25,7 @@ from tallystick.protocol.call_journal import (
     Abandoned,
     Opened,
     Served,
+    ServingCheckpoint,
     ServingRecord,
     VoucherTaken,
 )
@@ -35,8 +38,8 @@ from tallystick.protocol.calls import (
     Sign,
     ceiling_up,
     next_receipt,
-    receipt_checks,
     require_all,
+    run_checks,
 )
 from tallystick.protocol.channels import ChannelState, SignedReceipt, SignedVoucher
 from tallystick.protocol.errors import (
@@ -48,7 +51,7 @@ from tallystick.protocol.errors import (
 )
 from tallystick.protocol.messages import Channel, Domain
 from tallystick.protocol.pricing import BPS
-from tallystick.protocol.types import to_digest
+from tallystick.protocol.types import Address, to_digest
 
 __all__ = [
     "Ask",
@@ -151,9 +154,11 @@ class Refusal:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServingChannel:
     """`opened` and `rebuilt` make one; `observe` keeps its view of the chain."""
+
+    # Without slots: the next state is a copy of `__dict__`, made several times in a call.
 
     domain: Domain
     channel: Channel
@@ -169,8 +174,22 @@ class ServingChannel:
     running: tuple[Running, ...] = ()
     number: int = 0
     """The highest request that was begun."""
+    answered: int = 0
+    """The highest one with a receipt. Those that were begun and have none may come again after a
+    crash."""
     abandoned: str = ""
     """Why nothing more is signed here; empty while something is."""
+    opened_at_s: int = 0
+    """0 for a channel that no journal knows."""
+
+    # What follows from the above, carried along so that no call looks through all others; None
+    # until somebody asks.
+    _met: Mapping[CallRequest, Running | Place] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    """Requests that run, or whose answer can be asked for again."""
+    _promised: int | None = field(default=None, init=False, repr=False, compare=False)
+    """The most that what is running can cost."""
 
     @classmethod
     def opened(
@@ -196,7 +215,7 @@ class ServingChannel:
             raise ChannelAbandoned(
                 f"{chain.claimed} was redeemed on the channel and the journal has no voucher for it"
             )
-        end = cls(domain, channel, chain, credit_calls)
+        end = cls(domain, channel, chain, credit_calls, opened_at_s=now_s)
         return ServingStep(end, records=(Opened(channel, now_s),))
 
     @classmethod
@@ -209,25 +228,26 @@ class ServingChannel:
         journal_since_s: int = 0,
         credit_calls: int = 1,
     ) -> ServingStep:
-        """From one channel's records, beginning with `Opened`. What ran when the process ended is
-        lost; no receipt was signed for it, so it may be run again."""
+        """From one channel's records, beginning with `Opened` or a checkpoint. What ran when the
+        process ended is lost; no receipt was signed for it, so it may be run again."""
         end: ServingChannel | None = None
-        opened_at_s = 0
         for record in records:
             if end is not None:
                 end = end._after(record)
             elif isinstance(record, Opened):
-                end = cls(domain, record.channel, chain, credit_calls)
-                opened_at_s = record.at_s
+                end = cls(domain, record.channel, chain, credit_calls, opened_at_s=record.at_s)
+            elif isinstance(record, ServingCheckpoint):
+                end = cls(domain, record.channel, chain, credit_calls)._at(record)
             else:
                 raise MessageError(
-                    f"a channel's records begin with Opened, not with {type(record).__name__}"
+                    "a channel's records begin with Opened or a checkpoint, not with "
+                    f"{type(record).__name__}"
                 )
         if end is None:
             raise MessageError("the channel has no records: begin with `opened`")
-        if opened_at_s < journal_since_s and not end.abandoned:
+        if end.opened_at_s < journal_since_s and not end.abandoned:
             return end._abandon(
-                f"the channel was opened at {opened_at_s} and the journal begins anew at "
+                f"the channel was opened at {end.opened_at_s} and the journal begins anew at "
                 f"{journal_since_s}"
             )
         return end.observe(chain)
@@ -245,7 +265,7 @@ class ServingChannel:
     @property
     def at_risk(self) -> int:
         """What was served and has no voucher, and the most that what is running can cost."""
-        return self.last.total - self.paid.total + sum(call.ceiling for call in self.running)
+        return self.last.total - self.paid.total + self._promise()
 
     @property
     def balance(self) -> int:
@@ -255,7 +275,7 @@ class ServingChannel:
     def observe(self, chain: ChannelState) -> ServingStep:
         """A newer view of the channel. More redeemed than the last receipt says means that the
         journal has lost receipts."""
-        end = replace(self, chain=chain)
+        end = self._with(chain=chain)
         if chain.claimed > self.last.total and not self.abandoned:
             return end._abandon(
                 f"{chain.claimed} was redeemed and the journal's last receipt says "
@@ -279,11 +299,16 @@ class ServingChannel:
         contradiction = end._contradiction(ask)
         if contradiction:
             return end._abandon(contradiction, number=ask.number, before=records)
-        known = end._known(ask) or end._refusal_of(ask, limits, app, now_ms)
+        known = end._met_before(ask) or end._refusal_of(ask, limits, app, now_ms)
         if known is not None:
             return ServingStep(end, known, records)
         running = Running(ask.number, ask.request, limits, ceiling_up(ask.request, limits))
-        begun = replace(end, running=(*end.running, running), number=ask.number)
+        begun = end._with(
+            running=(*end.running, running),
+            number=ask.number,
+            _met={**end._known(), ask.request: running},
+            _promised=end._promise() + running.ceiling,
+        )
         return ServingStep(begun, Go(running), records)
 
     def serve(self, number: int, run: CallRun, app: AppHistory, sign: Sign) -> ServingStep:
@@ -294,31 +319,37 @@ class ServingChannel:
         running = self._running(number)
         receipt = next_receipt(self.channel, self.last, running.request, run)
         require_all(
-            receipt_checks(
-                self.channel,
-                self.last,
-                running.request,
-                CallAnswer(SignedReceipt(receipt, ""), run.gpu_ids, run.samples),
-                result=run.result,
-                limits=running.limits,
-                app=app,
-                waited=None,
-            )
+            run_checks(receipt, running.request, run.gpu_ids, limits=running.limits, app=app)
         )
         signed = SignedReceipt(receipt, sign(receipt))
         answer = CallAnswer(signed, run.gpu_ids, run.samples)
         served = Served(number, running.request, answer)
-        return ServingStep(self.failed(number)._after(served), served, (served,))
+        end = self._without(running)._after_served(served)
+        return ServingStep(end, served, (served,))
 
     def failed(self, number: int) -> ServingChannel:
         """The call came to nothing, and nothing is charged for it. No record: after a crash nothing
         is running anyway."""
-        left = tuple(call for call in self.running if call.number != number)
-        return replace(self, running=left)
+        gone = next((call for call in self.running if call.number == number), None)
+        return self if gone is None else self._without(gone)
+
+    def checkpoint(self) -> ServingCheckpoint:
+        """What all records so far come to: `rebuilt` makes the same of it."""
+        return ServingCheckpoint(
+            self.channel,
+            self.opened_at_s,
+            self.paid_place.served if self.paid_place else None,
+            tuple(place.served for place in self.unpaid),
+            self.voucher,
+            self.answered,
+            self.abandoned,
+        )
 
     def accept_voucher(self, signed: SignedVoucher, *, number: int = 0) -> ServingStep:
         """The same one again, or an older one, changes nothing. A good one for a receipt that the
         journal does not have is kept: it is money, and shows that the journal is behind."""
+        if signed == self.voucher:
+            return ServingStep(self)  # it comes with every request until there is another
         try:
             place = self._place_of(signed)
         except VoucherRefused as problem:
@@ -340,10 +371,8 @@ class ServingChannel:
 
     def again(self, seq: int) -> Served | None:
         """The receipt at that place, always the same; None where it is not known any more."""
-        for place in self._places():
-            if place.link.seq == seq:
-                return place.served
-        return None
+        place = self._place_at(seq)
+        return None if place is None else place.served
 
     def redeem_due(
         self, *, threshold_k: int, redemption_cost: int, deposit_share_bps: int
@@ -363,13 +392,13 @@ class ServingChannel:
             return "deposit_share"
         return None
 
-    def _known(self, ask: Ask) -> Served | Refusal | None:
+    def _met_before(self, ask: Ask) -> Served | Refusal | None:
         """What became of this call, or of this request, if it was here before."""
-        if any(call.request == ask.request for call in self.running):
+        met = self._known().get(ask.request)
+        if isinstance(met, Running):
             return self._refusal("in_flight", f"call {ask.request.call_id} is running", ask.number)
-        for place in self._places():
-            if place.served.request == ask.request:
-                return place.served
+        if met is not None:
+            return met.served
         if ask.number <= self.number:
             return self._refusal(
                 "stale", f"request {ask.number} comes after request {self.number}", ask.number
@@ -422,25 +451,25 @@ class ServingChannel:
             return (
                 f"the payer holds receipt {ask.held.seq} and the journal's last is {self.last.seq}"
             )
-        for place in self._places():
-            if place.link.seq == ask.held.seq and place.link.digest != ask.held.digest:
-                return (
-                    f"receipt {ask.held.seq} is {ask.held.digest} for the payer and "
-                    f"{place.link.digest} in the journal"
-                )
+        place = self._place_at(ask.held.seq)
+        if place is not None and place.link.digest != ask.held.digest:
+            return (
+                f"receipt {ask.held.seq} is {ask.held.digest} for the payer and "
+                f"{place.link.digest} in the journal"
+            )
         return ""
 
     def _place_of(self, signed: SignedVoucher) -> Place | None:
         """The receipt that a good voucher countersigns, if the journal has it still. Raises
         `VoucherRefused`."""
         voucher = signed.voucher
-        for field in ("payer", "provider", "salt"):
-            expected, found = getattr(self.channel, field), getattr(voucher, field)
+        for name in ("payer", "provider", "salt"):
+            expected, found = getattr(self.channel, name), getattr(voucher, name)
             if expected != found:
-                raise VoucherRefused(field, expected, found)
+                raise VoucherRefused(name, expected, found)
         expected = f"one by {self.channel.signer}"
         try:
-            signer = messages.recover(self.domain, voucher, signed.signature)
+            signer = _signer_of(self.domain, signed)
         except ProtocolError as problem:
             raise VoucherRefused("signature", expected, f"none: {problem}") from problem
         if signer != self.channel.signer:
@@ -455,52 +484,124 @@ class ServingChannel:
     def _places(self) -> tuple[Place, ...]:
         return self.unpaid if self.paid_place is None else (self.paid_place, *self.unpaid)
 
+    def _place_at(self, seq: int) -> Place | None:
+        """Places follow each other without a gap."""
+        behind = seq - self.paid.seq
+        if behind == 0:
+            return self.paid_place
+        return self.unpaid[behind - 1] if 0 < behind <= len(self.unpaid) else None
+
+    def _known(self) -> Mapping[CallRequest, Running | Place]:
+        if self._met is not None:
+            return self._met
+        met: dict[CallRequest, Running | Place] = {
+            place.served.request: place for place in self._places()
+        }
+        for call in self.running:
+            met[call.request] = call
+        return met
+
+    def _promise(self) -> int:
+        if self._promised is not None:
+            return self._promised
+        return sum(call.ceiling for call in self.running)
+
+    def _with(self, **changes: Any) -> ServingChannel:
+        """The state with these fields instead. Who changes what runs or was served says what
+        follows from that too."""
+        end = object.__new__(ServingChannel)
+        end.__dict__.update(self.__dict__)
+        end.__dict__.update(changes)
+        return end
+
     def _running(self, number: int) -> Running:
         for running in self.running:
             if running.number == number:
                 return running
         raise MessageError(f"request {number} is not being run here: begin with `may_serve`")
 
+    def _without(self, gone: Running) -> ServingChannel:
+        """It does not run any more."""
+        met = dict(self._known())
+        met.pop(gone.request, None)
+        return self._with(
+            running=tuple(call for call in self.running if call is not gone),
+            _met=met,
+            _promised=self._promise() - gone.ceiling,
+        )
+
     def _after(self, record: ServingRecord) -> ServingChannel:
         """The state with one more record: what is done now and what is read back alike."""
         match record:
-            case Served(number=number, receipt=receipt):
-                link = Link(receipt.seq, messages.digest(self.domain, receipt), receipt.total)
-                if (receipt.seq, receipt.prev) != (self.last.seq + 1, self.last.digest):
-                    raise MessageError(
-                        f"the journal has receipt {receipt.seq} behind receipt {self.last.seq}: it "
-                        "is not whole, give it a new beginning"
-                    )
-                return replace(
-                    self,
-                    unpaid=(*self.unpaid, Place(link, record)),
-                    number=max(self.number, number),
-                )
+            case Served():
+                return self._after_served(record)
             case VoucherTaken(signed=voucher):
-                digests = [place.link.digest for place in self.unpaid]
-                if voucher.voucher.receipt not in digests:
-                    raise MessageError(
-                        f"the journal has a voucher for {voucher.voucher.receipt} and not that "
-                        "receipt: it is not whole, give it a new beginning"
-                    )
-                at = digests.index(voucher.voucher.receipt)
-                return replace(
-                    self,
-                    paid_place=self.unpaid[at],
-                    unpaid=self.unpaid[at + 1 :],
-                    voucher=_better(self.voucher, voucher),
-                )
+                return self._after_voucher(voucher)
             case Abandoned(why=why, voucher=voucher_kept):
-                return replace(
-                    self,
+                return self._with(
                     abandoned=why,
                     running=(),
                     voucher=_better(self.voucher, voucher_kept),
+                    _met=None,
+                    _promised=None,
                 )
-            case Opened():
+            case Opened() | ServingCheckpoint():
                 raise MessageError(
                     "the channel is opened twice: each salt has a journal of its own"
                 )
+
+    def _after_served(self, served: Served) -> ServingChannel:
+        receipt = served.receipt
+        if (receipt.seq, receipt.prev) != (self.last.seq + 1, self.last.digest):
+            raise MessageError(
+                f"the journal has receipt {receipt.seq} behind receipt {self.last.seq}: it "
+                "is not whole, give it a new beginning"
+            )
+        place = _place(self.domain, served)
+        return self._with(
+            unpaid=(*self.unpaid, place),
+            number=max(self.number, served.number),
+            answered=max(self.answered, served.number),
+            _met={**self._known(), served.request: place},
+        )
+
+    def _after_voucher(self, voucher: SignedVoucher) -> ServingChannel:
+        receipt = voucher.voucher.receipt
+        at = next((at for at, p in enumerate(self.unpaid) if p.link.digest == receipt), None)
+        if at is None:
+            raise MessageError(
+                f"the journal has a voucher for {receipt} and not that receipt: it is not "
+                "whole, give it a new beginning"
+            )
+        met = dict(self._known())
+        for place in (self.paid_place, *self.unpaid[:at]):
+            if place is not None:
+                met.pop(place.served.request, None)
+        return self._with(
+            paid_place=self.unpaid[at],
+            unpaid=self.unpaid[at + 1 :],
+            voucher=_better(self.voucher, voucher),
+            _met=met,
+        )
+
+    def _at(self, checkpoint: ServingCheckpoint) -> ServingChannel:
+        """A channel that nothing is known of yet, as it was then."""
+        paid = checkpoint.paid
+        end = self._with(
+            paid_place=None if paid is None else _place(self.domain, paid),
+            voucher=checkpoint.voucher,
+            abandoned=checkpoint.abandoned,
+            opened_at_s=checkpoint.opened_at_s,
+        )
+        for served in checkpoint.unpaid:
+            end = end._after_served(served)
+        held = None if end.voucher is None else end.voucher.voucher.receipt
+        if not end.abandoned and held != (end.paid.digest if paid else None):
+            raise MessageError(
+                f"the checkpoint has a voucher for {held} and receipt {end.paid.digest} paid: it "
+                "is not whole, give the journal a new beginning"
+            )
+        return end._with(number=checkpoint.answered, answered=checkpoint.answered)
 
     def _abandon(
         self,
@@ -531,6 +632,18 @@ class ServingStep:
     reply: Go | Served | Refusal | None = None
     records: tuple[ServingRecord, ...] = ()
     """To be durable before the reply is sent."""
+
+
+def _place(domain: Domain, served: Served) -> Place:
+    receipt = served.receipt
+    return Place(Link(receipt.seq, messages.digest(domain, receipt), receipt.total), served)
+
+
+@lru_cache(maxsize=1024)
+def _signer_of(domain: Domain, signed: SignedVoucher) -> Address:
+    """Recovering is the dearest thing in a call, and a voucher comes by itself and with requests
+    that were on their way meanwhile."""
+    return messages.recover(domain, signed.voucher, signed.signature)
 
 
 def _better(one: SignedVoucher | None, other: SignedVoucher | None) -> SignedVoucher | None:

@@ -1,6 +1,7 @@
 """A provider's journal in a process of its own, which kills itself in the middle of its n-th step.
 
-A step is the moment before a batch is committed, or after it; odd and even ones take turns.
+A step is the moment before a batch is written, after all of it was and before the commit, or after
+that; the three take turns. With `every` so many batches one is a checkpoint.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tallystick.protocol import messages
 from tallystick.protocol.call_journal import Served
@@ -47,7 +49,7 @@ def digest_of_receipt(receipt: Receipt) -> Digest:
     return messages.digest(DOMAIN, receipt)
 
 
-def main(path: str, said: str, fatal: int) -> None:
+def main(path: str, said: str, fatal: int, every: int) -> None:
     steps = 0
 
     def reached() -> None:
@@ -57,12 +59,18 @@ def main(path: str, said: str, fatal: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     class Marked(CallJournal):
-        def _commit(self, entries: Sequence[Entry]) -> None:
+        def _commit(self, batch: Any) -> int:
             reached()
-            super()._commit(entries)
+            size = super()._commit(batch)
+            reached()
+            return size
+
+        def _put_results(self, entries: Sequence[Entry]) -> None:
+            super()._put_results(entries)
             reached()
 
-    asyncio.run(_serve(Marked(Path(path), NOW_S - 10), Path(said)))
+    journal = Marked(Path(path), NOW_S - 10, checkpoint_batches=every)
+    asyncio.run(_serve(journal, Path(said)))
 
 
 async def _serve(journal: CallJournal, said: Path) -> None:

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tallystick_provider.calls.http import Reply, WorkerLine
 from tallystick_provider.errors import (
@@ -96,6 +97,39 @@ class TestPlain:
         assert asked[0].startswith(b"POST /call HTTP/1.1\r\nhost: worker\r\n")
         assert b"tallystick-call-id: c1\r\n" in asked[0]
         assert asked[0].endswith(b"\r\n\r\n{}")
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("image/png", b"image/png"),
+            ("application/json\r\nx: y", b"application/octet-stream"),
+            ("text/plain; charset=utf-8", b"application/octet-stream"),
+            ("", b"application/octet-stream"),
+        ],
+    )
+    async def test_the_input_s_media_type_goes_along_if_it_is_one(
+        self, folder: Path, given: str, said: bytes
+    ) -> None:
+        asked: list[bytes] = []
+
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await heard(reader))
+            writer.write(GOOD)
+
+        async with worker(folder, talk) as line:
+            await line.call(
+                "/call", b"{}", media_type=given, call_id="c1", within_s=5, max_bytes=1000
+            )
+        assert b"\r\ncontent-type: " + said + b"\r\n" in asked[0]
+        assert b"x: y" not in asked[0]
+
+    def test_on_the_loop_that_the_agent_has(self, folder: Path) -> None:
+        async def talk_twice() -> None:
+            async with worker(folder, says(GOOD)) as line:
+                for _ in range(2):
+                    assert await call(line) == Reply(200, "application/json", b"{}")
+
+        uvloop.run(talk_twice())
 
     async def test_connections_are_kept_and_used_again(self, folder: Path) -> None:
         connections = 0

@@ -1,6 +1,7 @@
 """What is written down before an answer leaves
 ├── it is there after kill -9 at any moment, whole, and nothing that was not said is missing
-├── many writers are one flush, in order
+├── many writers are one flush and one row, in order
+├── a checkpoint takes the place of what was written before, and says the same
 ├── a file that is new, damaged or cut begins anew
 └── one that cannot be written signs nothing more
 """
@@ -12,15 +13,16 @@ import multiprocessing
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tallystick.protocol.call_journal import Opened, Served, ServingRecord
-from tallystick.protocol.channels import ChannelState
+from tallystick.protocol.call_journal import Opened, Served
+from tallystick.protocol.channels import ChannelState, SignedVoucher
 from tallystick.protocol.messages import Channel, channel_id
 from tallystick.protocol.serving import Go, ServingChannel
 from tallystick.protocol.types import AppId, Digest
-from tallystick_provider.calls.channels import NOT_WHOLE, Channels
+from tallystick_provider.calls.channels import Channels
 from tallystick_provider.calls.journal import CallJournal, Entry, KeptResult
 from tallystick_provider.clock import ManualClock
 from tallystick_provider.errors import JournalError
@@ -34,6 +36,7 @@ from tests.protocol.calling import (
     funded,
     run_of,
     sign_receipt,
+    sign_voucher,
 )
 from tests.protocol.test_serving import ask_of, voucher_for
 from tests.provider.calls import journal_child
@@ -45,8 +48,8 @@ KEPT = KeptResult(b"result", "application/json", 1, 2)
 ID = channel_id(CHANNEL)
 
 
-def journal_at(path: Path, now_s: int = NOW_S - 10) -> CallJournal:
-    return CallJournal(path / "calls.sqlite", now_s)
+def journal_at(path: Path, now_s: int = NOW_S - 10, **settings: int) -> CallJournal:
+    return CallJournal(path / "calls.sqlite", now_s, **settings)
 
 
 class Chain:
@@ -63,6 +66,18 @@ class Chain:
 
     async def funded_at_s(self, channel: Channel) -> int | None:
         return self.funded
+
+
+def cut_off(journal: CallJournal) -> None:
+    """As a process that is killed leaves it: without a last checkpoint."""
+    journal._work.put(None)
+    journal._thread.join()
+    journal._data.close()
+
+
+def rows_of(path: Path, table: str) -> int:
+    with sqlite3.connect(path / "calls.sqlite") as data:
+        return int(data.execute(f"select count(*) from {table}").fetchone()[0])
 
 
 def channels_on(journal: CallJournal, chain: Chain | None = None) -> Channels:
@@ -128,9 +143,19 @@ class TestAfterARestart:
         assert getattr(step.reply, "code", "") == "new_salt"
         journal.close()
 
-    @pytest.mark.parametrize("cut", ["a line is gone", "a line is broken", "the beginning is gone"])
+    @pytest.mark.parametrize(
+        ("cut", "where"),
+        [
+            ("delete from batch", "position = 4"),
+            ("update batch set lines = substr(lines, 1, 90)", "position = 7"),
+            ("update batch set lines = substr(lines, 2)", "position = 7"),
+            ("update batch set lines = x'00ff0a'", "position = 3"),
+            ("delete from batch", "position = 1"),
+        ],
+        ids=["one is gone", "one is cut", "a name is cut", "one is broken", "the first is gone"],
+    )
     async def test_one_that_was_cut_begins_anew_and_keeps_the_money(
-        self, tmp_path: Path, cut: str
+        self, tmp_path: Path, cut: str, where: str
     ) -> None:
         journal = journal_at(tmp_path)
         channels = channels_on(journal)
@@ -140,25 +165,39 @@ class TestAfterARestart:
         best = channels.end(ID).voucher
         other = Channel(CHANNEL.payer, CHANNEL.signer, CHANNEL.provider, 8)
         await channels.of(other)
+        cut_off(journal)
+        with sqlite3.connect(tmp_path / "calls.sqlite") as data:
+            assert data.execute(f"{cut} where {where}").rowcount == 1
+        for attempt in range(2):  # the second time after a clean stop, from a checkpoint
+            journal = journal_at(tmp_path)
+            channels = channels_on(journal)
+            assert journal.since_s == NOW_S + 1
+            # Whoever cut one may have cut others; money is money.
+            assert channels.end(channel_id(other)).abandoned
+            held = channels.end(ID).voucher
+            assert held == best if where != "position = 7" else held is not None
+            assert channels.end(ID).abandoned
+            assert attempt == 0 or rows_of(tmp_path, "batch") == 0
+            journal.close()
+
+    async def test_a_checkpoint_that_was_broken_begins_anew(self, tmp_path: Path) -> None:
+        journal = journal_at(tmp_path)
+        await serve_one(channels_on(journal), 1)
         journal.close()
-        data = sqlite3.connect(tmp_path / "calls.sqlite")
-        with data:
-            if cut == "a line is gone":
-                data.execute("delete from record where id = 4")
-            elif cut == "a line is broken":
-                data.execute("update record set line = substr(line, 1, 40) where id = 7")
-            else:
-                data.execute("delete from record where id = 1")
-        data.close()
+        with sqlite3.connect(tmp_path / "calls.sqlite") as data:
+            data.execute("update checkpoint set line = substr(line, 1, 200)")
         journal = journal_at(tmp_path)
         channels = channels_on(journal)
         assert journal.since_s == NOW_S + 1
-        assert channels.end(channel_id(other)).abandoned  # whoever cut one may have cut others
-        if cut != "the beginning is gone":
-            assert channels.end(ID).abandoned == NOT_WHOLE
-            held = channels.end(ID).voucher
-            assert held == best if cut == "a line is gone" else held is not None
+        await channels.of(CHANNEL)  # funded before that
+        assert "journal begins at" in channels.end(ID).abandoned
         journal.close()
+
+    def test_a_file_of_another_form_is_refused_with_what_to_do(self, tmp_path: Path) -> None:
+        with sqlite3.connect(tmp_path / "calls.sqlite") as data:
+            data.execute("create table record (id integer primary key, line blob)")
+        with pytest.raises(JournalError, match=r"its form is 0.*move it away and start again"):
+            journal_at(tmp_path)
 
     def test_a_damaged_file_is_refused_with_what_to_do(self, tmp_path: Path) -> None:
         (tmp_path / "calls.sqlite").write_bytes(b"no database at all" * 100)
@@ -174,9 +213,9 @@ class TestWriting:
         flushes: list[int] = []
         commit = CallJournal._commit
 
-        def counted(self: CallJournal, entries: list[Entry]) -> None:
-            flushes.append(len(entries))
-            commit(self, entries)
+        def counted(self: CallJournal, batch: Any) -> int:
+            flushes.append(len(batch.entries))
+            return commit(self, batch)
 
         monkeypatch.setattr(CallJournal, "_commit", counted)
         entries = [Entry(ID, (Opened(CHANNEL, number),), drop_below_seq=0) for number in range(200)]
@@ -184,6 +223,30 @@ class TestWriting:
         assert sum(flushes) == 200
         assert len(flushes) < 20
         assert [r.at_s for r in journal.records(ID) if isinstance(r, Opened)] == list(range(200))
+        assert rows_of(tmp_path, "batch") == len(flushes)
+        journal.close()
+
+    async def test_settled_is_when_all_before_it_is_there(self, tmp_path: Path) -> None:
+        journal = journal_at(tmp_path)
+        await journal.settled()  # nothing to wait for
+        writing = journal.put(Entry(ID, (Opened(CHANNEL, 1),)))
+        await journal.settled()
+        assert writing.done()
+        assert rows_of(tmp_path, "batch") == 1
+        journal.close()
+        with pytest.raises(JournalError, match="is closed"):
+            await journal.settled()
+
+    async def test_what_waits_when_it_is_closed_is_written_and_not_said(
+        self, tmp_path: Path
+    ) -> None:
+        journal = journal_at(tmp_path)
+        writing = journal.put(Entry(ID, (Opened(CHANNEL, 1),)))
+        journal.close()
+        with pytest.raises(JournalError, match="is closed"):
+            await writing
+        journal = journal_at(tmp_path)
+        assert list(journal.records(ID)) == [Opened(CHANNEL, 1)]
         journal.close()
 
     async def test_one_who_stops_waiting_takes_nothing_back(self, tmp_path: Path) -> None:
@@ -218,6 +281,79 @@ class TestWriting:
         journal.close()
 
 
+class TestCheckpoints:
+    async def test_keep_the_file_and_the_start_small(self, tmp_path: Path) -> None:
+        journal = journal_at(tmp_path, checkpoint_batches=5)
+        channels = channels_on(journal)
+        for number in range(1, 40):
+            await serve_one(channels, number)
+            await pay(channels)
+        last = await serve_one(channels, 40)
+        before = channels.end(ID)
+        assert 0 < rows_of(tmp_path, "batch") <= 6
+        assert rows_of(tmp_path, "checkpoint") == 1
+        cut_off(journal)
+        journal = journal_at(tmp_path)
+        channels = channels_on(journal)
+        await channels.of(CHANNEL)
+        assert channels.end(ID) == before
+        assert channels.end(ID).again(40) == last
+        assert channels.result(ID, 40) == KEPT
+        journal.close()
+
+    async def test_a_clean_stop_leaves_nothing_else(self, tmp_path: Path) -> None:
+        journal = journal_at(tmp_path)
+        channels = channels_on(journal)
+        await serve_one(channels, 1)
+        await pay(channels)
+        before = channels.end(ID)
+        journal.close()
+        assert (rows_of(tmp_path, "batch"), rows_of(tmp_path, "checkpoint")) == (0, 1)
+        journal = journal_at(tmp_path)
+        channels = channels_on(journal)
+        await channels.of(CHANNEL)
+        assert channels.end(ID) == before
+        await serve_one(channels, 2)  # and goes on behind it
+        cut_off(journal)
+        journal = journal_at(tmp_path)
+        assert channels_on(journal).end(ID).last.seq == 2
+        journal.close()
+
+    async def test_hold_what_is_being_written_meanwhile(self, tmp_path: Path) -> None:
+        """Of many channels at once, each with a state ahead of the disk."""
+        journal = journal_at(tmp_path, checkpoint_batches=1)
+        channels = channels_on(journal)
+        many = [
+            Channel(CHANNEL.payer, CHANNEL.signer, CHANNEL.provider, 100 + n) for n in range(50)
+        ]
+        await asyncio.gather(*(channels.of(channel) for channel in many))
+        await asyncio.gather(*(channels.of(CHANNEL), serve_one(channels, 1)))
+        ends = dict(channels.ends())
+        cut_off(journal)
+        journal = journal_at(tmp_path)
+        again = channels_on(journal, Chain())
+        for channel in (*many, CHANNEL):
+            await again.of(channel)
+        assert dict(again.ends()) == ends
+        journal.close()
+
+    async def test_a_state_that_cannot_be_told_ends_all_signing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = journal_at(tmp_path, checkpoint_batches=1)
+        channels = channels_on(journal)
+
+        def broken(self: ServingChannel) -> None:
+            raise RuntimeError("no state")
+
+        monkeypatch.setattr(ServingChannel, "checkpoint", broken)
+        await channels.of(CHANNEL)
+        with pytest.raises(JournalError, match="nothing is signed until"):
+            await serve_one(channels, 1)
+        monkeypatch.undo()
+        journal.close()
+
+
 class TestOpening:
     async def test_twice_at_once_is_once(self, tmp_path: Path) -> None:
         journal = journal_at(tmp_path)
@@ -235,6 +371,23 @@ class TestOpening:
         assert "redeemed" in channels.end(ID).abandoned
         journal.close()
 
+    async def test_a_voucher_for_a_channel_that_was_never_served_spoils_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        journal = journal_at(tmp_path)
+        channels = channels_on(journal, Chain(funded(claimed=5)))
+        await channels.of(CHANNEL)
+        ahead = CHANNEL.voucher(10**9, digest_of_word(5))
+        signed = SignedVoucher(ahead, sign_voucher(ahead))
+        await channels.apply(ID, channels.end(ID).accept_voucher(signed))
+        cut_off(journal)
+        journal = journal_at(tmp_path)
+        channels = channels_on(journal)
+        assert journal.since_s == NOW_S - 10  # whole, as far as it goes
+        assert channels.end(ID).voucher == signed
+        assert channels.end(ID).abandoned
+        journal.close()
+
     async def test_more_redeemed_than_was_signed_abandons_it(self, tmp_path: Path) -> None:
         journal, chain = journal_at(tmp_path), Chain()
         channels = channels_on(journal, chain)
@@ -248,33 +401,40 @@ class TestOpening:
         journal.close()
 
 
-@pytest.mark.parametrize("step", range(1, 25))
-def test_killed_at_any_moment_it_has_all_that_was_said(tmp_path: Path, step: int) -> None:
+@pytest.mark.parametrize("every", [1000, 3], ids=["records", "checkpoints"])
+@pytest.mark.parametrize("step", range(1, 37))
+def test_killed_at_any_moment_it_has_all_that_was_said(
+    tmp_path: Path, step: int, every: int
+) -> None:
     """The child serves and takes vouchers, says each receipt to a file as a provider would send it,
-    and dies before or after a commit. Every receipt that was said is in the journal, once."""
+    and dies before, in the middle of or after a commit, of records or of a checkpoint. Every
+    receipt that was said is in the journal, once."""
     said = tmp_path / "said"
     child = PROCESSES.Process(
-        target=journal_child.main, args=(str(tmp_path / "calls.sqlite"), str(said), step)
+        target=journal_child.main, args=(str(tmp_path / "calls.sqlite"), str(said), step, every)
     )
     child.start()
     child.join(60)
     assert child.exitcode == -signal.SIGKILL
     journal = journal_at(tmp_path)
-    records: list[ServingRecord] = list(journal.records(ID))
-    if not records:
-        assert step == 1  # before anything was written
+    kept = journal.read()
+    assert kept.whole
+    if not kept.lines:
+        assert step <= 2  # before anything was written
         assert not said.exists()
         journal.close()
         return
-    end = ServingChannel.rebuilt(DOMAIN, funded(), records).channel
-    kept = [record for record in records if isinstance(record, Served)]
-    assert [record.receipt.seq for record in kept] == list(range(1, len(kept) + 1))
+    channels = channels_on(journal)
+    assert journal.since_s == NOW_S - 10
+    end = channels.end(ID)
     told = [Digest(line) for line in said.read_text().split()] if said.exists() else []
-    by_seq = {record.receipt.seq: record for record in kept}
-    for seq, digest in enumerate(told, start=1):
-        assert journal_child.digest_of_receipt(by_seq[seq].receipt) == digest
-    assert len(kept) - len(told) in (0, 1)  # written, and killed before it was said
-    for place in (end.paid_place, *end.unpaid):
-        if place is not None:
-            assert journal.result(ID, place.link.seq) is not None
+    assert end.last.seq - len(told) in (0, 1)  # written, and killed before it was said
+    places = [place for place in (end.paid_place, *end.unpaid) if place is not None]
+    for place in places:
+        assert place.link.digest == journal_child.digest_of_receipt(place.served.receipt)
+        if place.link.seq <= len(told):
+            assert place.link.digest == told[place.link.seq - 1]
+        assert journal.result(ID, place.link.seq) is not None
+    if told and not places:
+        raise AssertionError("what was said is forgotten")
     journal.close()

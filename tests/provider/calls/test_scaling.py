@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tallystick.protocol.app_manifest import AppManifest
-from tallystick_provider.calls.scaling import MAX_WAITING, Pool, Scale
+from tallystick_provider.calls.scaling import MAX_WAITING, Placed, Pool, Scale
 
 SCALE = Scale(
     concurrency=1,
@@ -46,6 +46,30 @@ def ran(pool: Pool, ms: int) -> Pool:
     asked(pool, "past", at_ms=500)
     pool.end("past", 500 + ms, ms)
     return pool
+
+
+class TestAtOnce:
+    def test_a_free_place_is_given_without_a_queue(self) -> None:
+        pool = pool_of(1)
+        assert pool.place("a", 1_000) == Placed("a", "w0", 0, 0)
+        assert pool.calls_of("w0") == 1
+        pool.end("a", 1_100, 100)
+        assert pool.calls_of("w0") == 0
+
+    def test_nobody_is_overtaken(self) -> None:
+        pool = pool_of(1)
+        for number in range(pool.scale.concurrency):
+            assert pool.place(f"x{number}", 1_000)
+        assert pool.place("a", 1_000) is None
+        assert pool.ask("a", 1_000)
+        pool.end("x0", 1_100, 100)
+        assert pool.place("b", 1_100) is None  # `a` waits
+
+    def test_none_before_it_is_ready_or_when_it_leaves(self) -> None:
+        assert pool_of(starting=1).place("a", 1_000) is None
+        pool = pool_of(1)
+        pool.leaving("w0")
+        assert pool.place("a", 1_000) is None
 
 
 class TestScaleOut:
