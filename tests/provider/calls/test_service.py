@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -129,16 +130,17 @@ class TestAWarmCall:
 
     async def test_a_worker_stays_while_it_is_asked(self, world: World) -> None:
         await world.start()
-        manifest = world.manifest(scaling={"max_workers": 1, "cooldown_s": 1})
+        cooldown_s = 3
+        manifest = world.manifest(scaling={"max_workers": 1, "cooldown_s": cooldown_s})
         payer = await world.payer(manifest, price=Price(0, 10, 0))
-        pids = set()
-        for _ in range(4):
+        first = await payer.call(b'{"do":"pid"}')
+        until_s = time.monotonic() + cooldown_s + 1.5
+        while time.monotonic() < until_s:
             asked = await payer.call(b"", media_type=WARM_MEDIA_TYPE)
             assert asked.answer is not None, asked.refusal
-            await asyncio.sleep(0.6)
-            pids.add((await payer.call(b'{"do":"pid"}')).content)
-            await asyncio.sleep(0.6)
-        assert len(pids) == 1
+            assert asked.answer.cold_start_ms == 0
+            await asyncio.sleep(0.5)
+        assert (await payer.call(b'{"do":"pid"}')).content == first.content
         await until(lambda: _workers(payer, 0), 20, "the worker's end")
 
     async def test_an_input_is_no_part_of_one(self, world: World) -> None:
