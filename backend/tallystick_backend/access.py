@@ -51,9 +51,9 @@ class LoginRefused(AccessError):
 class ScopeMissing(AccessError):
     next_step = "Create an API key with this scope, or log in with the wallet."
 
-    def __init__(self, scope: Scope) -> None:
-        super().__init__(f"these credentials do not carry the scope {scope}")
-        self.scope = scope
+    def __init__(self, *any_of: Scope) -> None:
+        super().__init__(f"these credentials do not carry the scope {' or '.join(any_of)}")
+        self.any_of = any_of
 
 
 class CapabilityRefused(AccessError):
@@ -87,9 +87,9 @@ class Caller:
     key_id: str = ""
     """Of an API key; empty for a session."""
 
-    def require(self, scope: Scope) -> None:
-        if scope not in self.scopes:
-            raise ScopeMissing(scope)
+    def require(self, *any_of: Scope) -> None:
+        if self.scopes.isdisjoint(any_of):
+            raise ScopeMissing(*any_of)
 
 
 def hash_of_token(token: str) -> str:

@@ -28,18 +28,23 @@ from tallystick.protocol.web3 import close, connect
 from tallystick_backend import __version__
 from tallystick_backend.access import CapabilityUrls, Seals
 from tallystick_backend.api import (
+    analytics,
     apps,
     auth,
     blobs,
     calls,
     deployment,
+    embed,
     errors,
+    explorer,
     guard,
     health,
     keep_warm,
     keys,
     offers,
     openapi,
+    overview,
+    pages,
     providers,
     receipts,
     spending,
@@ -49,6 +54,7 @@ from tallystick_backend.api import (
 )
 from tallystick_backend.api.call_door import CallDoor
 from tallystick_backend.api.context import Backend, Wallets
+from tallystick_backend.api.kept import Kept
 from tallystick_backend.api.limits import Limits, StreamGate
 from tallystick_backend.blobs import BlobStore
 from tallystick_backend.chain import Chain, HttpRpc, Rpc
@@ -125,6 +131,10 @@ def http_app(
         summaries,
         spending,
         keep_warm,
+        analytics,
+        explorer,
+        overview,
+        embed,
         blobs,
         streams,
         tasks,
@@ -155,6 +165,7 @@ def http_app(
             expose_headers=("Idempotency-Replayed", "Retry-After", "X-Request-Id"),
             allow_credentials=False,
         )
+    app.add_middleware(pages.Pages, folder=settings.dapp_dir, rpc_url=settings.browser_rpc_url)
     metrics: Metrics = app.state.metrics
 
     def measure(scope: Scope, status: int, seconds: float) -> None:
@@ -289,7 +300,15 @@ async def assemble(
         metrics.call_ended,
     )
     gateway.webhooks.body_of = calls.webhook_body
-    market = Market(found, dispatcher, settings.dispatcher_bps, settings.challenge_window_seconds)
+    market = Market(
+        found,
+        dispatcher,
+        settings.dispatcher_bps,
+        settings.challenge_window_seconds,
+        network_name=settings.network_name,
+        rpc_url=settings.browser_rpc_url,
+        explorer_url=settings.explorer_url,
+    )
     return Backend(
         settings=settings,
         database=database,
@@ -310,6 +329,7 @@ async def assemble(
             poll_ms=min(settings.poll_ms, 250),
         ),
         deployment=lambda: market.body(rpc),
+        config=lambda: market.config(rpc),
         wallets=wallets or ChainWallets(rpc),
         seals=seals,
         blobs=blob_store,
@@ -322,6 +342,7 @@ async def assemble(
         streams=StreamGate(total=settings.max_streams, per_caller=settings.max_streams_per_caller),
         metrics=metrics,
         gateway=gateway,
+        kept=Kept(),
         parts=parts,
     )
 
@@ -329,6 +350,7 @@ async def assemble(
 def gateway_settings(settings: Settings) -> GatewaySettings:
     return GatewaySettings(
         channel_calls=settings.channel_calls,
+        channel_refill_percent=settings.channel_refill_percent,
         session_gas_wei=settings.session_gas_wei,
         max_calls=settings.max_calls,
         max_calls_per_account=settings.max_calls_per_caller,

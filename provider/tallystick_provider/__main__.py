@@ -194,7 +194,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 on_over=lambda lease: _drop_result(settings.data_dir, lease),
                 redemption=calls.redemption,
             )
-            agent = Agent(settings, tools, ledger, settler.wake, calls.reserved)
+            agent = Agent(settings, tools, ledger, settler.wake, calls)
             journal.set_meta(DRAINING, "0")
             try:
                 # Its workers go first: they may sit on cards that the agent wants to clear.

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -53,13 +54,42 @@ REAP_TIMEOUT_S = 3.0
 log = structlog.get_logger()
 
 
+class WorkersRoom(Protocol):
+    """What the workers of apps have of this machine, as far as tasks have to do with it."""
+
+    def reserved(self) -> Reserved: ...
+
+    async def make_room(
+        self, task: str, place: Callable[[Reserved, frozenset[str]], Reserved]
+    ) -> bool:
+        """Stops idle workers for a task that has no place; whether it has one now."""
+        ...
+
+    def room_taken(self, task: str) -> None: ...
+
+
+class NoWorkers:
+    """Of an agent that serves no apps."""
+
+    def reserved(self) -> Reserved:
+        return Reserved()
+
+    async def make_room(
+        self, task: str, place: Callable[[Reserved, frozenset[str]], Reserved]
+    ) -> bool:
+        return False
+
+    def room_taken(self, task: str) -> None:
+        return
+
+
 @dataclass(slots=True)
 class Agent:
     settings: Settings
     tools: Tools
     ledger: Ledger
     wake_settler: Callable[[], None] = lambda: None
-    reserved_for_workers: Callable[[], Reserved] = Reserved
+    workers: WorkersRoom = field(default_factory=NoWorkers)
     _works: dict[tuple[TaskId, int], tuple[Work, asyncio.Task[None]]] = field(default_factory=dict)
     _accepting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _beat_s: float = FIRST_BEAT_S
@@ -199,13 +229,35 @@ class Agent:
         self._require_newest(checked)
         chain = await self.ledger.task(checked.task_id, checked.terms, NO_EVENTS)
         require_secured(checked, chain)
-        held = [lease for lease in self.tools.journal.open_leases() if lease.holds_capacity]
-        gpu_ids = place(
-            checked, self.tools.cards.free(), held, self.settings, self.reserved_for_workers()
-        )
+        gpu_ids = await self._placed(checked)
         lease = self.tools.journal.accept(offer, gpu_ids, chain.block)
+        self.workers.room_taken(checked.task_id)
         log.info("offer_accepted", task=lease.task_id, fence=lease.fence, gpus=len(gpu_ids))
         self._begin(lease)
+
+    async def _placed(self, checked: CheckedOffer) -> tuple[str, ...]:
+        try:
+            return self._place(checked, self.workers.reserved())
+        except OfferRefused:
+            wanted = checked.offer.manifest
+
+            def would_take(reserved: Reserved, freed: frozenset[str]) -> Reserved:
+                gpu_ids = self._place(checked, reserved, freed)
+                needs = wanted.resources
+                return Reserved(needs.cpu_milli, needs.memory_mib, wanted.disk_needed_mib, gpu_ids)
+
+            if not await self.workers.make_room(checked.task_id, would_take):
+                raise
+        return self._place(checked, self.workers.reserved())
+
+    def _place(
+        self, checked: CheckedOffer, reserved: Reserved, freed: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        held = [lease for lease in self.tools.journal.open_leases() if lease.holds_capacity]
+        cards = self.tools.cards.free()
+        if freed:
+            cards = (*cards, *(c for c in self.tools.cards.offered() if c.gpu_id in freed))
+        return place(checked, cards, held, self.settings, reserved)
 
     def _require_newest(self, checked: CheckedOffer) -> None:
         """A lease of an older fence than one we hold for the task is a leftover."""

@@ -103,6 +103,9 @@ class Settings(BaseModel):
     warm_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Most workers of one version kept warm without a call because its manifest asks for it. Nobody
     pays for that, so it is yours to give."""
+    warm_give_way: bool = False
+    """Whether these, too, are stopped for a task that needs their room; other idle workers always
+    are."""
     idle_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     """A worker without a call is stopped after so long at the latest, whatever its app wishes."""
     credit_calls: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from tallystick.errors import InvalidRequest
+from tallystick.errors import Conflict, InvalidRequest, NotFound
 from tallystick.protocol import wire
 from tallystick.protocol.apps import (
     AppHistory,
@@ -27,18 +27,72 @@ from tallystick.protocol.types import AppId, Digest, to_address
 from tallystick.session import Session
 
 _LONGEST_PAGE = 200
+_LONGEST_NAME = 200
+_SHOWN = 5
+"""Candidates named in a sentence."""
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_HEX = re.compile(r"0x[0-9a-fA-F]*")
 
 
 async def list_apps(
-    session: Session, publisher: str | None, text: str | None, retired: bool | None, limit: int
+    session: Session,
+    publisher: str | None,
+    text: str | None,
+    retired: bool | None,
+    limit: int,
+    *,
+    name: str | None = None,
 ) -> tuple[wire.AppBody, ...]:
     params = {
         "publisher": publisher,
+        "name": name,
         "text": text,
         "retired": None if retired is None else str(retired).lower(),
     }
     return await _first(limit, _pages(session, "/v1/apps", wire.AppPage, params))
+
+
+async def find(session: Session, app: str) -> str:
+    """The id that `app` means: an id is one already, `PUBLISHER/NAME` names one app, and a name is
+    the caller's own app of that name, else the only one there is. Remembered while the client
+    lives."""
+    text = app.strip()
+    if _DIGEST.fullmatch(text.lower()):
+        return text.lower()
+    known = session.app_ids.get(text)
+    if known is None:
+        known = session.app_ids[text] = await _find(session, text)
+    return known
+
+
+async def _find(session: Session, text: str) -> str:
+    publisher, slash, name = text.partition("/")
+    if not slash or not _ADDRESS.fullmatch(publisher):
+        publisher, name = "", text
+    # What is sent as an id and is none means no name.
+    if not name or len(name) > _LONGEST_NAME or (not publisher and _HEX.fullmatch(name)):
+        raise _no_id(text)
+    if not publisher and session.has_credentials:
+        own = await list_apps(session, await session.log_in(), None, False, 1, name=name)
+        if own:
+            return own[0].id
+    found = await list_apps(session, publisher or None, None, False, _SHOWN + 1, name=name)
+    if not found:
+        raise NotFound(
+            f"No app {text!r} is published.",
+            next_step="`tallystick app list` shows apps with their ids; a name is that of "
+            "tallystick.toml when it was published.",
+        )
+    if len(found) > 1:
+        shown = ", ".join(f"{one.id} (of {one.publisher})" for one in found[:_SHOWN])
+        more = " and more" if len(found) > _SHOWN else ""
+        raise Conflict(
+            f"{name!r} is the name of several apps, none of them yours: {shown}{more}.",
+            next_step="Give the id, or PUBLISHER/NAME.",
+            candidates=[one.id for one in found],
+        )
+    return found[0].id
 
 
 async def app(session: Session, app_id: str) -> wire.AppBody:
@@ -160,7 +214,11 @@ def _checked(an_id: str) -> str:
     """Of an app or a channel, before it becomes part of a path."""
     if _DIGEST.fullmatch(an_id):
         return an_id
-    raise InvalidRequest(
+    raise _no_id(an_id)
+
+
+def _no_id(an_id: str) -> InvalidRequest:
+    return InvalidRequest(
         f"{an_id[:80]!r} is no id: expected 0x and 64 characters from 0 to 9 and a to f.",
         next_step="`tallystick app list` and `tallystick channel list` show them.",
     )

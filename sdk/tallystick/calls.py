@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from tallystick import sse
+from tallystick import apps, sse
 from tallystick.errors import (
     CallFailed,
     InvalidRequest,
@@ -128,7 +128,7 @@ class _Asked:
 
 async def call(
     session: Session,
-    app_id: str,
+    app: str,
     input: Any,
     *,
     version: int | None,
@@ -137,7 +137,7 @@ async def call(
 ) -> CallResult:
     """Raises `CallFailed` for what the app or its provider did wrong: then nothing was charged."""
     ends_s = None if timeout_s is None else session.now() + timeout_s
-    asked = await _asked(session, app_id, input, version, max_charge)
+    asked = await _asked(session, app, input, version, max_charge)
     wait_s = LONGEST_WAIT_S if timeout_s is None else min(LONGEST_WAIT_S, max(1, int(timeout_s)))
     answer = await _send(session, asked, {"Prefer": f"wait={wait_s}"}, wait_s + 30)
     if answer.status_code == 202:
@@ -147,14 +147,14 @@ async def call(
 
 async def submit_call(
     session: Session,
-    app_id: str,
+    app: str,
     input: Any,
     *,
     version: int | None,
     max_charge: Price | None,
     webhook: str | None,
 ) -> CallView:
-    asked = await _asked(session, app_id, input, version, max_charge)
+    asked = await _asked(session, app, input, version, max_charge)
     prefer = {"Prefer": "respond-async"}
     if webhook is not None:
         prefer["Tallystick-Webhook"] = webhook
@@ -188,10 +188,10 @@ class CallStream:
 
 
 def stream(
-    session: Session, app_id: str, input: Any, *, version: int | None, max_charge: Price | None
+    session: Session, app: str, input: Any, *, version: int | None, max_charge: Price | None
 ) -> CallStream:
     async def pieces() -> AsyncIterator[Any]:
-        asked = await _asked(session, app_id, input, version, max_charge)
+        asked = await _asked(session, app, input, version, max_charge)
         headers = {**asked.headers, "Accept": EVENTS, "Idempotency-Key": secrets.token_hex(16)}
         try:
             async with session.connection.post_stream(asked.path, asked.body, headers) as answer:
@@ -365,18 +365,13 @@ def input_bytes(input: Any) -> bytes:
 
 
 async def _asked(
-    session: Session, app_id: str, input: Any, version: int | None, max_charge: Price | None
+    session: Session, app: str, input: Any, version: int | None, max_charge: Price | None
 ) -> _Asked:
-    if not (app_id.startswith("0x") and len(app_id) == 66 and app_id[2:].isalnum()):
-        raise InvalidRequest(
-            f"{app_id[:80]!r} is no app's id: expected 0x and 64 characters from 0 to 9 and a to "
-            "f.",
-            next_step="`tallystick app list` shows them.",
-        )
+    body, app_id = input_bytes(input), await apps.find(session, app)
     headers = {"Content-Type": JSON, "Accept": "*/*"}
     if max_charge is not None:
         headers[MAX_CHARGE_HEADER] = str(await session.units(max_charge, may_be=0))
-    return _Asked(app_id.lower(), input_bytes(input), headers, version)
+    return _Asked(app_id, body, headers, version)
 
 
 async def _send(

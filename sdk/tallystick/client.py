@@ -329,13 +329,19 @@ class AsyncGPUClient:
         self,
         *,
         publisher: str | None = None,
+        name: str | None = None,
         text: str | None = None,
         retired: bool | None = None,
         limit: int = 100,
     ) -> tuple[AppBody, ...]:
-        """Published apps, newest first, with what a call costs now. `text` is part of the
-        manifest's address, or how the id begins; `retired=False` leaves out what has no price."""
-        return await registry.list_apps(self._session, publisher, text, retired, limit)
+        """Published apps, newest first, with what a call costs now. `name` is the one that it was
+        deployed under, `text` part of the manifest's address, or how the id begins;
+        `retired=False` leaves out what has no price."""
+        return await registry.list_apps(self._session, publisher, text, retired, limit, name=name)
+
+    async def find_app(self, app: str) -> str:
+        """The id of the app that a call to `app` would go to: see `call`."""
+        return await registry.find(self._session, app)
 
     async def app(self, app_id: str) -> AppBody:
         """One app, its latest version and what that costs now."""
@@ -370,20 +376,21 @@ class AsyncGPUClient:
 
     async def call(
         self,
-        app_id: str,
+        app: str,
         input: Any = None,
         *,
         version: int | None = None,
         max_charge: Price | None = None,
         timeout: float | Duration | None = None,  # noqa: ASYNC109  # waiting is what it is about
     ) -> CallResult:
-        """Calls an app and waits for its answer. `input` is JSON (or JSON text as bytes),
+        """Calls an app, given by id, by name (your own of that name, else the only one) or as
+        `publisher/name`, and waits for its answer. `input` is JSON (or JSON text as bytes),
         `max_charge` the most that this call may cost, in tokens. Raises CallFailed for what the
         app or its provider did wrong, and TimedOut when `timeout` is over: the call goes on
         then."""
         return await calling.call(
             self._session,
-            app_id,
+            app,
             input,
             version=version,
             max_charge=max_charge,
@@ -392,18 +399,18 @@ class AsyncGPUClient:
 
     def stream_call(
         self,
-        app_id: str,
+        app: str,
         input: Any = None,
         *,
         version: int | None = None,
         max_charge: Price | None = None,
     ) -> CallStream:
         """The same for a handler that yields: its pieces as they come."""
-        return calling.stream(self._session, app_id, input, version=version, max_charge=max_charge)
+        return calling.stream(self._session, app, input, version=version, max_charge=max_charge)
 
     async def submit_call(
         self,
-        app_id: str,
+        app: str,
         input: Any = None,
         *,
         version: int | None = None,
@@ -413,7 +420,7 @@ class AsyncGPUClient:
         """Calls an app and returns at once; `call_result` has the answer. `webhook` is an https
         address that is told when the call is over."""
         return await calling.submit_call(
-            self._session, app_id, input, version=version, max_charge=max_charge, webhook=webhook
+            self._session, app, input, version=version, max_charge=max_charge, webhook=webhook
         )
 
     async def call_result(
@@ -563,7 +570,7 @@ class AsyncGPUClient:
 
     async def keep_warm(
         self,
-        app_id: str,
+        app: str,
         time: Duration,
         *,
         max_per_hour: Price,
@@ -571,12 +578,12 @@ class AsyncGPUClient:
         version: int | None = None,
         dry_run: bool = False,
     ) -> KeepWarmView:
-        """Keeps a worker of an app up for so long: the gateway sends it a call with no work in it
+        """Keeps a worker of an app, named as in `call`, up for so long: the gateway sends it a call with no work in it
         now and then, a call of yours at the app's price, for at most `max_per_hour` tokens in an
         hour. With `dry_run` only what that would cost is answered."""
         return await warming.keep_warm(
             self._session,
-            app_id,
+            app,
             time,
             max_per_hour,
             version=version,

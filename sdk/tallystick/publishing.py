@@ -19,10 +19,10 @@ from tallystick.errors import Conflict, InvalidRequest, NotAllowed, NotFound
 from tallystick.jobs import Sent
 from tallystick.prices import checked_price
 from tallystick.protocol import web3 as connections
+from tallystick.protocol.apps import app_salt
 from tallystick.protocol.contracts import App, Registry, Token, verify_deployment
 from tallystick.protocol.deployments import Deployment, load
 from tallystick.protocol.errors import AmountError, DeploymentError
-from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.money import format_amount, parse_amount
 from tallystick.protocol.pricing import Price, price_per_gpu_hour, rate_per_gpu_second_down
 from tallystick.protocol.transactions import Sender
@@ -89,7 +89,7 @@ class RegistryChain:
         with sentences():
             named = app_id is not None
             if app_id is None:
-                app_id = await self._registry.app_id_of(publisher, digest_of(wanted.name.encode()))
+                app_id = await self._registry.app_id_of(publisher, app_salt(wanted.name))
             app = await self._registry.app(app_id)
             if app.publisher == ZERO_ADDRESS:
                 if named:
@@ -107,7 +107,7 @@ class RegistryChain:
         version = (wanted.image_digest, wanted.manifest_digest, wanted.uri, wanted.price)
         match plan.act:
             case "publish":
-                salt = digest_of(wanted.name.encode())
+                salt = app_salt(wanted.name)
                 royalty = (wanted.royalty_to, wanted.royalty_bps)
                 call = registry.publish(salt, *version, *royalty)
             case "add_version":

@@ -10,6 +10,7 @@ from tallystick import watching
 from tallystick.bundle import unpack
 from tallystick.errors import (
     Conflict,
+    NotFound,
     TallystickError,
     TaskFailed,
     VerificationFailed,
@@ -25,6 +26,10 @@ from tallystick.session import Session
 
 UNPACKED_TIMES_MAX = 8
 """A result may unpack to this many times the output limit that was ordered, and no further."""
+RECEIPT_WAIT_S = 60.0
+"""A provider that cannot reach the backend proves on chain first: the task is finished there before
+the backend has its receipt. Longer than an agent takes to reconnect."""
+_NO_RECEIPT = "not_there_yet"
 
 
 async def result(
@@ -37,10 +42,12 @@ async def result(
 ) -> JobResult:
     """Waits for the result, brings it to `to`, and accepts it once every check has passed."""
     task_id = watching.task_id_of(job)
+    began = session.now()
     seen = await watching.wait(session, task_id, timeout_s=timeout_s, until="finished")
     if not seen.has_result:
         raise _no_result(seen)
-    task, checked = await _checked(session, task_id)
+    left_s = None if timeout_s is None else timeout_s - (session.now() - began)
+    task, checked = await _once_there(session, task_id, left_s)
     directory = _target(to, task)
     sealed = await session.connection.get_bytes(
         f"/v1/tasks/{task_id}/result", max_bytes=checked.view.result_bytes
@@ -71,6 +78,19 @@ async def accept(session: Session, job: Job | str) -> CheckedReceipt:
     _, checked = await _checked(session, watching.task_id_of(job))
     await _accept(session, checked)
     return checked
+
+
+async def _once_there(
+    session: Session, task_id: str, left_s: float | None
+) -> tuple[TaskBody, CheckedReceipt]:
+    until = session.now() + (RECEIPT_WAIT_S if left_s is None else min(left_s, RECEIPT_WAIT_S))
+    while True:
+        try:
+            return await _checked(session, task_id)
+        except NotFound as missing:
+            if missing.values.get("problem") != _NO_RECEIPT or session.now() >= until:
+                raise
+        await session.sleep(watching.FIRST_POLL_S)
 
 
 async def _checked(session: Session, task_id: str) -> tuple[TaskBody, CheckedReceipt]:

@@ -59,6 +59,8 @@ class Session:
         self._chain = chain
         self._connecting = asyncio.Lock()
         self._deployment: DeploymentBody | None = None
+        self.app_ids: dict[str, str] = {}
+        """Names of apps that were looked up, to their ids."""
         self.nonces = Nonces()
         self.known_signers: dict[tuple[Address, Address], float] = {}
         """(key, provider) -> when the chain (or, without one, the backend) last said that the
@@ -90,6 +92,10 @@ class Session:
     @property
     def has_wallet(self) -> bool:
         return self._wallet is not None
+
+    @property
+    def has_credentials(self) -> bool:
+        return self.has_wallet or self.config.api_key is not None
 
     async def chain(self) -> Chain | None:
         """The chain endpoint, if one is set; it has to be on the market's chain."""

@@ -122,6 +122,7 @@ class GPUClient:
     deployment = _blocking(AsyncGPUClient.deployment)
     apps = _blocking(AsyncGPUClient.apps)
     app = _blocking(AsyncGPUClient.app)
+    find_app = _blocking(AsyncGPUClient.find_app)
     app_versions = _blocking(AsyncGPUClient.app_versions)
     app_price = _blocking(AsyncGPUClient.app_price)
     app_history = _blocking(AsyncGPUClient.app_history)
@@ -175,14 +176,14 @@ class GPUClient:
 
     def stream_call(
         self,
-        app_id: str,
+        app: str,
         input: Any = None,
         *,
         version: int | None = None,
         max_charge: Price | None = None,
     ) -> BlockingStream:
-        """Calls an app whose handler yields: its pieces as they come."""
-        pieces = self._client.stream_call(app_id, input, version=version, max_charge=max_charge)
+        """Calls an app, by id or name, whose handler yields: its pieces as they come."""
+        pieces = self._client.stream_call(app, input, version=version, max_charge=max_charge)
         return BlockingStream(self._portal, pieces)
 
 

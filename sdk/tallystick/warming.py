@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from tallystick import apps as registry
 from tallystick.errors import InvalidRequest
 from tallystick.prices import Duration, Price, duration_seconds
 from tallystick.protocol.call_views import KeepWarmList, KeepWarmView, WantedWarm
@@ -19,7 +20,7 @@ LONGEST_PAUSE_S: Final = 86_400
 
 async def keep_warm(
     session: Session,
-    app_id: str,
+    app: str,
     time: Duration,
     max_per_hour: Price,
     *,
@@ -28,7 +29,7 @@ async def keep_warm(
     dry_run: bool,
 ) -> KeepWarmView:
     wanted = WantedWarm(
-        app_id=_app_id(app_id),
+        app_id=await registry.find(session, app),
         version=version,
         until_ms=(session.now_s + duration_seconds(time, LONGEST_S)) * 1000,
         every_seconds=None if every is None else duration_seconds(every, LONGEST_PAUSE_S),
@@ -49,12 +50,3 @@ async def stop_warm(session: Session, warm_id: str) -> KeepWarmView:
             next_step="`tallystick app warm list` shows them.",
         )
     return await session.connection.delete_for(f"/v1/keep-warm/{warm_id}", KeepWarmView)
-
-
-def _app_id(text: str) -> str:
-    if re.fullmatch(r"0x[0-9a-f]{64}", text.lower()):
-        return text.lower()
-    raise InvalidRequest(
-        f"{text[:80]!r} is no app's id: expected 0x and 64 hexadecimal characters.",
-        next_step="`tallystick app list` shows apps.",
-    )

@@ -4,6 +4,7 @@
 ├── ends: cancelled (143, billed so far), time over (124), output over the limit, lease lost,
 │   cut off past the lease, hostile input
 ├── containers whose lease is over are reaped on start
+├── a task without a place gets that of idle workers
 └── what the backend sends is checked: renewals, acceptances, repeats, draining
 """
 
@@ -48,6 +49,7 @@ from tallystick_provider.errors import RuntimeFailure
 from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
+from tallystick_provider.offers import Reserved
 from tallystick_provider.runtime import Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
@@ -353,6 +355,11 @@ async def test_a_task_goes_round(stand: Stand) -> None:
         ),
         what="the progress",
     )
+    for beat in stand.office.beats:
+        for lease in beat.leases:
+            # Its cards are among those whose readings go with it.
+            assert len(lease.gpu_ids) == terms.gpus
+            assert set(lease.gpu_ids) <= {gpu.gpu_id for gpu in beat.gpus}
     (stand.path / "tasks" / stand.lease(offer).name / "work" / "go").touch()
     await until(lambda: bool(stand.office.done), what="the report")
     (done,) = stand.office.done
@@ -690,6 +697,51 @@ async def test_a_draining_provider_finishes_and_takes_nothing_new(stand: Stand) 
     assert "draining" in reply.reason
     await until(lambda: bool(stand.office.done))
     await until(lambda: stand.office.announced[-1].draining)
+
+
+class Workers:
+    """One idle worker with three of the four cards."""
+
+    def __init__(self, cards: Cards) -> None:
+        self.cards = cards
+        self.gpu_ids = tuple(gpu.gpu_id for gpu in cards.offered()[:3])
+        self.asked: list[Reserved] = []
+        self.taken: list[str] = []
+        self.gives_way = True
+
+    def reserved(self) -> Reserved:
+        return Reserved(gpu_ids=self.gpu_ids)
+
+    async def make_room(
+        self, task: str, place: Callable[[Reserved, frozenset[str]], Reserved]
+    ) -> bool:
+        self.asked.append(place(Reserved(), frozenset(self.gpu_ids)))
+        if self.gives_way:
+            await self.cards.give_back(self.gpu_ids, "worker")
+            self.gpu_ids = ()
+        return self.gives_way
+
+    def room_taken(self, task: str) -> None:
+        self.taken.append(task)
+
+
+async def test_a_task_gets_the_room_of_idle_workers(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    workers = Workers(agent.tools.cards)
+    await agent.tools.cards.take(workers.gpu_ids, "worker")
+    agent.workers = workers
+    workers.gives_way = False
+    _, offer = stand.order(HELLO)
+    refused = await agent.on_offer(offer)
+    assert "2 free GPUs of class 'gpu1'" in refused.reason
+    assert workers.taken == []
+    workers.gives_way = True
+    assert (await agent.on_offer(offer)).accepted
+    assert [len(asked.gpu_ids) for asked in workers.asked] == [2, 2]
+    assert workers.asked[0].disk_mib == offer.manifest.disk_needed_mib
+    assert len(workers.taken) == 1
+    await until(lambda: bool(stand.office.done))
 
 
 async def test_an_older_fence_of_the_same_task_is_declined(stand: Stand) -> None:

@@ -12,11 +12,9 @@ import asyncio
 import gc
 import json
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import nats
@@ -30,60 +28,16 @@ from tallystick_provider.inbox import Inbox
 from tests.provider.orders import DOMAIN, NOW_S, offer_of
 from tests.provider.waiting import until
 from tests.support.anvil import OPERATOR, PROVIDER
+from tests.support.nats import NatsServer, nats_server
 
-SERVER = Path(sys.executable).parent / "nats-server"
 ME = PROVIDER.address.lower()
 ZEROS = "0x" + "00" * 32
 
 
-@dataclass
-class Server:
-    """A nats-server that can be ended and started again on the same port."""
-
-    port: int
-    _process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [str(SERVER), "-a", "127.0.0.1", "-p", str(self.port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(400):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            try:
-                self._process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-            break
-        raise RuntimeError("nats-server did not start")
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    if not SERVER.exists():
-        pytest.skip("nats-server is not installed: run `make setup`")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Server(port)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end()
+def server() -> Iterator[NatsServer]:
+    with nats_server() as started:
+        yield started
 
 
 @dataclass
@@ -109,7 +63,7 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(server: Server) -> AsyncIterator[Desk]:
+async def desk(server: NatsServer) -> AsyncIterator[Desk]:
     inbox = inbox_at(server.url)
     desk, stop = Desk(inbox), asyncio.Event()
     running = asyncio.create_task(inbox.run(stop, desk))
@@ -120,7 +74,7 @@ async def desk(server: Server) -> AsyncIterator[Desk]:
 
 
 @pytest.fixture
-async def backend(server: Server) -> AsyncIterator[Any]:
+async def backend(server: NatsServer) -> AsyncIterator[Any]:
     line = await nats.connect(server.url)
     yield line
     await line.close()
@@ -180,7 +134,7 @@ async def test_nobody_there_or_nonsense_back_is_offline(desk: Desk, backend: Any
         await desk.inbox.failed(failed)
 
 
-async def test_a_server_that_comes_back_is_found_again(desk: Desk, server: Server) -> None:
+async def test_a_server_that_comes_back_is_found_again(desk: Desk, server: NatsServer) -> None:
     server.end()
     await until(lambda: not desk.inbox.connected)
     with pytest.raises(Offline):
@@ -280,7 +234,7 @@ async def test_cancelled_in_the_middle_of_a_log_in(silent_url: str, lost: list[A
     assert lost == []
 
 
-async def test_cancelled_while_connected_hangs_up(server: Server, lost: list[Any]) -> None:
+async def test_cancelled_while_connected_hangs_up(server: NatsServer, lost: list[Any]) -> None:
     inbox = inbox_at(server.url)
     desk = Desk(inbox)
     running = asyncio.create_task(inbox.run(asyncio.Event(), desk))

@@ -22,9 +22,10 @@ import pytest
 from tallystick.protocol import wire
 from tallystick.protocol.deployments import Deployment, to_json
 from tallystick_provider.settings import PREFIX, table
-from tests.provider.test_inbox import Server, server  # noqa: F401 - the fixture
+from tests.provider.test_inbox import server  # noqa: F401 - the fixture
 from tests.provider.waiting import until
 from tests.support.anvil import OPERATOR, PROVIDER, ROOT, LocalChain
+from tests.support.nats import NatsServer
 
 
 def environment(path: Path, chain: LocalChain, deployment: Deployment, url: str) -> dict[str, str]:
@@ -71,7 +72,7 @@ async def agent_of(given: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Pr
 
 
 @pytest.fixture
-async def backend(server: Server) -> AsyncIterator[Any]:  # noqa: F811
+async def backend(server: NatsServer) -> AsyncIterator[Any]:  # noqa: F811
     line = await nats.connect(server.url)
     yield line
     await line.close()
@@ -80,7 +81,7 @@ async def backend(server: Server) -> AsyncIterator[Any]:  # noqa: F811
 async def test_serves_until_told_to_stop(
     chain: LocalChain,
     deployment: Deployment,
-    server: Server,  # noqa: F811
+    server: NatsServer,  # noqa: F811
     backend: Any,
     tmp_path: Path,
 ) -> None:

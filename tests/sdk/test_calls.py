@@ -12,6 +12,7 @@ from tallystick import (
     AsyncGPUClient,
     CallFailed,
     ConfigurationError,
+    Conflict,
     InvalidRequest,
     NotFound,
     PaymentNeeded,
@@ -20,6 +21,7 @@ from tallystick import (
     TimedOut,
 )
 from tallystick.protocol.pricing import Price
+from tallystick.protocol.types import ZERO_ADDRESS, Address, to_address
 from tallystick.testing import InMemoryMarket
 from tests.sdk.conftest import Clock
 
@@ -64,8 +66,48 @@ async def test_input_goes_as_it_is(market: InMemoryMarket, client: AsyncGPUClien
     assert (await client.call(app, b'{"raw": 1}')).output == {"raw": 1}
     with pytest.raises(InvalidRequest, match="no JSON"):
         await client.call(app, {"x": float("nan")})
-    with pytest.raises(InvalidRequest, match="no app's id"):
-        await client.call("my-app", {})
+
+
+async def test_an_app_is_called_by_its_name(market: InMemoryMarket, client: AsyncGPUClient) -> None:
+    await client.grant_allowance("1")
+    mine, other = to_address(client.address), Address("0x" + "0b" * 20)
+    made = {
+        (name, publisher): market.calls.publish(greet, name=name, publisher=publisher)
+        for name, publisher in (
+            ("hello", other),
+            ("hello", mine),
+            ("hello", ZERO_ADDRESS),
+            ("only", other),
+            ("two", other),
+            ("two", ZERO_ADDRESS),
+        )
+    }
+    assert (await client.call("hello", {"name": "me"})).output == {"hello": "me"}
+    assert await client.find_app("hello") == made["hello", mine]
+    assert await client.find_app(f"{other}/hello") == made["hello", other]
+    assert await client.find_app("only") == made["only", other]
+    assert await client.find_app(made["two", other]) == made["two", other]
+    with pytest.raises(Conflict, match="several apps") as ambiguous:
+        await client.call("two", {"name": "me"})
+    for publisher in (other, ZERO_ADDRESS):
+        assert made["two", publisher] in ambiguous.value.sentence
+        assert publisher in ambiguous.value.sentence
+    for unknown in ("nobody's", f"{mine}/two"):
+        with pytest.raises(NotFound, match="is published"):
+            await client.call(unknown, {})
+    for no_id in ("", "0x12", "x" * 201):
+        with pytest.raises(InvalidRequest, match="is no id"):
+            await client.call(no_id, {})
+    [first] = await client.calls()
+    assert first.app_id == made["hello", mine]
+
+
+async def test_a_name_is_looked_up_once(market: InMemoryMarket, client: AsyncGPUClient) -> None:
+    await client.grant_allowance("1")
+    market.calls.publish(greet, name="hello")
+    for _ in range(3):
+        await client.call("hello", {"name": "me"})
+    assert [path for _, path in market.requests].count("/v1/apps") == 2  # mine, then anybody's
 
 
 @pytest.mark.parametrize("trouble", ["drop", "lose_answers", "fail"])

@@ -11,6 +11,8 @@ check_receipt
 └── the view's own figures: digest, fence, result digest
 check_sealed_result, opening, unpacking
 └── other bytes, a result for another task, fence or wallet, an archive that leads out
+result
+└── a receipt that the backend does not have yet is waited for, and not without end
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tallystick import AsyncGPUClient, JobState, VerificationFailed
+from tallystick import AsyncGPUClient, JobState, NotFound, VerificationFailed
 from tallystick.bundle import pack
 from tallystick.protocol import sealing
 from tallystick.protocol.hashing import digest_of
@@ -30,7 +32,7 @@ from tallystick.protocol.messages import Receipt
 from tallystick.protocol.types import ZERO_DIGEST, Address, Digest
 from tallystick.protocol.wire import ReceiptView, TaskBody
 from tallystick.testing import InMemoryMarket
-from tests.sdk.conftest import START_S
+from tests.sdk.conftest import START_S, Clock
 
 OTHER = Digest("0x" + "77" * 32)
 STRANGER_KEY = "0x" + "55" * 32
@@ -274,6 +276,47 @@ async def test_a_good_result_is_accepted_once_and_paid(
     again = await client.result(job, to="again")
     assert again.accepted
     assert before - (await client.balance()).available.units == fetched.charge.units
+
+
+def _receipt_only_at(market: InMemoryMarket, clock: Clock, until: float) -> None:
+    """As when the provider's proof is on chain and its way to the backend is broken."""
+
+    def hide(request: httpx.Request, answer: httpx.Response) -> httpx.Response:
+        if not request.url.path.endswith("/receipt") or clock() >= until:
+            return answer
+        missing = {"type": "", "title": "Not there yet", "status": 404, "detail": "no receipt yet"}
+        return httpx.Response(404, json=missing | {"code": "not_there_yet"}, request=request)
+
+    market.answer_hook = hide
+
+
+async def test_a_receipt_that_is_late_is_waited_for(
+    market: InMemoryMarket, client: AsyncGPUClient, clock: Clock, script: str
+) -> None:
+    job = await client.submit(script, "gpu1", 1, "1m")
+    await client.wait(job)
+    began = clock()
+    _receipt_only_at(market, clock, began + 20)
+    assert (await client.result(job, to="out", timeout=30)).accepted
+    assert 20 <= clock() - began < 21
+
+
+@pytest.mark.parametrize(("timeout_s", "waited_s"), [(5.0, 5), (None, 60), (1000.0, 60)])
+async def test_a_receipt_that_never_comes_is_not_waited_for_without_end(
+    market: InMemoryMarket,
+    client: AsyncGPUClient,
+    clock: Clock,
+    script: str,
+    timeout_s: float | None,
+    waited_s: int,
+) -> None:
+    job = await client.submit(script, "gpu1", 1, "1m")
+    await client.wait(job)
+    began = clock()
+    _receipt_only_at(market, clock, began + 10_000)
+    with pytest.raises(NotFound):
+        await client.result(job, to="out", timeout=timeout_s)
+    assert waited_s <= clock() - began < waited_s + 1
 
 
 async def test_without_accept_nothing_is_paid_yet(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from tallystick.protocol.apps import app_salt
 from tallystick.protocol.wire import (
     AppBody,
     AppPage,
@@ -51,6 +52,15 @@ class PageQuery(BaseModel):
 
 class AppQuery(PageQuery):
     publisher: Annotated[Address, Field(description="Only this account's apps.")] = None
+    name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="Only apps whose id was made from this name, as `tallystick app deploy` "
+            "does: a publisher has one of them. Anybody may use any name.",
+        ),
+    ] = None
     text: Annotated[
         str | None,
         Field(
@@ -98,7 +108,8 @@ class ChannelQuery(PageQuery):
 )
 async def list_apps(backend: Ctx, query: Annotated[AppQuery, Query()]) -> AppPage:
     publisher = None if query.publisher is None else query.publisher.lower()
-    of = f"apps:{publisher}:{query.retired}:{query.text}"
+    salt = None if query.name is None else app_salt(query.name)
+    of = f"apps:{publisher}:{query.retired}:{salt}:{query.text}"
     after = None
     if query.cursor is not None:
         time_s, app_id = open_cursor(backend.seals, of, query.cursor)
@@ -108,6 +119,7 @@ async def list_apps(backend: Ctx, query: Annotated[AppQuery, Query()]) -> AppPag
         found = await apps.newest_apps(
             session,
             publisher=publisher,
+            salt=salt,
             text=query.text,
             retired=query.retired,
             now_s=now_s,

@@ -13,7 +13,7 @@ from tallystick.protocol.types import Address
 from tallystick.protocol.wire import SessionBody, SiweLogin, SiweNonce
 from tallystick_backend import siwe_login
 from tallystick_backend.access import LoginRefused, hash_of_token, new_session_token
-from tallystick_backend.api.callers import AtTheDoor, Reader, Wallet
+from tallystick_backend.api.callers import AnyCaller, AtTheDoor, Wallet
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.problems import LOGGED_IN, WITH_BODY, problems
 from tallystick_backend.api.schemas import CallerBody
@@ -104,5 +104,5 @@ async def logout(backend: Ctx, caller: Wallet) -> Response:
 
 
 @router.get("/me", operation_id="getCaller", summary="Who am I here", responses=problems(LOGGED_IN))
-async def me(caller: Reader) -> CallerBody:
+async def me(caller: AnyCaller) -> CallerBody:
     return CallerBody(address=caller.address, via=caller.via, scopes=sorted(caller.scopes))

@@ -128,7 +128,7 @@ async def get_blob(
     else:
         if credentials is None:
             raise NotLoggedIn("the request has neither a capability nor an Authorization header")
-        caller = await caller_with("tasks:read")(backend, connection, credentials)
+        caller = await caller_with("tasks:read", counted="reads")(backend, connection, credentials)
         async with backend.database.read() as session:
             row = await access.blob(session, digest)
         if row is not None and row.owner != caller.address.lower():

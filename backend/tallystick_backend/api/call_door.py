@@ -162,6 +162,7 @@ class CallDoor:
             keep=wanted.wait_s is not None,
             stream=bool(wanted.stream) and not queued,
         )
+        target.require_input(order.media_type, body)
         placed = await calls.place(order)
         if isinstance(placed, Ended):
             await self._whole(answer, placed, began_s)

@@ -120,9 +120,8 @@ async def _note_use(backend: Backend, key_id: str, now_ms: int) -> None:
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 
 
-def caller_with(scope: Scope, what: str = "") -> Callable[..., Awaitable[Caller]]:
-    """A dependency: the caller, if it holds `scope` and asks no more than it may."""
-    what = what or ("reads" if scope == "tasks:read" else "writes")
+def caller_with(*any_of: Scope, counted: str = "writes") -> Callable[..., Awaitable[Caller]]:
+    """A dependency: the caller, if it holds one of the scopes and asks no more than it may."""
 
     async def found(backend: Ctx, connection: HTTPConnection, credentials: Credentials) -> Caller:
         if credentials is None:
@@ -133,8 +132,8 @@ def caller_with(scope: Scope, what: str = "") -> Callable[..., Awaitable[Caller]
         except NotLoggedIn:
             await backend.limits.count("log-ins", network_of(_ip(connection)))
             raise
-        await backend.limits.count(what, caller.address)
-        caller.require(scope)
+        await backend.limits.count(counted, caller.address)
+        caller.require(*any_of)
         return caller
 
     return found
@@ -158,9 +157,14 @@ def _ip(connection: HTTPConnection) -> str | None:
     return connection.client.host if connection.client is not None else None
 
 
-Reader = Annotated[Caller, Depends(caller_with("tasks:read"))]
+Reader = Annotated[Caller, Depends(caller_with("tasks:read", counted="reads"))]
 Writer = Annotated[Caller, Depends(caller_with("tasks:write"))]
-CallReader = Annotated[Caller, Depends(caller_with("calls", "reads"))]
+AnyCaller = Annotated[
+    Caller, Depends(caller_with("tasks:read", "tasks:write", "calls", counted="reads"))
+]
+CallBooks = Annotated[Caller, Depends(caller_with("calls", "tasks:read", counted="reads"))]
+"""What calls there were and what they cost: whoever calls may see it, and whoever may only read."""
+CallReader = Annotated[Caller, Depends(caller_with("calls", counted="reads"))]
 CallWriter = Annotated[Caller, Depends(caller_with("calls"))]
 Wallet = Annotated[Caller, Depends(caller_with("account"))]
 Public = Depends(from_network)

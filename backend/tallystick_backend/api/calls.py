@@ -23,10 +23,18 @@ from tallystick.protocol.call_views import (
     WebhookSecretView,
 )
 from tallystick.protocol.errors import SignatureError, WireError
+from tallystick.protocol.input_schemas import SchemaRefused, schema_of
 from tallystick.protocol.messages import ChannelAllowance
 from tallystick.protocol.types import Address, Digest, to_address
 from tallystick.protocol.wire import ChannelAllowanceBody
-from tallystick_backend.api.callers import CallReader, CallWriter, Wallet, Writer
+from tallystick_backend.api.callers import (
+    CallBooks,
+    CallReader,
+    CallWriter,
+    Public,
+    Wallet,
+    Writer,
+)
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.problems import LOGGED_IN, WRITES, problems
 from tallystick_backend.api.refusals import (
@@ -75,6 +83,7 @@ CALLING = (
     gateway.NoPrice,
     gateway.InputTooLarge,
     gateway.InputRefused,
+    gateway.InvalidInput,
     gateway.MaxChargeTooLow,
     gateway.WebhookRefused,
     gateway.TooManyCallsOpen,
@@ -165,7 +174,7 @@ async def call_app(
     summary="One call of mine",
     responses=problems(LOGGED_IN, gateway.UnknownCall),
 )
-async def get_call(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> CallView:
+async def get_call(backend: Ctx, caller: CallBooks, call_id: CallIdPath) -> CallView:
     return call_view(await _mine(backend, caller.address, call_id))
 
 
@@ -194,7 +203,7 @@ async def get_result(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> R
     return Response(row.result, headers=headers)
 
 
-async def _open_gate(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> AsyncIterator[None]:
+async def _open_gate(backend: Ctx, caller: CallBooks, call_id: CallIdPath) -> AsyncIterator[None]:
     """Before the first byte: the call is the caller's, and it has a stream left."""
     await _mine(backend, caller.address, call_id)
     with backend.streams.entered(caller.address):
@@ -212,7 +221,7 @@ async def _open_gate(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> A
     responses=problems(LOGGED_IN, gateway.UnknownCall, TooManyStreams),
 )
 async def stream_events(
-    backend: Ctx, caller: CallReader, call_id: CallIdPath, last_event_id: LastEventId = None
+    backend: Ctx, caller: CallBooks, call_id: CallIdPath, last_event_id: LastEventId = None
 ) -> AsyncIterator[ServerSentEvent]:
     seen = int(last_event_id or 0)
     while True:
@@ -291,9 +300,9 @@ async def put_manifest(
 ) -> ManifestView:
     file = await request.body()
     try:
-        read_app_manifest(file, expected=Digest(digest))
+        schema_of(read_app_manifest(file, expected=Digest(digest)))
         text = file.decode("utf-8")
-    except (WireError, UnicodeDecodeError) as failure:
+    except (WireError, SchemaRefused, UnicodeDecodeError) as failure:
         raise gateway.ManifestRefused(str(failure)[:400]) from failure
 
     async def work(session: AsyncSession) -> ManifestView:
@@ -308,16 +317,18 @@ async def put_manifest(
     "/manifests/{digest}",
     operation_id="getManifest",
     summary="An app's manifest, byte for byte",
+    description="Public, as its digest in the registry is.",
     response_class=Response,
+    dependencies=[Public],
     responses={
         200: {
             "description": "The file",
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
-        **problems(LOGGED_IN, gateway.UnknownManifest),
+        **problems(gateway.UnknownManifest),
     },
 )
-async def get_manifest(backend: Ctx, caller: CallReader, digest: ManifestPath) -> Response:
+async def get_manifest(backend: Ctx, digest: ManifestPath) -> Response:
     async with backend.database.read() as session:
         row = await calls.manifest(session, digest)
     if row is None:
@@ -400,7 +411,7 @@ async def create_allowance(
     summary="What I let the session key pay, and what is left of it",
     responses=problems(LOGGED_IN, gateway.GatewayNotReady),
 )
-async def list_allowances(backend: Ctx, caller: CallReader) -> AllowanceList:
+async def list_allowances(backend: Ctx, caller: CallBooks) -> AllowanceList:
     found = await backend.gateway.funds.allowances(caller.address)
     return AllowanceList(items=tuple(map(_allowance_view, found)))
 

@@ -10,10 +10,12 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from tallystick.protocol.market_views import ConfigBody
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.types import Address
 from tallystick.protocol.wire import DeploymentBody
 from tallystick_backend.access import Seals
+from tallystick_backend.api.kept import Kept
 from tallystick_backend.api.limits import Limits, StreamGate
 from tallystick_backend.api.refusals import ServiceNotReady
 from tallystick_backend.blobs import BlobStore
@@ -44,6 +46,8 @@ class Backend:
     dispatch: DispatchSettings
     deployment: Callable[[], Awaitable[DeploymentBody]]
     """Reads the token's name on chain the first time; a `ChainError` when that fails."""
+    config: Callable[[], Awaitable[ConfigBody]]
+    """In the same way."""
     wallets: Wallets
     seals: Seals
     blobs: BlobStore
@@ -51,6 +55,7 @@ class Backend:
     streams: StreamGate
     metrics: Metrics
     gateway: Gateway
+    kept: Kept
     parts: Callable[[], Mapping[str, str]]
     """Each supervised part and "ok", or what is wrong with it."""
     wake_dispatch: asyncio.Event = field(default_factory=asyncio.Event)

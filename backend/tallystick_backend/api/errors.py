@@ -96,6 +96,7 @@ TABLE: dict[type[Exception], Answer] = {
     gateway.NoPrice: Answer(409, "App has no such price"),
     gateway.InputTooLarge: Answer(413, "Input too large"),
     gateway.InputRefused: Answer(415, "Input refused"),
+    gateway.InvalidInput: Answer(422, "Input does not fit"),
     gateway.MaxChargeTooLow: Answer(422, "Maximum charge too low"),
     gateway.WebhookRefused: Answer(422, "Webhook refused"),
     gateway.AllowanceRefused: Answer(422, "Allowance refused"),
@@ -167,11 +168,17 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]] | None:
         detail=_sentence(str(error)),
         code=code,
         next_step=error.next_step if isinstance(error, BackendError) else "",
-        errors=[{"field": error.reason, "message": str(error)}]
-        if isinstance(error, access.LoginRefused)
-        else [],
+        errors=_fields_of(error),
     )
     return problem, headers
+
+
+def _fields_of(error: Exception) -> list[dict[str, Any]]:
+    if isinstance(error, access.LoginRefused):
+        return [{"field": error.reason, "message": str(error)}]
+    if isinstance(error, gateway.InvalidInput):
+        return [{"field": error.place, "message": error.why}]
+    return []
 
 
 def document_of(error: BackendError) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from tallystick.protocol.call_bodies import CallAnswerBody
 from tallystick.protocol.call_views import AppTermsView, CallPage, CallReceiptView, CallState
 from tallystick_backend.api import call_bodies
-from tallystick_backend.api.callers import Reader
+from tallystick_backend.api.callers import CallBooks
 from tallystick_backend.api.calls import CallIdPath
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.cursors import Cursor, Limit, make_cursor, open_cursor
@@ -74,7 +74,7 @@ class CallQuery(BaseModel):
     responses=problems(LOGGED_IN, BadCursor),
 )
 async def list_calls(
-    backend: Ctx, caller: Reader, query: Annotated[CallQuery, Query()]
+    backend: Ctx, caller: CallBooks, query: Annotated[CallQuery, Query()]
 ) -> CallPage:
     filters = query.model_dump_json(exclude={"cursor", "limit"})
     of = f"calls:{caller.address.lower()}:{filters}"
@@ -113,7 +113,7 @@ async def list_calls(
     "believed: `tallystick receipt verify` checks it against the chain.",
     responses=problems(LOGGED_IN, UnknownCall, NoReceipt),
 )
-async def get_receipt(backend: Ctx, caller: Reader, call_id: CallIdPath) -> CallReceiptView:
+async def get_receipt(backend: Ctx, caller: CallBooks, call_id: CallIdPath) -> CallReceiptView:
     await backend.gateway.projected()
     async with backend.database.read() as session:
         row = await usage.call_of(session, call_id, caller.address)

@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from tallystick.protocol.call_views import SpendLimitBody, SpendLimitList, WantedLimit
 from tallystick_backend.access import UnknownKey
 from tallystick_backend.api import call_bodies
-from tallystick_backend.api.callers import Reader, Wallet
+from tallystick_backend.api.callers import CallBooks, Wallet
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.examples import SPEND_LIMIT
 from tallystick_backend.api.problems import LOGGED_IN, WRITES, problems
@@ -37,7 +37,7 @@ LimitId = Annotated[
     summary="My limits, and what was spent of each",
     responses=problems(LOGGED_IN),
 )
-async def list_limits(backend: Ctx, caller: Reader) -> SpendLimitList:
+async def list_limits(backend: Ctx, caller: CallBooks) -> SpendLimitList:
     await backend.gateway.projected()
     async with backend.database.read() as session:
         rows = await usage.limits_of(session, caller.address)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tallystick.protocol.call_views import Grouping, SummaryPage, SummaryRow, SummarySums
 from tallystick.protocol.types import to_address
 from tallystick_backend import summaries
-from tallystick_backend.api.callers import Reader
+from tallystick_backend.api.callers import CallBooks
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.problems import LOGGED_IN, problems
 from tallystick_backend.api.receipts import AppFilter, KeyFilter, ProviderFilter
@@ -96,7 +96,7 @@ class SummaryQuery(BaseModel):
 )
 async def list_summaries(
     backend: Ctx,
-    caller: Reader,
+    caller: CallBooks,
     query: Annotated[SummaryQuery, Query()],
     accept: Annotated[str, Header(max_length=1000)] = "",
 ) -> Any:

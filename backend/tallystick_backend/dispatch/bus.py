@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
 
 import nats.errors
 import structlog
@@ -15,15 +15,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tallystick_backend.dispatch.errors import BusClosed, NoAnswer, NoListener
+from tallystick_backend.nats_connection import RECONNECT_SECONDS, connect, until_known
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 Handler: TypeAlias = Callable[[str, bytes], Awaitable[bytes | None]]
 """Subject and payload to the reply; None answers nothing."""
 
-RECONNECT_SECONDS = 1.0
 AT_ONCE_PER_SPEAKER = 4
 WAITING_PER_SPEAKER = 256
 
@@ -84,15 +82,18 @@ class NatsBus:
         return self._client is not None and self._client.is_connected
 
     async def connect(self, stop: asyncio.Event) -> None:
-        told = False
-        while not stop.is_set() and self._client is None:
-            try:
-                self._client = await _unless(stop, self._connect())
-            except (OSError, nats.errors.Error) as failure:
-                if not told:
-                    log.warning("bus_unreachable", bus=self._name, url=self._url, why=repr(failure))
-                    told = True
-                await _wait(stop, self._reconnect_seconds)
+        if self._client is None:
+            self._client = await connect(
+                self._url,
+                self._seed,
+                self._name,
+                stop,
+                unreachable=self._tell_unreachable,
+                reconnect_seconds=self._reconnect_seconds,
+                error_cb=self._tell_error,
+                disconnected_cb=self._tell_disconnected,
+                reconnected_cb=self._tell_reconnected,
+            )
         if self._client is not None:
             log.info("bus_connected", bus=self._name, url=self._url)
 
@@ -136,10 +137,7 @@ class NatsBus:
             task.add_done_callback(self._busy.discard)
 
         await self._client.subscribe(subject, queue=queue, cb=receive)
-        # The library writes the first PING ahead of a subscription that still waits in its buffer;
-        # the second comes behind it.
-        await self._client.flush()
-        await self._client.flush()
+        await until_known(self._client)
         self.serving = True
 
     async def _answer(self, speaker: str, message: Msg, handler: Handler) -> None:
@@ -159,27 +157,8 @@ class NatsBus:
                 del self._waiting[speaker]
                 self._turns.pop(speaker, None)
 
-    async def _connect(self) -> Client:
-        client = Client()
-        try:
-            await client.connect(
-                self._url,
-                name=self._name,
-                nkeys_seed_str=self._seed,
-                max_reconnect_attempts=-1,
-                # Typed as whole seconds; it only ever sleeps them.
-                reconnect_time_wait=self._reconnect_seconds,  # type: ignore[arg-type]
-                connect_timeout=5,
-                ping_interval=20,
-                error_cb=self._tell_error,
-                disconnected_cb=self._tell_disconnected,
-                reconnected_cb=self._tell_reconnected,
-            )
-        except BaseException:
-            # A connection that was refused, or given up for `stop`, keeps its socket otherwise.
-            await client.close()
-            raise
-        return client
+    def _tell_unreachable(self, failure: Exception) -> None:
+        log.warning("bus_unreachable", bus=self._name, url=self._url, why=repr(failure))
 
     async def _tell_error(self, failure: Exception) -> None:
         log.warning("bus_error", bus=self._name, why=repr(failure))
@@ -194,22 +173,3 @@ class NatsBus:
 def _speaker(subject: str) -> str:
     parts = subject.split(".")
     return parts[2] if len(parts) > 2 else subject
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """What `work` gives; None when `stop` is set first. NATS tries for ever by itself."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        working.cancel()
-        stopping.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

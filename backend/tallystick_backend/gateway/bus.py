@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tallystick_backend.gateway.errors import GatewayNotReady
+from tallystick_backend.nats_connection import RECONNECT_SECONDS, connect, until_known
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +28,6 @@ MAX_CONTENT_BYTES: Final = 8 * 2**20 - 64 * 1024
 
 OnReply = Callable[[bytes | None], None]
 """One reply; None when nobody listens there."""
-
-RECONNECT_SECONDS = 1.0
 
 
 class Silent(Exception):
@@ -80,40 +79,31 @@ class NatsCallBus:
         return self._client is not None and self._client.is_connected
 
     async def connect(self, stop: asyncio.Event) -> None:
-        told = False
-        while not stop.is_set() and self._client is None:
-            client = Client()
-            try:
-                await client.connect(
-                    self._url,
-                    name="tallystick-gateway",
-                    nkeys_seed_str=self._seed,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=self._reconnect_seconds,  # type: ignore[arg-type]
-                    connect_timeout=5,
-                    ping_interval=20,
-                    allow_reconnect=True,
-                    error_cb=self._tell_error,
-                )
-                await client.subscribe(
-                    f"tallystick.backend.*.answer.{self._name}.*",
-                    cb=self._receive,
-                    pending_bytes_limit=1024 * 2**20,
-                )
-                await client.flush()
-                await client.flush()
-            except (OSError, nats.errors.Error) as failure:
-                await client.close()
-                if not told:
-                    log.warning("call_bus_unreachable", url=self._url, why=repr(failure))
-                    told = True
-                await asyncio.sleep(self._reconnect_seconds)
-            except BaseException:
-                await client.close()
-                raise
-            else:
-                self._client = client
-                log.info("call_bus_connected", url=self._url)
+        if self._client is not None:
+            return
+        self._client = await connect(
+            self._url,
+            self._seed,
+            "tallystick-gateway",
+            stop,
+            unreachable=self._tell_unreachable,
+            ready=self._listen,
+            reconnect_seconds=self._reconnect_seconds,
+            error_cb=self._tell_error,
+        )
+        if self._client is not None:
+            log.info("call_bus_connected", url=self._url)
+
+    async def _listen(self, client: Client) -> None:
+        await client.subscribe(
+            f"tallystick.backend.*.answer.{self._name}.*",
+            cb=self._receive,
+            pending_bytes_limit=1024 * 2**20,
+        )
+        await until_known(client)
+
+    def _tell_unreachable(self, failure: Exception) -> None:
+        log.warning("call_bus_unreachable", url=self._url, why=repr(failure))
 
     async def close(self) -> None:
         client, self._client = self._client, None

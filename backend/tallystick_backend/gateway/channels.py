@@ -31,6 +31,7 @@ from tallystick_backend.gateway.journal import Entry, Journal
 from tallystick_backend.gateway.keys import SessionKey, SessionKeys
 from tallystick_backend.gateway.paying_end import PayingEnd
 from tallystick_backend.gateway.projection import checkpoint_of
+from tallystick_backend.gateway.refills import Refills
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.store.repositories import calls, chain
 from tallystick_backend.store.session import Database
@@ -72,6 +73,7 @@ class Channels:
         self._ends: dict[str, PayingEnd] = {}
         self._current: dict[Pair, PayingEnd] = {}
         self._busy: dict[Pair, asyncio.Task[Any]] = {}
+        self._refills = Refills(self._refill, clock, settings)
         self._block = ""
 
     @property
@@ -101,6 +103,7 @@ class Channels:
         if paying is None or not paying.usable:
             paying = await self._alone(pair, lambda: self._find(pair, app_id, ceiling))
         paying.set_credit(self._fleet.member(provider).credit_calls)
+        self._refills.consider(paying, app_id, ceiling)
         return paying
 
     async def top_up(self, paying: PayingEnd, app_id: str, ceiling: int, missing: int) -> None:
@@ -111,6 +114,20 @@ class Channels:
             await self._look([paying])
             if paying.end.balance < ceiling or ceiling == 0:
                 await self._fund(paying.channel, paying.end.chain, app_id, ceiling, missing)
+                await self._look([paying])
+            return paying
+
+        await self._alone(pair, add)
+
+    async def _refill(self, paying: PayingEnd, app_id: str, ceiling: int, low: int) -> None:
+        """Raises what `top_up` does; for a call that needs it meanwhile it is one and the same."""
+        pair = (paying.channel.payer.lower(), paying.provider)
+
+        async def add() -> PayingEnd:
+            await self._look([paying])
+            end = paying.end
+            if end.balance < low and not end.chain.close_at and paying.usable:
+                await self._fund(paying.channel, end.chain, app_id, ceiling, ceiling)
                 await self._look([paying])
             return paying
 

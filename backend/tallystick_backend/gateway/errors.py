@@ -4,7 +4,8 @@ GatewayError
 ├── GatewayNotReady      this process does not sign: starting, or another one does
 ├── JournalFailed        nothing could be written down, so nothing was sent
 ├── UnknownManifest · ManifestRefused · ManifestMissing
-├── IdempotencyConflict · NoPrice · InputTooLarge · InputRefused · MaxChargeTooLow
+├── IdempotencyConflict · NoPrice · InputTooLarge · InputRefused · InvalidInput
+├── MaxChargeTooLow
 ├── WebhookRefused
 ├── AllowanceRefused     not the caller's, not for its session key, expired, wrongly signed
 ├── TooManyCallsOpen · SpendLimitReached
@@ -82,6 +83,16 @@ class NoPrice(GatewayError):
 
 class InputRefused(GatewayError):
     next_step = "Send the input as JSON with Content-Type: application/json."
+
+
+class InvalidInput(GatewayError):
+    """By the version's `input_schema`; `place` is where in the input."""
+
+    next_step = "Correct the input; the app's manifest has its schema."
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(f"the input does not fit the app's schema at {place}: {why}")
+        self.place, self.why = place, why
 
 
 class MaxChargeTooLow(GatewayError):

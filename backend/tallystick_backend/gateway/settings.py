@@ -10,6 +10,9 @@ class GatewaySettings:
     channel_calls: int = 100
     """A channel is opened and topped up for so many calls at their ceiling, where the allowance and
     the account go so far."""
+    channel_refill_percent: int = 25
+    """A channel with less than this share of what a top-up brings is topped up beside its calls, so
+    that none waits for a block; 0 waits until one needs it."""
     session_gas_wei: int = 50_000_000_000_000_000
     """Most ether that the dispatcher's wallet sends one session key over its life."""
     online_ms: int = 30_000

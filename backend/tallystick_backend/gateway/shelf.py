@@ -17,9 +17,15 @@ from tallystick.protocol.app_manifest import AppManifest, read_app_manifest
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.calls import CallLimits
 from tallystick.protocol.errors import WireError
+from tallystick.protocol.input_schemas import (
+    InputNotValid,
+    InputSchema,
+    SchemaRefused,
+    schema_of,
+)
 from tallystick.protocol.types import AppId, Digest
 from tallystick_backend.clock import Clock
-from tallystick_backend.gateway.errors import ManifestMissing
+from tallystick_backend.gateway.errors import InputRefused, InvalidInput, ManifestMissing
 from tallystick_backend.store.repositories import apps, calls
 from tallystick_backend.store.session import Database
 
@@ -29,6 +35,7 @@ FRESH_MS: Final = 1_000
 STALE_MS: Final = 15_000
 """Older than this is not used without a new look."""
 _KEPT: Final = 4096
+_JSON: Final = "application/json"
 _MAX_POINTS: Final = 10_000
 
 
@@ -43,10 +50,22 @@ class Target:
     limits: CallLimits
     history: AppHistory
     """Of this version; whichever version is asked for, it answers this one's price."""
+    input_schema: InputSchema | None = None
 
     @property
     def gpu_class(self) -> str:
         return self.manifest.resources.gpu_class
+
+    def require_input(self, media_type: str, body: bytes) -> None:
+        """Raises `InvalidInput`, or `InputRefused` for bytes where a schema asks for JSON."""
+        if self.input_schema is None:
+            return
+        if media_type != _JSON:
+            raise InputRefused(f"the media type is {media_type} and the app's schema is for JSON")
+        try:
+            self.input_schema.check(body)
+        except InputNotValid as misfit:
+            raise InvalidInput(misfit.place, misfit.why) from None
 
 
 class UnknownTarget(Exception):
@@ -111,19 +130,26 @@ class Shelf:
             raise ManifestMissing(app_id, version, known.manifest_digest)
         kept = self._kept.get(key)
         if kept is not None and kept[1].manifest_text == file.text:
-            manifest = kept[1].manifest
+            manifest, schema = kept[1].manifest, kept[1].input_schema
         else:
             try:
                 manifest = read_app_manifest(
                     file.text.encode(), expected=Digest(known.manifest_digest)
                 )
-            except WireError as failure:
+                schema = schema_of(manifest)
+            except (WireError, SchemaRefused) as failure:
                 log.error("manifest_broken", digest=known.manifest_digest, why=str(failure))
                 raise ManifestMissing(app_id, version, known.manifest_digest) from failure
         # Only this version is ever asked for, so it may stand in every place.
         history = apps.app_history(row, (apps.version_history(known, points),) * version, announced)
         target = Target(
-            AppId(Digest(app_id)), version, manifest, file.text, CallLimits.of(manifest), history
+            AppId(Digest(app_id)),
+            version,
+            manifest,
+            file.text,
+            CallLimits.of(manifest),
+            history,
+            schema,
         )
         self._kept[key] = (now_ms, target)
         self._kept.move_to_end(key)

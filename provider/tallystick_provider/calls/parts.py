@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import structlog
@@ -20,6 +21,7 @@ from tallystick.protocol.types import ZERO_ADDRESS, to_address
 from tallystick_provider.calls.apps import Apps
 from tallystick_provider.calls.channels import Channels
 from tallystick_provider.calls.follow import ChainView
+from tallystick_provider.calls.giving_way import GivingWay, Idle, Place
 from tallystick_provider.calls.journal import CallJournal
 from tallystick_provider.calls.lines import lines
 from tallystick_provider.calls.redeem import Redeemer
@@ -52,6 +54,7 @@ class Calls:
     service: CallService
     redeemer: Redeemer
     room: Room
+    giving_way: GivingWay
     clock: Clock
     draining: Callable[[], bool]
     problem: str = ""
@@ -125,6 +128,7 @@ class Calls:
             service,
             redeemer,
             room,
+            GivingWay(room, lambda: _idle(apps, kept_too=settings.warm_give_way)),
             clock,
             draining,
         )
@@ -135,6 +139,13 @@ class Calls:
 
     def reserved(self) -> Reserved:
         return self.room.reserved()
+
+    async def make_room(self, task: str, place: Place) -> bool:
+        return await self.giving_way.make_room(task, place)
+
+    def room_taken(self, task: str) -> None:
+        """The task's lease holds it from now on."""
+        self.room.unclaim(task)
 
     async def redemption(self) -> Call | None:
         return await self.redeemer.next_call()
@@ -188,3 +199,10 @@ class Calls:
         self.problem = ""
         if looked_at:
             wake_settler()
+
+
+def _idle(apps: Apps, *, kept_too: bool) -> Iterator[Idle]:
+    for served in apps.all():
+        workers = served.workers
+        for name, since_ms in workers.pool.spare(kept_too=kept_too):
+            yield Idle(name, since_ms, partial(workers.give_way, name))

@@ -26,14 +26,30 @@ class Room:
         self._cards = cards
         self._leases = leases
         self._held: dict[str, Reserved] = {}
+        self._claimed: dict[str, Reserved] = {}
         self._used_until_ms: dict[str, int] = {}
 
-    def reserved(self) -> Reserved:
-        """What the workers have."""
+    def reserved(self, *, without: Collection[str] = ()) -> Reserved:
+        """What the workers have, but for those named."""
         total = Reserved()
-        for held in self._held.values():
-            total = total.plus(held)
+        for name, held in self._held.items():
+            if name not in without:
+                total = total.plus(held)
         return total
+
+    def holds(self, name: str) -> bool:
+        return name in self._held
+
+    def cards_of(self, name: str) -> tuple[str, ...]:
+        held = self._held.get(name)
+        return () if held is None else held.gpu_ids
+
+    def claim(self, task: str, wanted: Reserved) -> None:
+        """No worker gets this, until the task has it or does without."""
+        self._claimed[task] = wanted
+
+    def unclaim(self, task: str) -> None:
+        self._claimed.pop(task, None)
 
     def take(self, name: str, wanted: Resources) -> tuple[str, ...]:
         """The cards of one more worker. Raises NoRoom."""
@@ -89,4 +105,7 @@ class Room:
         return Reserved(wanted.cpu_milli, wanted.memory_mib, wanted.disk_mib, tuple(chosen))
 
     def _taken(self) -> Reserved:
-        return held_by(self._leases(), self.reserved())
+        taken = held_by(self._leases(), self.reserved())
+        for claimed in self._claimed.values():
+            taken = taken.plus(claimed)
+        return taken

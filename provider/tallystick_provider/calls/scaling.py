@@ -178,6 +178,16 @@ class Pool:
         start = self._to_start(now_ms, room)
         return Wanted(start, self._to_stop(now_ms), self._to_refuse(now_ms, start))
 
+    def spare(self, *, kept_too: bool) -> tuple[tuple[str, int], ...]:
+        """Workers that nobody would miss now, and since when they have been idle; those that are
+        kept warm only where `kept_too`."""
+        if self._waiting:
+            return ()
+        idle = [(worker.name, worker.idle_since_ms) for worker in self._ready() if not worker.calls]
+        idle.sort(key=lambda one: one[1])
+        kept = 0 if kept_too else self.scale.min_workers
+        return tuple(idle[: max(0, len(self._live()) - kept)])
+
     def next_look_ms(self, now_ms: int) -> int | None:
         """When time alone changes what is wanted; None if it does not."""
         times = [self._retry_at_ms] if self._retry_at_ms > now_ms else []

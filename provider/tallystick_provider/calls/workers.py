@@ -144,6 +144,10 @@ class AppWorkers:
         self._retiring = True
         self._woken.set()
 
+    def give_way(self, name: str) -> None:
+        """A task needs its room."""
+        self._take_down(name, "gives way to a task")
+
     async def close(self) -> None:
         """Everything ends; what an engine does not remove in time the next start does."""
         tasks = [task for task in (self._tending, *self._aside) if task is not None]

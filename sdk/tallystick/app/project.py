@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tallystick.app.problems import ProjectError
 from tallystick.protocol.app_manifest import AppManifest
+from tallystick.protocol.input_schemas import SchemaRefused, schema_of
 
 FILE: Final = "tallystick.toml"
 DEVELOPMENT_IMAGE: Final = "process"
@@ -110,7 +111,11 @@ def _royalty(path: Path, value: object) -> int:
 
 def _checked(content: dict[str, Any], path: Path) -> AppManifest:
     try:
-        return AppManifest.model_validate(content)
+        manifest = AppManifest.model_validate(content)
+        schema_of(manifest)
+        return manifest
+    except SchemaRefused as refused:
+        raise ProjectError(f"{path}: {refused}") from refused
     except ValidationError as failure:
         first = failure.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the manifest"

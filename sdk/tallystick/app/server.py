@@ -36,6 +36,7 @@ from tallystick.app.running import (
     failure_of,
     within,
 )
+from tallystick.protocol.input_schemas import InputNotValid, InputSchema
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -71,9 +72,10 @@ def application(
     *,
     max_request_bytes: int,
     max_response_bytes: int,
+    input_schema: InputSchema | None = None,
     finished: Finished = log_finished,
 ) -> Application:
-    calls = _Calls(worker, max_request_bytes, max_response_bytes, finished)
+    calls = _Calls(worker, max_request_bytes, max_response_bytes, finished, input_schema)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
@@ -108,9 +110,11 @@ class _Calls:
         max_request_bytes: int,
         max_response_bytes: int,
         finished: Finished,
+        input_schema: InputSchema | None,
     ) -> None:
         self._finished = finished
         self._worker = worker
+        self._input_schema = input_schema
         self._max_request_bytes = max_request_bytes
         self._max_response_bytes = max_response_bytes
 
@@ -146,7 +150,9 @@ class _Calls:
         self, headers: dict[bytes, bytes], receive: Receive, call: Call, reply: _Reply
     ) -> None:
         worker = self._worker
-        given = read_json(await self._body(headers, receive, call))
+        body = await self._body(headers, receive, call)
+        given = read_json(body)
+        self._require_fitting(body)
         arguments = worker.entry.arguments(call.call_id, given)
         slot = worker.take_slot()
         leaving = Leaving(receive)
@@ -165,6 +171,18 @@ class _Calls:
         finally:
             slot.end()
             leaving.end()
+
+    def _require_fitting(self, body: bytes) -> None:
+        if self._input_schema is None:
+            return
+        try:
+            self._input_schema.check(body)
+        except InputNotValid as misfit:
+            raise Failure(
+                "invalid_input",
+                f"At {misfit.place}: {misfit.why}.",
+                "See the app's input schema.",
+            ) from None
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, call: Call) -> bytes:
         """Never more of it in memory than is allowed."""

@@ -35,6 +35,7 @@ from tallystick.app.project import Project
 from tallystick.app.running import HandlerRaised, Worker
 from tallystick.app.server import application, log_finished
 from tallystick.protocol.app_manifest import HttpHandler
+from tallystick.protocol.input_schemas import schema_of
 
 SOCKET_VARIABLE: Final = "TALLYSTICK_SOCKET"
 LOOPBACK: Final = "127.0.0.1"
@@ -116,6 +117,7 @@ def serve(
         max_request_bytes=manifest.max_request_bytes,
         max_response_bytes=manifest.max_response_bytes,
         finished=_Finished() if _log_is_json() else log_finished,
+        input_schema=schema_of(manifest),
     )
     server = _Server(
         uvicorn.Config(

@@ -36,12 +36,15 @@ def list_apps(
     publisher: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Only this account's.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only apps of this name.")
+    ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Retired ones, too.")] = False,
     limit: Limit = 50,
 ) -> None:
     """Apps, last published first, with what a call costs now."""
     found = act.client.apps(
-        publisher=publisher, text=text, retired=None if show_all else False, limit=limit
+        publisher=publisher, name=name, text=text, retired=None if show_all else False, limit=limit
     )
     deployment = act.client.deployment()
     act.out.data(found)
@@ -65,7 +68,7 @@ def list_apps(
 @command(app, "show")
 def show_app(
     act: Act,
-    app_id: Annotated[str, typer.Argument(metavar="APP", help="The app's id.")],
+    app: Annotated[str, typer.Argument(metavar="APP", help="Its id, its name, or PUBLISHER/NAME.")],
     version: Annotated[
         int | None, typer.Option(min=1, help="Whose price; without it the latest's.")
     ] = None,
@@ -74,6 +77,7 @@ def show_app(
     ] = None,
 ) -> None:
     """One app: versions, and what a call costs that starts now or at a time."""
+    app_id = act.client.find_app(app)
     found = act.client.app(app_id)
     # A retired app has no price now, and is shown all the same.
     asked = version is not None or at is not None

@@ -58,7 +58,12 @@ Timeout = Annotated[
 
 def call(
     act: Act,
-    app_id: Annotated[str, typer.Argument(metavar="APP", help="The app's id.")],
+    app: Annotated[
+        str,
+        typer.Argument(
+            metavar="APP", help="Its id, its name (yours of that name first), or PUBLISHER/NAME."
+        ),
+    ],
     inputs: Inputs = None,
     later: Annotated[
         bool, typer.Option("--async", help="Do not wait; `calls result` has the answer.")
@@ -87,6 +92,9 @@ def call(
     if webhook is not None and not later:
         raise InvalidRequest("Only a call with --async has a webhook.", next_step="Add --async.")
     content = call_input(inputs or ())
+    app_id = act.client.find_app(app)
+    if app_id != app.lower():
+        act.out.say(f"{app} is {app_id}.")
     if later:
         made = act.client.submit_call(
             app_id, content, version=version, max_charge=max_charge, webhook=webhook

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tallystick.publishing import Deployed, Plan, RegistryChain
 
 app = apps.app
-app.add_typer(warm.app)
+app.add_typer(warm.group)
 
 MANIFEST_FILE = "manifest.json"
 

@@ -26,7 +26,7 @@ class _StartsByApp(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
+group = typer.Typer(
     name="warm",
     help="Keep an app warm: `tallystick app warm APP` starts it; what is kept warm, and its end.",
     no_args_is_help=True,
@@ -34,10 +34,15 @@ app = typer.Typer(
 )
 
 
-@command(app, START)
+@command(group, START)
 def start(
     act: Act,
-    app_id: Annotated[str, typer.Argument(metavar="APP", help="The app's id.")],
+    app: Annotated[
+        str,
+        typer.Argument(
+            metavar="APP", help="Its id, its name (yours of that name first), or PUBLISHER/NAME."
+        ),
+    ],
     max_per_hour: Annotated[
         str, typer.Option("--max-per-hour", metavar="TOKENS", help="The most to spend in an hour.")
     ],
@@ -61,6 +66,9 @@ def start(
         raise InvalidRequest(
             "With --json nobody is asked.", next_step="Say --yes to begin, or --dry-run to look."
         )
+    app_id = act.client.find_app(app)
+    if app_id != app.lower():
+        act.out.say(f"{app} is {app_id}.")
     quoted = act.client.keep_warm(
         app_id, time, max_per_hour=max_per_hour, every=every, version=version, dry_run=True
     )
@@ -82,7 +90,7 @@ def start(
     )
 
 
-@command(app, "list")
+@command(group, "list")
 def list_warm(act: Act) -> None:
     """What you keep warm, at what price, and what it cost so far."""
     found = act.client.warm_list()
@@ -109,7 +117,7 @@ def list_warm(act: Act) -> None:
     )
 
 
-@command(app, "stop")
+@command(group, "stop")
 def stop(
     act: Act,
     warm_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],

@@ -31,6 +31,7 @@ _SERVER = (
     "httptools",
     "uvloop",
     "pydantic",
+    "jsonschema-rs",
     "eth-hash",
     "eth-utils",
     "pycryptodome",

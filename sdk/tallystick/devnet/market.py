@@ -8,6 +8,7 @@ process (`tallystick dev down`) find what was started.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -67,8 +68,6 @@ class MarketPlan:
     acceptance_wait_seconds: int = 30
     orphan_grace_seconds: int = 5
     finality_blocks: int = 64
-    keep_chain: bool = False
-    """Writes the chain to disk when it ends, so that it can be started again."""
     database_url: str | None = None
     """None: SQLite inside the directory."""
     backend_port: int = 0
@@ -146,7 +145,7 @@ class LocalMarket:
         self.report("runtime", f"{self.runtime}, image {self.image[:24]}")
 
     def start_chain(self) -> None:
-        """Starts anvil, or starts it again on the same port, with its state when that is kept."""
+        """Starts anvil, or starts it again on the same port, where `stop_chain` left it."""
         if not self.rpc_url:
             self.rpc_url = f"http://127.0.0.1:{self.plan.rpc_port or free_port()}"
         port = self.rpc_url.rsplit(":", 1)[1]
@@ -155,12 +154,23 @@ class LocalMarket:
         argv += ["--accounts", str(people.ACCOUNTS_NEEDED), "--hardfork", "prague", "--silent"]
         if self.plan.block_seconds:
             argv += ["--block-time", str(self.plan.block_seconds), "--mixed-mining"]
-        if self.plan.keep_chain:
-            argv += ["--state", str(self.plan.directory / "chain.json")]
+        if self._chain_file.exists():
+            argv += ["--load-state", str(self._chain_file)]
         service = self._service("anvil", argv, {})
         service.start()
         service.wait_until(lambda: self._chain_answers(), _START_TIMEOUT_S)
         self.report("chain", f"anvil, chain {_CHAIN_ID}, {self.rpc_url}")
+
+    def stop_chain(self) -> None:
+        """Ends anvil so that `start_chain` goes on at the same block.
+
+        Its own `--state` leaves half a file when it is ended while it writes one, so the state is
+        asked for and written here. Mining ends first: nothing is mined that is not in the file.
+        """
+        self.rpc("evm_setIntervalMining", 0)
+        packed = bytes.fromhex(self.rpc("anvil_dumpState", timeout_s=60.0).removeprefix("0x"))
+        replace_file(self._chain_file, gzip.decompress(packed))
+        self.services["anvil"].stop()
 
     def _deploy(self) -> None:
         register_network()
@@ -236,6 +246,9 @@ class LocalMarket:
             "ORPHAN_GRACE_SECONDS": str(self.plan.orphan_grace_seconds),
             "BLOB_DIR": str(directory / "blobs"),
             "PUBLIC_URL": self.url,
+            "DAPP_DIR": str(checkout() / "dapp" / "dist"),
+            "NETWORK_NAME": "Tallystick local market",
+            "BROWSER_RPC_URL": self.rpc_url,
             "HOST": "127.0.0.1",
             "PORT": self.url.rsplit(":", 1)[1],
             "POLL_MS": "100",
@@ -329,20 +342,29 @@ class LocalMarket:
         """Where the development runtime finds the code of an app, in a folder of its name."""
         return self.plan.directory / "apps"
 
+    @property
+    def _chain_file(self) -> Path:
+        return self.plan.directory / "chain.json"
+
     def deployment(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.deployment_file.read_text())
         return loaded
 
+    @property
+    def has_dapp(self) -> bool:
+        """Whether the backend's address shows pages: they were built before."""
+        return (checkout() / "dapp" / "dist" / "index.html").is_file()
+
     def key_file(self, who: people.Person) -> Path:
         return self.plan.directory / "keys" / who.name
 
-    def rpc(self, method: str, *params: Any) -> Any:
+    def rpc(self, method: str, *params: Any, timeout_s: float = 10.0) -> Any:
         """One JSON-RPC call to the local chain; tests use it for anvil's own methods."""
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
         request = urllib.request.Request(
             self.rpc_url, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             reply = json.load(answer)
         if "error" in reply:
             raise DevnetError(f"{method} was refused by the chain: {reply['error']}")
@@ -455,6 +477,16 @@ def write_secret(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text + "\n")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Whoever reads `path` finds what was there before, or all of `content`."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 def http_ok(url: str) -> bool:

@@ -34,6 +34,7 @@ __all__ = [
     "VersionHistory",
     "after",
     "app_id",
+    "app_salt",
     "history",
     "with_discount",
 ]
@@ -44,6 +45,12 @@ def app_id(chain_id: int, registry: Address, publisher: Address, salt: Digest) -
     kinds = ["uint256", "address", "address", "bytes32"]
     values = [chain_id, registry, publisher, bytes.fromhex(salt[2:])]
     return AppId(digest_of(encode(kinds, values)))
+
+
+def app_salt(name: str) -> Digest:
+    """What `tallystick app deploy` publishes an app of this name under, so that it is found again
+    by publisher and name."""
+    return digest_of(name.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,10 +86,10 @@ def from_json(content: dict[str, Any]) -> Deployment:
     frozen = content.get("constructor")
     flat = {name: value for name, value in content.items() if name != "constructor"}
     flat |= frozen if isinstance(frozen, dict) else {}
-    names = dict(_JSON_NAMES)
+    names = dict(JSON_NAMES)
     missing = set(names.values()) - set(flat)
     # A deployment has the registry with its notice, or neither.
-    if missing == _LATER:
+    if missing == LATER:
         missing = set()
     wrong = missing | set(flat) - set(names.values())
     if wrong:
@@ -106,15 +106,15 @@ def to_json(deployment: Deployment) -> dict[str, Any]:
     """What the deploying script writes, and `load` reads."""
     content: dict[str, Any] = {}
     frozen: dict[str, Any] = {}
-    for name, json_name in _JSON_NAMES:
+    for name, json_name in JSON_NAMES:
         value = getattr(deployment, name)
-        (frozen if json_name in _FROZEN else content)[json_name] = (
-            str(value) if name in _AMOUNTS else value
+        (frozen if json_name in FROZEN else content)[json_name] = (
+            str(value) if name in AMOUNTS else value
         )
     return {**content, "constructor": frozen}
 
 
-_JSON_NAMES: Final = (
+JSON_NAMES: Final = (
     ("chain_id", "chainId"),
     ("token", "token"),
     ("staking_token", "stakingToken"),
@@ -145,10 +145,10 @@ _JSON_NAMES: Final = (
     ("seat_seconds", "seatSeconds"),
     ("notice_seconds", "noticeSeconds"),
 )
-_FROZEN: Final = frozenset(json_name for _, json_name in _JSON_NAMES[11:])
-_AMOUNTS: Final = frozenset({"stake_unit", "bond_floor"})
-_LATER: Final = frozenset({"registry", "noticeSeconds"})
-_ADDRESSES: Final = frozenset(
+FROZEN: Final = frozenset(json_name for _, json_name in JSON_NAMES[11:])
+AMOUNTS: Final = frozenset({"stake_unit", "bond_floor"})
+LATER: Final = frozenset({"registry", "noticeSeconds"})
+ADDRESSES: Final = frozenset(
     {
         *("token", "staking_token", "escrow", "market", "staking", "court", "registry"),
         *("treasury", "deployer"),
@@ -157,12 +157,12 @@ _ADDRESSES: Final = frozenset(
 
 
 def _entry(name: str, json_name: str, value: object) -> Any:
-    if name in _ADDRESSES:
+    if name in ADDRESSES:
         try:
             return to_address(str(value))
         except ProtocolError as failure:
             raise DeploymentError(f"the deployment's {json_name}: {failure}") from failure
-    if name in _AMOUNTS and isinstance(value, str) and value.isascii() and value.isdigit():
+    if name in AMOUNTS and isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
     if type(value) is not int or not 0 <= value <= UINT128_MAX:
         raise DeploymentError(

@@ -10,16 +10,24 @@ from tallystick.protocol.hashing import keccak256
 from tallystick.protocol.signatures import PrivateKey, sign_digest
 from tallystick.protocol.types import Address, Digest, Signature
 
-__all__ = ["authorization_digest", "permit_digest", "sign_authorization", "sign_permit"]
+__all__ = [
+    "AUTHORIZATION_TYPE",
+    "PERMIT_TYPE",
+    "authorization_digest",
+    "permit_digest",
+    "sign_authorization",
+    "sign_permit",
+]
 
-_TYPE_HASH: Final = keccak256(
-    b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+PERMIT_TYPE: Final = (
+    "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 )
-
-_AUTHORIZATION_TYPE_HASH: Final = keccak256(
-    b"ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
-    b"uint256 validBefore,bytes32 nonce)"
+AUTHORIZATION_TYPE: Final = (
+    "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
+    "uint256 validBefore,bytes32 nonce)"
 )
+_TYPE_HASH: Final = keccak256(PERMIT_TYPE.encode())
+_AUTHORIZATION_TYPE_HASH: Final = keccak256(AUTHORIZATION_TYPE.encode())
 
 
 def permit_digest(

@@ -19,7 +19,7 @@ import httpx
 
 from tallystick.protocol import messages, signatures
 from tallystick.protocol.app_manifest import AppManifest, app_manifest_digest
-from tallystick.protocol.apps import AppHistory, PricePoint, VersionHistory
+from tallystick.protocol.apps import AppHistory, PricePoint, VersionHistory, app_salt
 from tallystick.protocol.call_bodies import CallBody, SignedReceiptBody
 from tallystick.protocol.call_views import (
     BALANCE_HEADER,
@@ -42,8 +42,14 @@ from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.manifest import canonical_json
 from tallystick.protocol.messages import Channel, ChannelAllowance
 from tallystick.protocol.pricing import Price, max_charge_up
-from tallystick.protocol.types import ZERO_ADDRESS, AppId, Digest, to_address
-from tallystick.protocol.wire import AppPriceBody, SignedVoucherBody
+from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, Digest, to_address
+from tallystick.protocol.wire import (
+    AppBody,
+    AppPage,
+    AppPriceBody,
+    AppVersionBody,
+    SignedVoucherBody,
+)
 
 if TYPE_CHECKING:
     from tallystick.testing.market import InMemoryMarket
@@ -62,6 +68,7 @@ class CallRefused(Exception):
 @dataclass(frozen=True)
 class _App:
     id: AppId
+    publisher: Address
     handler: Callable[[Any], Any]
     price: Price
     manifest: AppManifest
@@ -103,12 +110,19 @@ class InMemoryCalls:
     _link: Link = field(default_factory=Link)
     _last: SignedReceiptBody | None = None
 
-    def publish(self, handler: Callable[[Any], Any], *, price: Price | None = None) -> str:
+    def publish(
+        self,
+        handler: Callable[[Any], Any],
+        *,
+        price: Price | None = None,
+        name: str = "in-memory",
+        publisher: Address = ZERO_ADDRESS,
+    ) -> str:
         """An app that answers with what the function returns; what it yields is streamed."""
         sheet = price or Price(fee_per_call=10)
         manifest = AppManifest.model_validate(
             {
-                "name": "in-memory",
+                "name": name,
                 "image": "process",
                 "handler": {"kind": "function", "entry": "app:handle"},
                 "concurrency": 64,
@@ -123,12 +137,10 @@ class InMemoryCalls:
             }
         )
         app_id = AppId(digest_of(b"in-memory app %d" % len(self._apps)))
-        app = self._apps[app_id] = _App(app_id, handler, sheet, manifest)
+        app = self._apps[app_id] = _App(app_id, publisher, handler, sheet, manifest)
         digest = app_manifest_digest(manifest)
         version = VersionHistory(digest, digest, "urn:in-memory", (PricePoint(0, sheet),))
-        self.market.chain.apps[app_id] = AppHistory(
-            app_id, ZERO_ADDRESS, ZERO_ADDRESS, 0, (version,)
-        )
+        self.market.chain.apps[app_id] = AppHistory(app_id, publisher, ZERO_ADDRESS, 0, (version,))
         return app.id
 
     @property
@@ -150,6 +162,7 @@ class InMemoryCalls:
     def routes(self) -> tuple[tuple[str, str, Callable[..., Any]], ...]:
         one = r"/v1/calls/(?P<id>[\w-]{8,64})"
         return (
+            ("GET", "/v1/apps", self._list_apps),
             ("POST", r"/v1/apps/(?P<id>0x[0-9a-f]{64})/calls", self._call),
             ("GET", "/v1/calls", self._list),
             ("GET", one, self._show),
@@ -160,6 +173,44 @@ class InMemoryCalls:
             ("POST", "/v1/allowances", self._allow),
             ("GET", "/v1/allowances", lambda call, match: self._allowed(call)),
             ("PUT", r"/v1/manifests/(?P<id>0x[0-9a-f]{64})", self._manifest),
+        )
+
+    def _list_apps(self, call: Any, match: re.Match[str]) -> AppPage:
+        name, publisher = call.query.get("name"), call.query.get("publisher")
+        return AppPage(
+            items=tuple(
+                self._app_body(app)
+                for app in self._apps.values()
+                if name in (None, app.manifest.name)
+                and (publisher is None or publisher.lower() == app.publisher.lower())
+            )
+        )
+
+    def _app_body(self, app: _App) -> AppBody:
+        digest, price = app_manifest_digest(app.manifest), app.price
+        return AppBody(
+            id=app.id,
+            publisher=app.publisher,
+            salt=app_salt(app.manifest.name),
+            royalty_to=ZERO_ADDRESS,
+            royalty_bps=0,
+            published_at=0,
+            versions=1,
+            latest=AppVersionBody(
+                version=1,
+                image_digest=digest,
+                manifest_digest=digest,
+                manifest_uri="urn:in-memory",
+                published_at=0,
+            ),
+            price=AppPriceBody(
+                flat=price.flat,
+                fee_per_call=price.fee_per_call,
+                rate_per_gpu_second=price.rate_per_gpu_second,
+            ),
+            discount_bps=0,
+            retired_at=None,
+            permanent=False,
         )
 
     # --- calling -------------------------------------------------------------------------------

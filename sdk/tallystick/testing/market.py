@@ -632,13 +632,13 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
     def _receipt(self, call: _Call, match: re.Match[str]) -> wire.ReceiptView:
         task = self._mine(call, match)
         if task.receipt is None:
-            raise _Refusal(404, "no_receipt", "The task has no receipt yet.")
+            raise _Refusal(404, "not_there_yet", "The task has no receipt yet.")
         return task.receipt
 
     def _result(self, call: _Call, match: re.Match[str]) -> httpx.Response:
         task = self._mine(call, match)
         if task.receipt is None:
-            raise _Refusal(404, "no_result", "The task has no result yet.")
+            raise _Refusal(404, "not_there_yet", "The task has no result yet.")
         return httpx.Response(200, content=task.result)
 
     def _logs(self, call: _Call, match: re.Match[str]) -> wire.LogPage:

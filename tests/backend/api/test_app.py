@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,8 +20,7 @@ from tallystick_backend.settings import Settings
 from tests.backend.api.world import Consumer
 from tests.support import anvil
 from tests.support.anvil import CONSUMER, DISPATCHER, TOKEN, LocalChain
-
-NATS_SERVER = shutil.which("nats-server") or str(Path(sys.executable).with_name("nats-server"))
+from tests.support.nats import NatsServer
 
 
 def _free_port() -> int:
@@ -68,12 +64,8 @@ def bus(settings: Settings, tmp_path: Path) -> Iterator[None]:
     port = int(settings.nats_url.rpartition(":")[2])
     config = tmp_path / "nats.conf"
     config.write_text(nats_config.render(bus_keys_of(settings), port=port))
-    process = subprocess.Popen(
-        [NATS_SERVER, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    yield
-    process.terminate()
-    process.wait(timeout=10)
+    with NatsServer(port, config).runs():
+        yield
 
 
 @pytest.fixture

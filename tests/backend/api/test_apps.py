@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tallystick.protocol.apps import app_salt
 from tallystick.protocol.messages import Channel
 from tallystick.protocol.wire import ChannelView
 from tallystick_backend.store.tables import (
@@ -33,6 +34,7 @@ async def publish(
     publisher: Person = APP_OWNER,
     published_at: int | None = None,
     manifest_uri: str = "https://apps.example/llama.json",
+    name: str = "llama",
     **changes: Any,
 ) -> str:
     """One version at 100, 10 and 7; twice that from an hour later on; a fifth off for a minute."""
@@ -42,7 +44,7 @@ async def publish(
         AppRow(
             app_id=one,
             publisher=publisher.address.lower(),
-            salt="0x" + "5a" * 32,
+            salt=app_salt(name),
             royalty_to=APP_OWNER.address.lower(),
             royalty_bps=250,
             published_at_s=born_s,
@@ -139,6 +141,24 @@ async def test_apps_are_searched_by_publisher_and_text(world: World) -> None:
     assert await found(text="_") == {app_id(2)}
     assert await found(text="0xAB") == {app_id(0xAB << 248)}
     assert await found(publisher=PROVIDER.address) == set()
+
+
+async def test_apps_are_found_by_the_name_that_their_id_was_made_from(world: World) -> None:
+    await publish(world, 1)
+    await publish(world, 2, publisher=STRANGER)
+    await publish(world, 3, name="llama/2 größer", manifest_uri="ipfs://llama")
+
+    async def found(**params: str) -> list[str]:
+        return [item["id"] for item in await listed(world, "/v1/apps", **params)]
+
+    assert await found(name="llama") == [app_id(1), app_id(2)]
+    assert await found(name="llama", publisher=STRANGER.address) == [app_id(2)]
+    assert await found(name="llama/2 größer") == [app_id(3)]
+    assert await found(name="llam") == await found(name="LLAMA") == []
+    assert (await world.http.get("/v1/apps", params={"name": ""})).status_code == 422
+    body = (await world.http.get("/v1/apps", params={"name": "llama", "limit": 1})).json()
+    other = {"name": "other", "cursor": body["next_cursor"]}
+    assert (await world.http.get("/v1/apps", params=other)).json()["code"] == "bad_cursor"
 
 
 async def test_a_retired_app_has_no_price_and_can_be_left_out(world: World) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from typing import Any
 
 import pytest
 
+from tallystick_backend.__main__ import openapi_text
+from tests.backend.api.called import PaidChannel
 from tests.backend.api.world import Consumer, World
 
 
@@ -55,6 +59,58 @@ async def test_a_key_does_what_its_scopes_say(world: World, consumer: Consumer) 
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
     assert (await writer.get(path)).status_code == 403
     assert (await writer.post(f"{path}/cancel")).status_code == 200
+
+
+BOOKS, CALLING, WALLET = {"tasks:read", "calls"}, {"calls"}, set[str]()
+ABOUT_CALLS: dict[str, set[str]] = {
+    "GET /v1/calls": BOOKS,
+    "GET /v1/calls/call-0001": BOOKS,
+    "GET /v1/calls/call-0001/events": BOOKS,
+    "GET /v1/calls/call-0001/receipt": BOOKS,
+    "GET /v1/summaries": BOOKS,
+    "GET /v1/spend-limits": BOOKS,
+    "GET /v1/allowances": BOOKS,
+    "GET /v1/manifests/0x" + "3d" * 32: BOOKS,
+    "GET /v1/calls/call-0001/result": CALLING,
+    "DELETE /v1/calls/call-0001": CALLING,
+    "GET /v1/session-key": CALLING,
+    "POST /v1/allowances": CALLING,
+    "POST /v1/apps/0x" + "a9" * 32 + "/calls": CALLING,
+    "PUT /v1/manifests/0x" + "3d" * 32: {"tasks:write"},
+    "GET /v1/webhook-secret": WALLET,
+    "PUT /v1/spend-limits": WALLET,
+    "DELETE /v1/spend-limits/5f1d7c20a9b34e68": WALLET,
+}
+"""Everything about calls, and the scopes of which one is enough."""
+
+
+@pytest.mark.parametrize("route", ABOUT_CALLS)
+@pytest.mark.parametrize("scope", ["tasks:read", "tasks:write", "calls"])
+async def test_what_is_about_calls_wants(
+    route: str, scope: str, world: World, consumer: Consumer
+) -> None:
+    paid = PaidChannel(consumer.address)
+    await world.write(paid.call("call-0001", at_ms=world.clock.now_ms()))
+    program = Consumer(
+        consumer.person, world.http, (await made(consumer, scopes=[scope]))["secret"]
+    )
+    method, path = route.split()
+    body = {"json": {}} if method in ("POST", "PUT") else {}
+    answer = await world.http.request(method, path, headers=program.headers, **body)
+    refused = answer.status_code == 403 and answer.json()["code"] == "scope_missing"
+    assert refused == (scope not in ABOUT_CALLS[route]), answer.text
+
+
+def test_every_route_about_calls_is_among_them() -> None:
+    paths = json.loads(openapi_text())["paths"]
+    named = {re.sub("call-0001|0x[0-9a-f]{64}|[0-9a-f]{16}", "*", route) for route in ABOUT_CALLS}
+    documented = {
+        f"{method.upper()} {re.sub('{[a-z_]+}', '*', path)}"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if "calls" in operation["tags"]
+    }
+    assert named == documented
 
 
 async def test_a_key_manages_no_keys(world: World, consumer: Consumer) -> None:

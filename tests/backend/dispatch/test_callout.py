@@ -6,12 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
-import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import nats.errors
@@ -51,50 +47,23 @@ from tests.backend.dispatch.market import (
     Urls,
     key,
 )
+from tests.support.nats import NatsServer, planned
 
 KEYS = BusKeys.from_issuer_seed(nats_config.new_issuer_seed())
 
 
-@dataclass(frozen=True)
-class Server:
-    url: str
-    port: int
-    config: Path
-
-    @contextlib.contextmanager
-    def runs(self) -> Iterator[None]:
-        with (self.config.parent / "log").open("ab") as log:
-            process = subprocess.Popen([_program(), "-c", self.config], stdout=log, stderr=log)
-            try:
-                yield
-            finally:
-                process.terminate()
-                process.wait(timeout=10)
-
-
-def _server(folder: Path) -> Server:
+def _server(folder: Path) -> NatsServer:
     """nats-server under the configuration we ship, but that nobody waits for long."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    config = folder / "nats.conf"
-    config.write_text(nats_config.render(KEYS, port=port).replace("timeout: 5", "timeout: 3"))
-    return Server(f"nats://127.0.0.1:{port}", port, config)
+    return planned(
+        folder, lambda port: nats_config.render(KEYS, port=port).replace("timeout: 5", "timeout: 3")
+    )
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     server = _server(tmp_path_factory.mktemp("nats"))
     with server.runs():
         yield server
-
-
-def _program() -> str:
-    found = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which(
-        "nats-server"
-    )
-    assert found, "nats-server comes with the test dependencies: run make setup"
-    return found
 
 
 @pytest.fixture
@@ -109,7 +78,7 @@ async def market(database: Database, clock: ManualClock) -> Market:
 
 
 @pytest.fixture
-async def callout(server: Server, market: Market) -> AsyncIterator[None]:
+async def callout(server: NatsServer, market: Market) -> AsyncIterator[None]:
     stop = asyncio.Event()
     bus = NatsBus(server.url, KEYS.callout_seed, "callout")
     running = asyncio.create_task(
@@ -129,7 +98,7 @@ async def _until(done: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def logged_in(
-    server: Server, provider: TestProvider, token: str, errors: list[str] | None = None
+    server: NatsServer, provider: TestProvider, token: str, errors: list[str] | None = None
 ) -> AsyncIterator[Client]:
     """As the agent does: its own inbox, no reconnecting with a used proof."""
 
@@ -165,7 +134,7 @@ def proof(
     return make_proof(domain, provider.address, address_of(signing_key), now_s, signing_key)
 
 
-async def refused(server: Server, provider: TestProvider, token: str) -> bool:
+async def refused(server: NatsServer, provider: TestProvider, token: str) -> bool:
     """Nobody is told why: only that the server does not let it in."""
     try:
         async with logged_in(server, provider, token) as client:
@@ -179,7 +148,7 @@ async def refused(server: Server, provider: TestProvider, token: str) -> bool:
 
 
 @pytest.mark.usefixtures("callout")
-async def test_a_good_proof_comes_in(server: Server, market: Market) -> None:
+async def test_a_good_proof_comes_in(server: NatsServer, market: Market) -> None:
     provider = await market.provider()
     async with logged_in(server, provider, proof(market, provider)) as client:
         await client.flush(timeout=5)
@@ -274,21 +243,23 @@ async def _garbage(market: Market, provider: TestProvider) -> str:
     ],
     ids=lambda spoil: spoil.__name__.strip("_").replace("_", " "),
 )
-async def test_any_other_proof_stays_out(server: Server, market: Market, spoil: Spoil) -> None:
+async def test_any_other_proof_stays_out(server: NatsServer, market: Market, spoil: Spoil) -> None:
     """Cases 119 and 120."""
     provider = await market.provider(online=False)
     assert await refused(server, provider, await spoil(market, provider))
 
 
 @pytest.mark.usefixtures("callout")
-async def test_a_proof_is_good_once(server: Server, market: Market) -> None:
+async def test_a_proof_is_good_once(server: NatsServer, market: Market) -> None:
     provider = await market.provider()
     token = proof(market, provider)
     tries = await asyncio.gather(*[refused(server, provider, token) for _ in range(4)])
     assert sorted(tries) == [False, True, True, True]
 
 
-async def test_nobody_comes_in_while_the_backend_is_away(server: Server, market: Market) -> None:
+async def test_nobody_comes_in_while_the_backend_is_away(
+    server: NatsServer, market: Market
+) -> None:
     provider = await market.provider()
     assert await refused(server, provider, proof(market, provider))
 
@@ -310,7 +281,7 @@ async def test_old_proofs_are_forgotten(market: Market) -> None:
 
 @pytest.mark.usefixtures("callout")
 async def test_a_provider_may_use_its_own_subjects_and_no_others(
-    server: Server, market: Market
+    server: NatsServer, market: Market
 ) -> None:
     """Case 129, by the server itself."""
     provider, other = await market.provider(1), await market.provider(2)
@@ -368,7 +339,7 @@ async def test_a_provider_may_use_its_own_subjects_and_no_others(
 
 @pytest.mark.usefixtures("callout")
 async def test_an_offer_goes_there_and_its_answer_comes_back(
-    server: Server, market: Market
+    server: NatsServer, market: Market
 ) -> None:
     provider = await market.provider()
     backend = NatsBus(server.url, KEYS.backend_seed, "backend")
@@ -393,7 +364,7 @@ async def test_an_offer_goes_there_and_its_answer_comes_back(
 
 
 @pytest.mark.usefixtures("callout")
-async def test_a_task_goes_round_over_the_bus(server: Server, market: Market) -> None:
+async def test_a_task_goes_round_over_the_bus(server: NatsServer, market: Market) -> None:
     provider = await market.provider(online=False)
     task = await market.order()
     stop = asyncio.Event()

@@ -6,10 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +67,7 @@ from tests.support.anvil import (
     digest_of_word,
 )
 from tests.support.call_provider import TestProvider
+from tests.support.nats import nats_server
 
 KEYS = BusKeys.from_issuer_seed(nats_config.new_issuer_seed())
 APP_ID = AppId(digest_of_word(0xA99))
@@ -97,22 +94,14 @@ class BusServer:
 @contextlib.contextmanager
 def bus_server(folder: Path) -> Iterator[BusServer]:
     """nats-server as we ship it, with one more user who need not log in by the chain."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    text = nats_config.render(KEYS, port=port)
-    text = text.replace(f"users: [ {{ nkey: {KEYS.backend} }} ]", _USERS % KEYS.backend)
-    text = text.replace(f"{KEYS.backend} ]\n  }}", f'{KEYS.backend}, "tests" ]\n  }}')
-    config = folder / "nats.conf"
-    config.write_text(text)
-    program = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen([program, "-c", config], stdout=log, stderr=log)
-    try:
-        yield BusServer(f"nats://127.0.0.1:{port}", f"nats://tests:tests@127.0.0.1:{port}")
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+
+    def config(port: int) -> str:
+        text = nats_config.render(KEYS, port=port)
+        text = text.replace(f"users: [ {{ nkey: {KEYS.backend} }} ]", _USERS % KEYS.backend)
+        return text.replace(f"{KEYS.backend} ]\n  }}", f'{KEYS.backend}, "tests" ]\n  }}')
+
+    with nats_server(folder, config) as server:
+        yield BusServer(server.url, f"nats://tests:tests@127.0.0.1:{server.port}")
 
 
 _USERS = 'users: [ { nkey: %s }, { user: "tests", password: "tests" } ]'

@@ -1,5 +1,6 @@
 """channels and spending
 ├── opened once for many calls at once; topped up when it runs out
+├── topped up beside its calls when it runs low: one at a time, no call waits for it or fails by it
 ├── paused_funds: told with what to do, and resumed by a top-up without a restart
 ├── no allowance
 ├── a close requested: calls in flight are paid, later ones are told; taken back: used again
@@ -10,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,71 @@ async def test_a_channel_that_runs_out_is_topped_up(market: Market) -> None:
     assert answer.headers["tallystick-total"] == "30"
     (channel,) = await market.channels()
     assert channel.deposited == 525
+
+
+async def refilled(market: Market, deposited: int) -> None:
+    (channel,) = await market.channels()
+    paying = market.backend.gateway.parts.channels.ends[channel.channel_id]
+    await until(lambda: paying.end.chain.deposited == deposited)
+
+
+async def test_a_channel_that_runs_low_is_topped_up_beside_the_call(market: Market) -> None:
+    """A top-up brings 100 calls of 10; a quarter of it is left after 75."""
+    blocked, go_on = asyncio.Event(), asyncio.Event()
+    fund = market.funds.fund
+
+    async def slow(*args: Any) -> int:
+        blocked.set()
+        await go_on.wait()
+        return await fund(*args)
+
+    for _ in range(75):
+        assert (await market.call()).status_code == 200
+    market.funds.fund = slow  # type: ignore[method-assign]
+    assert not blocked.is_set()
+    for total in range(760, 900, 10):
+        answer = await market.call()
+        assert answer.headers["tallystick-total"] == str(total)
+    assert blocked.is_set()
+    assert len(market.funds.sent) == 1
+    go_on.set()
+    await refilled(market, 2000)
+    assert (await market.call()).status_code == 200
+    assert market.funds.sent == [(market.provider.name, 1000)] * 2
+
+
+async def test_no_call_fails_because_a_channel_cannot_be_topped_up(
+    market: Market,
+) -> None:
+    market.funds.available = 200
+    tries: list[int] = []
+    fund = market.funds.fund
+
+    async def counted(key: Any, channel: Any, app_id: str, least: int, wanted: int) -> int:
+        tries.append(least)
+        if len(tries) == 2:
+            raise RuntimeError("the node burns")
+        return await fund(key, channel, app_id, least, wanted)
+
+    market.funds.fund = counted  # type: ignore[method-assign]
+    answers = [await market.call() for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert tries == [10, 10]  # it is not asked for again at every call
+    assert (await market.call()).json()["code"] == "paused_funds"
+
+
+async def test_a_channel_that_closes_is_not_topped_up(market: Market) -> None:
+    market.funds.available = 100
+    await market.call()
+    (channel,) = await market.channels()
+    await asyncio.sleep(0)
+    sent = len(market.funds.sent)
+    market.funds.available = 1000
+    await market.change_channel(channel.channel_id, close_at_s=market.backend.now_s() + 1000)
+    paying = market.backend.gateway.parts.channels.ends[channel.channel_id]
+    await until(lambda: paying.end.chain.close_at > 0)
+    assert (await market.call()).json()["code"] == "channels_closing"
+    assert len(market.funds.sent) == sent
 
 
 async def test_a_deposit_that_runs_out_pauses_and_a_top_up_resumes(market: Market) -> None:

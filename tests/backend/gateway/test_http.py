@@ -1,6 +1,7 @@
 """HTTP of calls
 ├── who may call: no token, a revoked key, a key without the scope
-├── what is refused: unknown app and version, media type, size, headers that cannot be read
+├── what is refused: unknown app and version, media type, size, headers that cannot be read, inputs
+│   that the schema does not take
 ├── later: 202, polling, the result, events from where the reader was, wait=N, somebody else's call
 ├── streams: as lines and as server-sent events, with what they cost at the end
 ├── a caller that leaves: its call is canceled, and paid if it ran all the same; under a key it goes
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,13 +25,22 @@ import pytest
 from starlette.types import Message
 
 from tallystick.protocol import messages
-from tallystick.protocol.app_manifest import app_manifest_digest
+from tallystick.protocol.app_manifest import HttpHandler, app_manifest_digest
 from tallystick.protocol.manifest import canonical_json
 from tallystick.protocol.messages import ChannelAllowance
 from tallystick.protocol.types import ZERO_DIGEST
 from tallystick_backend.store.repositories import access
-from tallystick_backend.store.tables import SpendRow
-from tests.backend.gateway.market import APP_ID, DOMAIN, MANIFEST, Market, until
+from tallystick_backend.store.session import Database
+from tallystick_backend.store.tables import CallRow, SpendRow
+from tests.backend.gateway.market import (
+    APP_ID,
+    DOMAIN,
+    MANIFEST,
+    BusServer,
+    Market,
+    make_market,
+    until,
+)
 from tests.support.anvil import CONSUMER, STRANGER, Person
 from tests.support.call_provider import HandlerError
 
@@ -102,6 +113,66 @@ async def test_an_input_larger_than_the_manifest_allows(market: Market) -> None:
     answer = await market.call(b"x" * (MANIFEST.max_request_bytes + 1))
     assert code(answer) == (413, "input_too_large")
     assert market.provider.ran == []
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"steps": {"type": "integer", "maximum": 50}},
+    "required": ["steps"],
+}
+
+
+async def test_an_input_that_does_not_fit_the_schema_costs_nothing(
+    database: Database, server: BusServer, tmp_path: Path
+) -> None:
+    manifest = MANIFEST.model_copy(update={"input_schema": json.dumps(SCHEMA)})
+    market = await make_market(database, server, tmp_path, manifest=manifest)
+    await market.joins()
+    await market.start()
+    try:
+        assert (await market.call(b'{"steps":50}')).status_code == 200
+        for content, place, why in (
+            (b'{"steps":51}', "$.steps", "it is greater than the maximum of 50"),
+            (b"{}", "$", '"steps" is a required property'),
+            (b'{"steps":1,"steps":51}', "$", "it cannot be read: a name is given twice"),
+            (b"no json", "$", "it cannot be read: Expecting value: line 1 column 1 (char 0)"),
+        ):
+            refused = await market.call(content)
+            assert code(refused) == (422, "invalid_input")
+            assert refused.json()["errors"] == [{"field": place, "message": why}]
+            assert place in refused.json()["detail"]
+        assert len(market.provider.ran) == 1
+        assert len(await market.rows(CallRow)) == 1
+    finally:
+        await market.end()
+
+
+async def test_a_schema_is_for_json_also_before_a_server_of_the_apps_own(
+    database: Database, server: BusServer, tmp_path: Path
+) -> None:
+    update = {"input_schema": json.dumps(SCHEMA), "handler": HttpHandler(port=8000)}
+    manifest = MANIFEST.model_copy(update=update)
+    market = await make_market(database, server, tmp_path, manifest=manifest)
+    await market.joins()
+    await market.start()
+    try:
+        plain = await market.call(b'{"steps":99}', **{"Content-Type": "text/plain"})
+        assert code(plain) == (415, "input_refused")
+        assert market.provider.ran == []
+    finally:
+        await market.end()
+
+
+async def test_a_manifest_whose_schema_cannot_be_enforced_is_refused(market: Market) -> None:
+    loop = {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
+    manifest = MANIFEST.model_copy(update={"input_schema": json.dumps(loop)})
+    answer = await market.http.put(
+        f"/v1/manifests/{app_manifest_digest(manifest)}",
+        content=canonical_json(manifest),
+        headers={"Authorization": f"Bearer {market.token}", "Content-Type": "application/json"},
+    )
+    assert code(answer) == (422, "manifest_refused")
+    assert "leads back to itself" in answer.json()["detail"]
 
 
 async def test_a_large_input_comes_through_whole(market: Market) -> None:
@@ -341,7 +412,8 @@ async def test_a_manifest_is_named_by_its_digest(market: Market) -> None:
     for _ in range(2):
         taken = await put(digest, text)
         assert (taken.status_code, taken.json()) == (200, {"digest": digest, "bytes": len(text)})
-    assert (await market.get(f"/v1/manifests/{digest}")).content == text
+    shown = await market.http.get(f"/v1/manifests/{digest}")  # by whoever looks at the app
+    assert (shown.status_code, shown.content) == (200, text)
 
 
 async def signed(

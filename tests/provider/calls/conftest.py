@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +20,6 @@ from tallystick.protocol.pricing import Price
 from tallystick_provider.__main__ import serve
 from tallystick_provider.settings import PREFIX, from_environment
 from tests.provider.calls.payer import PRICE, Payer, line_to, open_channel, publish, write_app
-from tests.provider.test_inbox import SERVER, Server
 from tests.provider.test_start import environment
 from tests.provider.waiting import until
 from tests.support.anvil import (
@@ -34,6 +32,7 @@ from tests.support.anvil import (
     stake,
     start_anvil,
 )
+from tests.support.nats import NatsServer, nats_server
 
 
 @pytest.fixture(scope="session")
@@ -52,18 +51,9 @@ def calls_deployment(calls_anvil: LocalChain) -> Deployment:
 
 
 @pytest.fixture
-def bus() -> Iterator[Server]:
-    if not SERVER.exists():
-        pytest.skip("nats-server is not installed: run `make setup`")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Server(port)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end()
+def bus() -> Iterator[NatsServer]:
+    with nats_server() as started:
+        yield started
 
 
 @pytest.fixture
@@ -78,7 +68,7 @@ def home() -> Iterator[Path]:
 class World:
     chain: LocalChain
     deployment: Deployment
-    bus: Server
+    bus: NatsServer
     home: Path
     line: Any
     stack: AsyncExitStack
@@ -159,7 +149,7 @@ class World:
 
 @pytest.fixture
 async def world(
-    calls_anvil: LocalChain, calls_deployment: Deployment, bus: Server, home: Path
+    calls_anvil: LocalChain, calls_deployment: Deployment, bus: NatsServer, home: Path
 ) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         line = await stack.enter_async_context(line_to(bus.url))

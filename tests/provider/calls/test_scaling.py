@@ -72,6 +72,30 @@ class TestAtOnce:
         assert pool.place("a", 1_000) is None
 
 
+class TestSpare:
+    def test_idle_ones_longest_first(self) -> None:
+        pool = asked(pool_of(ready=3, starting=1), "a")
+        pool.end("a", 2_000, 1_000)
+        assert pool.spare(kept_too=False) == (("w1", 500), ("w2", 500), ("w0", 2_000))
+        asked(pool, "b", at_ms=3_000)  # the oldest answers
+        assert [name for name, _ in pool.spare(kept_too=False)] == ["w1", "w2"]
+        pool.leaving("w1")
+        assert [name for name, _ in pool.spare(kept_too=False)] == ["w2"]
+
+    def test_not_those_kept_warm_unless_said(self) -> None:
+        pool = pool_of(ready=3, min_workers=2)
+        assert [name for name, _ in pool.spare(kept_too=False)] == ["w0"]
+        assert [name for name, _ in pool.spare(kept_too=True)] == ["w0", "w1", "w2"]
+        asked(pool, "a", "b")
+        assert [name for name, _ in pool.spare(kept_too=False)] == ["w2"]
+        assert pool_of(ready=2, min_workers=2).spare(kept_too=False) == ()
+
+    def test_none_while_calls_wait(self) -> None:
+        pool = pool_of(ready=1)
+        assert pool.ask("a", 1_000)
+        assert pool.spare(kept_too=True) == ()
+
+
 class TestScaleOut:
     @pytest.mark.parametrize(
         ("pool", "now_ms", "room", "starts"),

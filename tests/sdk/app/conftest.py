@@ -86,6 +86,7 @@ def workers(directory: Path) -> Iterator[Start]:
         *,
         kind: str = "function",
         warm_up: bool = False,
+        input_schema: str = "",
         wait: bool = True,
         environment: dict[str, str] | None = None,
         **fields: int,
@@ -94,6 +95,7 @@ def workers(directory: Path) -> Iterator[Start]:
         project.mkdir()
         shutil.copy(HERE / "handlers.py", project)
         lines = ['name = "test"', *(f"{name} = {value}" for name, value in fields.items())]
+        lines += [f"input_schema = '{input_schema}'"] if input_schema else []
         lines += ["[handler]", f'kind = "{kind}"', f'entry = "{entry}"']
         lines += ['warm_up = "handlers:load"'] if warm_up else []
         (project / "tallystick.toml").write_text("\n".join(lines) + "\n")

@@ -59,6 +59,8 @@ def test_the_file_is_the_manifest_but_for_the_image() -> None:
         (LEAST + "[price]\ncall = 0.1\n", "price.call is 0.1: write it as text"),
         (LEAST + "[publish]\nroyalty_bps = 3001\n", "royalty_bps is 3001"),
         (LEAST + "[input_schema]\nat = 2026-01-01\n", "input_schema"),
+        (LEAST + '[input_schema]\nrequird = ["a"]\n', "input_schema: /requird is not taken here"),
+        (LEAST + "[input_schema]\npattern = '^a'\n", "set max_request_bytes to at most 262144"),
     ],
 )
 def test_refuses(text: str | None, says: str) -> None:

@@ -7,7 +7,8 @@ call
 ├── JSON in, JSON out; bytes and a media type as they are; the call's id in every answer
 ├── RunPod's style: the input in job["input"]
 ├── asynchronous handlers
-├── input: not JSON, not an object, a wrong name, a wrong type, refused by the handler
+├── input: not by the schema, not JSON, not an object, a wrong name, a wrong type, refused by the
+│   handler
 ├── failing handler: typed, logged with the call's id, no word of it in the answer
 ├── output: NaN, a set, too large
 ├── body: too large by its length, too large in pieces, of another media type, too slow
@@ -111,6 +112,18 @@ class TestCall:
         assert worker.events("call_finished")[0]["call_id"] == "0xab-1"
         forged = worker.call(content, **{"tallystick-call-id": 'x" y'}).json()["call_id"]
         assert len(forged) == 32
+
+    def test_the_schema_decides_before_the_handler(self, start: Start) -> None:
+        schema = {
+            "properties": {"manner": {"const": "echo"}, "text": {"maxLength": 3}},
+            "required": ["manner"],
+        }
+        worker = start(input_schema=json.dumps(schema))
+        assert worker.do("echo", text="abc").json() == {"text": "abc"}
+        told = problem(worker.do("echo", text="abcd"), "invalid_input")
+        assert told["detail"] == "At $.text: it is longer than 3 characters."
+        assert problem(worker.do("raise"), "invalid_input")
+        assert not worker.events("call_failed")[0].get("trace")
 
     def test_runpods_style(self, start: Start) -> None:
         worker = start("handlers:job", kind="runpod")

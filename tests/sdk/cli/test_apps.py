@@ -136,7 +136,9 @@ def test_channel_show(run: Run) -> None:
     ("words", "says"),
     [
         (("app", "show", UNKNOWN), "No app 0x99"),
-        (("app", "show", "llama"), "'llama' is no id"),
+        (("app", "show", "llama"), "is the name of several apps"),
+        (("app", "show", "alpaca"), "No app 'alpaca' is published"),
+        (("app", "show", "0x12"), "'0x12' is no id"),
         (("app", "show", app_id(1), "--version", "2"), "no version 2"),
         (("app", "show", app_id(1), "--at", "1"), f"published at {BORN_S}"),
         (("channel", "show", UNKNOWN), "No money ever came into"),

@@ -166,3 +166,18 @@ def test_the_clock_is_only_moved_by_sleeping(clock: Clock, run: Run, echoing: st
     name = run("call", echoing, "--async").out.strip()
     run("calls", "result", name)
     assert 0 < sum(clock.slept) < 1
+
+
+def test_an_app_is_called_by_its_name(run: Run, market: InMemoryMarket) -> None:
+    assert run("allowance", "grant", "1").code == 0
+    app = market.calls.publish(echo, name="echo")
+    ran = run("call", "echo", "-i", "x=1")
+    assert (ran.code, json.loads(ran.out)) == (0, {"x": 1})
+    assert f"echo is {app}." in ran.err
+    assert app not in run("call", app, "-i", "x=1").err
+    twin = market.calls.publish(echo, name="echo")
+    ran = run("call", "echo", "-i", "x=1")
+    assert ran.code != 0
+    assert app in ran.err
+    assert twin in ran.err
+    assert "Give the id, or PUBLISHER/NAME." in ran.err

@@ -143,8 +143,13 @@ class TestServe:
         ("inputs", "code", "out", "err"),
         [
             (["-i", "name=Ada"], 0, '{"greeting":"Hello, Ada!"}\n', "call_finished"),
-            (["-i", "name=Ada", "-i", "language=xx"], 2, "", "no greeting in 'xx'"),
-            (["-i", "name=7"], 2, "", "name is a whole number; the handler expects text"),
+            (
+                ["-i", "name=Ada", "-i", "language=xx"],
+                2,
+                "",
+                'At $.language: it is not one of "en", "de" or "zh"',
+            ),
+            (["-i", "name=7"], 2, "", 'At $.name: it is not of type "string"'),
             (["-i", "name"], 2, "", "no name or no value"),
         ],
     )

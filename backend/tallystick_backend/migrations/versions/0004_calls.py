@@ -15,6 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.create_index(op.f("ix_app_salt"), "app", ["salt"])
     op.create_table(
         "manifest",
         sa.Column("digest", sa.String(), nullable=False),
@@ -228,3 +229,4 @@ def downgrade() -> None:
     op.drop_table("channel_allowance")
     op.drop_table("session_key")
     op.drop_table("manifest")
+    op.drop_index(op.f("ix_app_salt"), "app")

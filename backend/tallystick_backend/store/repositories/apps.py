@@ -48,6 +48,7 @@ async def newest_apps(
     session: AsyncSession,
     *,
     publisher: str | None = None,
+    salt: str | None = None,
     text: str | None = None,
     retired: bool | None = None,
     now_s: int,
@@ -58,6 +59,8 @@ async def newest_apps(
     query = select(AppRow)
     if publisher is not None:
         query = query.where(col(AppRow.publisher) == publisher.lower())
+    if salt is not None:
+        query = query.where(col(AppRow.salt) == salt)
     if text is not None:
         query = query.where(
             or_(
