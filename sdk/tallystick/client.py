@@ -578,9 +578,9 @@ class AsyncGPUClient:
         version: int | None = None,
         dry_run: bool = False,
     ) -> KeepWarmView:
-        """Keeps a worker of an app, named as in `call`, up for so long: the gateway sends it a call with no work in it
-        now and then, a call of yours at the app's price, for at most `max_per_hour` tokens in an
-        hour. With `dry_run` only what that would cost is answered."""
+        """Keeps a worker of an app, named as in `call`, up for so long: the gateway sends it a call
+        with no work in it now and then, a call of yours at the app's price, for at most
+        `max_per_hour` tokens in an hour. With `dry_run` only what that would cost is answered."""
         return await warming.keep_warm(
             self._session,
             app,
