@@ -19,7 +19,17 @@ from pydantic import RootModel
 
 from tallystick import apps as registry
 from tallystick import calls as calling
-from tallystick import checking, funding, prices, results, spending, stopping, submitting, watching
+from tallystick import (
+    checking,
+    funding,
+    prices,
+    results,
+    spending,
+    stopping,
+    submitting,
+    warming,
+    watching,
+)
 from tallystick.bundle import Inputs
 from tallystick.calls import CallResult, CallStream
 from tallystick.chain import Chain
@@ -46,6 +56,7 @@ from tallystick.protocol.call_views import (
     CallReceiptView,
     CallView,
     Grouping,
+    KeepWarmView,
     LimitPeriod,
     LimitScope,
     SessionKeyView,
@@ -554,6 +565,39 @@ class AsyncGPUClient:
     async def remove_spend_limit(self, limit_id: str) -> None:
         """Takes a limit away, at once."""
         await spending.remove_spend_limit(self._session, limit_id)
+
+    # --- apps that are kept warm -------------------------------------------------------------
+
+    async def keep_warm(
+        self,
+        app: str,
+        time: Duration,
+        *,
+        max_per_hour: Price,
+        every: Duration | None = None,
+        version: int | None = None,
+        dry_run: bool = False,
+    ) -> KeepWarmView:
+        """Keeps a worker of an app, named as in `call`, up for so long: the gateway sends it a call
+        with no work in it now and then, a call of yours at the app's price, for at most
+        `max_per_hour` tokens in an hour. With `dry_run` only what that would cost is answered."""
+        return await warming.keep_warm(
+            self._session,
+            app,
+            time,
+            max_per_hour,
+            version=version,
+            every=every,
+            dry_run=dry_run,
+        )
+
+    async def warm_list(self) -> tuple[KeepWarmView, ...]:
+        """What you keep warm, its price now, what it cost so far and its last failure."""
+        return await warming.warm_list(self._session)
+
+    async def stop_warm(self, warm_id: str) -> KeepWarmView:
+        """Keeps it warm no longer, at once; what it cost."""
+        return await warming.stop_warm(self._session, warm_id)
 
     async def upload_manifest(self, file: bytes) -> str:
         """Hands an app's published manifest to the backend, for the providers that serve it."""

@@ -121,6 +121,10 @@ class Connection:
     async def delete(self, path: str) -> None:
         await self._send("DELETE", path)
 
+    async def delete_for(self, path: str, model: type[Model]) -> Model:
+        """What is left of it is answered."""
+        return self._read(await self._send("DELETE", path), model)
+
     async def put_bytes(self, path: str, content: bytes, model: type[Model]) -> Model:
         answer = await self._send(
             "PUT", path, content=content, content_type="application/octet-stream"

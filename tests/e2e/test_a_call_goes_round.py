@@ -109,7 +109,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def caller(market: LocalMarket) -> Iterator[Caller]:
-    app = asyncio.run(_publish(market))
+    app = asyncio.run(publish(market, MANIFEST))
     caller = Caller(market, app)
     with GPUClient(**market.client_settings()) as client:
         client.deposit("100")
@@ -124,14 +124,14 @@ def caller(market: LocalMarket) -> Iterator[Caller]:
         yield caller
 
 
-async def _publish(market: LocalMarket) -> str:
+async def publish(market: LocalMarket, manifest: AppManifest) -> str:
     found = deployments.load(str(market.deployment_file))
     web3 = connect(market.rpc_url)
     salt = to_digest(secrets.token_bytes(32))
     call = Registry(web3, found.registry).publish(
         salt,
         image_digest("process"),
-        app_manifest_digest(MANIFEST),
+        app_manifest_digest(manifest),
         "http://127.0.0.1:9/manifest",
         Price(flat=0, fee_per_call=FEE, rate_per_gpu_second=0),
     )

@@ -29,6 +29,7 @@ from tallystick.protocol.call_bodies import (
     CancelBody,
     LoadBody,
     RefusalCode,
+    is_warm,
 )
 from tallystick.protocol.call_journal import Served
 from tallystick.protocol.calls import CallLimits, CallRun, result_digest
@@ -45,6 +46,10 @@ Handler = Callable[[bytes], Awaitable[bytes]]
 
 async def echo(content: bytes) -> bytes:
     return content
+
+
+async def ready(content: bytes) -> bytes:
+    return b'{"status":"ready"}'
 
 
 @dataclass
@@ -78,6 +83,8 @@ class TestProvider:
 
     asked: Counter[str] = field(default_factory=Counter)
     ran: list[str] = field(default_factory=list)
+    warmed: list[str] = field(default_factory=list)
+    """Warm calls, which no handler heard of."""
     canceled: list[int] = field(default_factory=list)
     vouchers: dict[str, list[SignedVoucher]] = field(default_factory=dict)
     """Every good one that came, by channel."""
@@ -202,15 +209,23 @@ class TestProvider:
             case Served() as served:
                 await self._answer(message, name, served)
             case Go() as go:
-                self.ran.append(ask.request.call_id)
+                warm = is_warm(body.media_type, frame.content)
+                (self.warmed if warm else self.ran).append(ask.request.call_id)
+                handler = ready if warm else self.handler
                 task = asyncio.create_task(
-                    self._run(message, name, go.running.number, frame.content, body.stream)
+                    self._run(message, name, go.running.number, frame.content, body.stream, handler)
                 )
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
     async def _run(
-        self, message: Msg, name: str, number: int, content: bytes, stream: bool
+        self,
+        message: Msg,
+        name: str,
+        number: int,
+        content: bytes,
+        stream: bool,
+        handler: Handler,
     ) -> None:
         started_ms = _now_ms()
         try:
@@ -219,7 +234,7 @@ class TestProvider:
                     await message.respond(call_frames.pack(call_frames.PIECE, None, piece))
                 result = b"".join(self.pieces)
             else:
-                result = await self.handler(content)
+                result = await handler(content)
         except HandlerError as failure:
             self._channels[name] = self._channels[name].failed(number)
             await self._refuse(message, Refusal(failure.code, str(failure), number))

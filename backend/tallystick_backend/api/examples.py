@@ -74,3 +74,11 @@ SPEND_LIMIT: Final[dict[str, Any]] = {
     "period": "day",
     "limit": "5000000",
 }
+
+KEEP_WARM: Final[dict[str, Any]] = {
+    "app_id": "0x" + "a9" * 32,
+    "until_ms": 1_774_796_400_000,
+    "every_seconds": 50,
+    "max_charge_per_hour": "1500000",
+    "dry_run": True,
+}

@@ -12,6 +12,7 @@ RequestError
 │                        no price: of no such app or version, before it, after its end
 ├── UnknownChannel       no money ever came into it
 ├── NoReceipt · UnknownLimit · LimitSubjectRefused
+├── KeepWarmRefused · KeptWarmAlready · UnknownKeepWarm
 ├── TooManyStreams       one caller, or all together, watch too much at once
 └── ServiceNotReady      a part this answer needs is not up
 """
@@ -148,6 +149,25 @@ class UnknownLimit(RequestError):
 
 class LimitSubjectRefused(RequestError):
     next_step = "Name a key or an app as subject of its limit, and nothing for the workspace."
+
+
+class KeepWarmRefused(RequestError):
+    next_step = "POST /v1/keep-warm with dry_run shows the price; docs/how-to/keep-an-app-warm.md."
+
+
+class KeptWarmAlready(RequestError):
+    def __init__(self, app_id: str, warm_id: str) -> None:
+        super().__init__(
+            f"app {app_id} is kept warm for you already, by {warm_id}",
+            next_step=f"DELETE /v1/keep-warm/{warm_id} first, to have it otherwise.",
+        )
+
+
+class UnknownKeepWarm(RequestError):
+    next_step = "List what you keep warm with GET /v1/keep-warm."
+
+    def __init__(self, warm_id: str) -> None:
+        super().__init__(f"you keep nothing warm under {warm_id}")
 
 
 class TooManyStreams(RequestError):

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import structlog
 
+from tallystick.protocol.call_bodies import WARM_SECONDS
 from tallystick.protocol.calls import CallId, CallLimits, CallRequest, ceiling_up
 from tallystick.protocol.errors import AmountError, QuoteError
 from tallystick.protocol.pricing import Price, max_charge_up
@@ -101,6 +103,10 @@ class Attempts:
             request = self.price(live, target)
             ceiling = ceiling_up(request, target.limits)
             await self._reserve(live, ceiling)
+            if order.is_warm:
+                # The channel is for the calls that it waits for.
+                longest = replace(request, max_seconds=target.limits.max_seconds)
+                ceiling = ceiling_up(longest, target.limits)
             funded = self._channels.funded(order.account, ceiling)
             provider = await self._choose(target, excluded, funded, only_funded=only_funded)
             if provider is None:
@@ -134,7 +140,8 @@ class Attempts:
             try:
                 taken = await paying.run(asked)
                 receipt = taken.answer.signed.receipt
-                run_ms = receipt.ended_at_ms - receipt.started_at_ms
+                if not order.is_warm:
+                    run_ms = receipt.ended_at_ms - receipt.started_at_ms
                 return taken
             except NeedsFunds as need:
                 try:
@@ -209,6 +216,8 @@ class Attempts:
             raise NoPrice(str(failure)) from failure
         try:
             seconds = _seconds_down(price, target.limits, live.order.max_charge)
+            if live.order.is_warm:
+                seconds = min(seconds, WARM_SECONDS)
         except AmountError as failure:
             raise NoPrice(str(failure)) from failure
         return CallRequest(

@@ -69,6 +69,7 @@ class CallEntries:
             "media_type": order.media_type,
             "forget_at_ms": self._forget_at(live, live.asked_at_ms),
             "webhook_url": order.webhook_url,
+            "warm_id": order.warm_id,
         }
 
     def paid(self, live: Live, taken: Taken) -> Entry:

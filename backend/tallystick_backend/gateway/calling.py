@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ from tallystick_backend.gateway.journal import Entry, Journal
 from tallystick_backend.gateway.orders import TERMINAL, Ended, Live, Order, completed, ended_of
 from tallystick_backend.gateway.paying_end import Asked, PayingEnd, Stopped, Taken
 from tallystick_backend.gateway.settings import GatewaySettings
-from tallystick_backend.gateway.shelf import Shelf
+from tallystick_backend.gateway.shelf import Shelf, Target
 from tallystick_backend.gateway.spending import Reservation, Spending
 from tallystick_backend.store.repositories import calls as rows
 from tallystick_backend.store.session import Database
@@ -50,6 +50,7 @@ from tallystick_backend.store.tables import CallRow
 log = structlog.get_logger(__name__)
 
 HASHED_BESIDE: Final = 256 * 1024
+USES_KEPT: Final = 10_000
 
 
 class Calls:
@@ -83,6 +84,7 @@ class Calls:
         self._by_key: dict[tuple[str, str], Live] = {}
         self._open: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._used: OrderedDict[tuple[str, str, int], int] = OrderedDict()
         self.ready = False
         self.webhook_due = asyncio.Event()
 
@@ -141,6 +143,11 @@ class Calls:
         if live.paying is not None:
             live.paying.cancel(live.call_id)
 
+    def used_at_ms(self, account: str, target: Target) -> int:
+        """When this account's last call of the version was answered that was no warm one; 0 where
+        none was lately."""
+        return self._used.get((account.lower(), target.app_id, target.version), 0)
+
     async def restore(self) -> None:
         """Takes up what the process before this one left."""
         async with self._database.read() as session:
@@ -166,6 +173,7 @@ class Calls:
         try:
             taken = await self._attempts.run(live)
             ended = completed(live, taken)
+            self._note_use(live)
         except asyncio.CancelledError:
             # The process ends: the row stays as it is, and the next one takes it up.
             self._finish(live, Ended(live.call_id, "failed", failure=GatewayNotReady("it stops")))
@@ -183,6 +191,15 @@ class Calls:
             with contextlib.suppress(GatewayError):
                 await self._journal.projected()
             self.webhook_due.set()
+
+    def _note_use(self, live: Live) -> None:
+        if live.order.is_warm:
+            return
+        place = (live.order.account.lower(), live.target.app_id, live.target.version)
+        self._used[place] = self._clock.now_ms()
+        self._used.move_to_end(place)
+        if len(self._used) > USES_KEPT:
+            self._used.popitem(last=False)
 
     async def _failed(self, live: Live, failure: BackendError) -> Ended:
         canceled = live.canceled

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tallystick.protocol.call_bodies import is_warm
 from tallystick.protocol.calls import CallRequest
 from tallystick.protocol.types import Address, Digest
 from tallystick_backend.errors import BackendError
@@ -35,6 +36,12 @@ class Order:
     keep: bool = False
     """Keep the result, too, although somebody waits for it."""
     stream: bool = False
+    warm_id: str | None = None
+    """Of the `keep_warm` that wants it."""
+
+    @property
+    def is_warm(self) -> bool:
+        return is_warm(self.media_type, self.input)
 
     def hash(self, input_digest: Digest) -> str:
         """What makes two requests under one key the same."""

@@ -29,6 +29,7 @@ from tallystick_backend.gateway.keys import SessionKeys
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.gateway.shelf import Shelf
 from tallystick_backend.gateway.spending import Spending
+from tallystick_backend.gateway.warming import Warming
 from tallystick_backend.gateway.webhooks import Webhooks
 from tallystick_backend.store.session import Database
 
@@ -71,6 +72,8 @@ class Gateway:
         self.keys = SessionKeys(database, seals, domain, clock)
         self.shelf = Shelf(database, clock)
         self.webhooks = Webhooks(database, seals, clock, settings)
+        self.warm_due = asyncio.Event()
+        """Set when somebody asked for a warm app; another process looks by itself."""
         self._parts: Parts | None = None
 
     @property
@@ -149,6 +152,17 @@ class Gateway:
             self._tell,
             self._count,
         )
+        warming = Warming(
+            self._database,
+            journal,
+            fence,
+            self.shelf,
+            calls,
+            self._clock,
+            self.settings,
+            self._tell,
+            self.warm_due,
+        )
         ending, written = asyncio.Event(), asyncio.Event()
         writing = asyncio.create_task(journal.run(written))
         loops = [
@@ -162,6 +176,7 @@ class Gateway:
             await journal.projected()
             await calls.restore()
             self._parts = Parts(calls, channels, fleet, journal)
+            loops.append(asyncio.create_task(warming.run(ending)))
             log.info("gateway_signs")
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

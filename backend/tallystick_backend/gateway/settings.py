@@ -41,6 +41,9 @@ class GatewaySettings:
     cancel_grace_s: float = 5.0
     """How long a canceled call's answer is still waited for, and paid."""
 
+    warm_again_s: float = 60.0
+    """After a warm call that money or a limit kept back."""
+
     webhook_loopback: bool = False
     """Deliver webhooks to this machine, and by plain http: development only."""
     webhook_tries: int = 8

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlmodel import Field, SQLModel
 
@@ -620,6 +621,13 @@ class CallRow(Table, table=True):
         Index("ix_call_in_channel", "channel_id", "seq"),
         Index("ix_call_webhook_due", "webhook_at_ms"),
         Index("ix_call_forgotten", "forget_at_ms"),
+        Index(
+            "ix_call_warm",
+            "warm_id",
+            "asked_at_ms",
+            sqlite_where=text("warm_id is not null"),
+            postgresql_where=text("warm_id is not null"),
+        ),
     )
     call_id: str = Field(primary_key=True)
     account: str
@@ -681,6 +689,54 @@ class CallRow(Table, table=True):
     webhook_attempts: int = 0
     webhook_at_ms: int | None = _big_or_none()
     """When the next attempt is due."""
+    warm_id: str | None = None
+    """Of a warm call that nobody asked for himself: whose `keep_warm` it is."""
+
+
+class KeepWarmRow(Table, table=True):
+    """A wish that an app be kept warm, and how far it came. What was spent is that of the calls up
+    to `counted_ms`; the calls themselves say the rest. Writers: API (made, stopped), gateway."""
+
+    __tablename__ = "keep_warm"
+    __table_args__ = (
+        UniqueConstraint("wish"),
+        Index("ix_keep_warm_due", "next_at_ms"),
+        Index("ix_keep_warm_mine", "account", "created_at_ms"),
+    )
+    id: str = Field(primary_key=True)
+    account: str
+    key_id: str = ""
+    """Of the API key that asked: its limits hold, and without it this ends."""
+    app_id: str
+    version: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    """0: the latest of the moment."""
+    wish: str | None = None
+    """Account, app and version while it is on: there is one of each."""
+    every_s: int
+    max_per_hour: int = _wei()
+    until_ms: int = _big()
+    created_at_ms: int = _big()
+    state: str = "on"
+    """call_views.WarmState"""
+    next_at_ms: int | None = _big_or_none()
+    """When the gateway looks at it again; None once all is over and counted."""
+    ended_at_ms: int | None = _big_or_none()
+    counted_ms: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    """When the last call was asked for that `spent` contains."""
+    spent: int = _wei()
+    calls: int = 0
+    skipped: int = 0
+    hour: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    """Since 1970, UTC: of which hour `hour_spent` speaks."""
+    hour_spent: int = _wei()
+    run_ms: int | None = _big_or_none()
+    """Of the last call."""
+    last_call_id: str = ""
+    problem: dict[str, Any] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
+    """The last failure, as it was told."""
+    failed_at_ms: int | None = _big_or_none()
 
 
 class SpendLimitRow(Table, table=True):

@@ -674,6 +674,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/keep-warm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What I keep warm, at what price, and what it cost so far
+         * @description Those that are on first, then the newest that are over.
+         */
+        get: operations["listKeepWarm"];
+        put?: never;
+        /**
+         * Keep an app warm, or ask what that costs
+         * @description Until a time, the gateway sends the app a call with no work in it now and then: a worker is started if none is up, asked whether it is ready, and kept. It is a call of yours like any other, with a receipt, at the app's price, within your allowance and your limits; a cold start is not charged. None is made while your own calls keep the app warm, and none that could take more than `max_charge_per_hour`. With `dry_run` only the price is answered (200).
+         */
+        post: operations["keepWarm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keep-warm/{warm_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Keep it warm no longer
+         * @description At once; a call under way is still answered and paid. What is over stays over.
+         */
+        delete: operations["stopKeepWarm"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/keys": {
         parameters: {
             query?: never;
@@ -2097,6 +2141,66 @@ export interface components {
              */
             status: "ok" | "degraded";
         };
+        /** KeepWarmList */
+        KeepWarmList: {
+            /** Items */
+            items: components["schemas"]["KeepWarmView"][];
+        };
+        /**
+         * KeepWarmView
+         * @description A wish that an app be kept warm, what that costs now, and what it cost so far. Amounts are in
+         *     the smallest unit, prices those of this second.
+         */
+        KeepWarmView: {
+            /** App Id */
+            app_id: string;
+            /** Calls */
+            calls: number;
+            /** Calls Per Hour */
+            calls_per_hour: number;
+            /** Charge Per Call */
+            charge_per_call: string | null;
+            /** Charge Per Hour */
+            charge_per_hour: string | null;
+            /** Cooldown Seconds */
+            cooldown_seconds: number;
+            /** Created At Ms */
+            created_at_ms: number;
+            /** Ended At Ms */
+            ended_at_ms: number | null;
+            /** Every Seconds */
+            every_seconds: number;
+            failure: components["schemas"]["WarmFailure"] | null;
+            /** Id */
+            id: string;
+            /** Last Call Id */
+            last_call_id: string;
+            /** Max Charge Per Hour */
+            max_charge_per_hour: string;
+            /** Most Per Call */
+            most_per_call: string | null;
+            /** Most Per Hour */
+            most_per_hour: string | null;
+            /** Next At Ms */
+            next_at_ms: number | null;
+            /** Run Ms */
+            run_ms: number;
+            /** Skipped */
+            skipped: number;
+            /** Spent */
+            spent: string;
+            /** Spent This Hour */
+            spent_this_hour: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "quoted" | "on" | "hour_spent" | "paused_funds" | "limit_reached" | "failing" | "over" | "stopped";
+            /** Until Ms */
+            until_ms: number;
+            /** Version */
+            version: number | null;
+        };
         /** LeaseBody */
         LeaseBody: {
             /** Fence */
@@ -2987,6 +3091,36 @@ export interface components {
              * @default
              */
             subject?: string;
+        };
+        /**
+         * WantedWarm
+         * @description That an app be kept warm: a call with no work in it now and then, at the app's price.
+         */
+        WantedWarm: {
+            /** App Id */
+            app_id: string;
+            /**
+             * Dry Run
+             * @default false
+             */
+            dry_run?: boolean;
+            /** Every Seconds */
+            every_seconds?: number | null;
+            /** Max Charge Per Hour */
+            max_charge_per_hour: string;
+            /** Until Ms */
+            until_ms: number;
+            /** Version */
+            version?: number | null;
+        };
+        /** WarmFailure */
+        WarmFailure: {
+            /** At Ms */
+            at_ms: number;
+            /** Code */
+            code: string;
+            /** Detail */
+            detail: string;
         };
         /**
          * WebhookSecretView
@@ -6386,6 +6520,384 @@ export interface operations {
             };
             /** @description Cursor refused */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listKeepWarm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeepWarmList"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keepWarm: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text of your own for this one request. The same key with the same request answers the same and does nothing twice; with another request it is refused (409). */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WantedWarm"];
+            };
+        };
+        responses: {
+            /** @description The price, of a `dry_run` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeepWarmView"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeepWarmView"];
+                };
+            };
+            /** @description Body cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such app · No such version */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body came too slowly */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description App has no such price · Idempotency-Key used for another request · Kept warm already · Manifest not uploaded */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Media type not supported */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be kept warm · Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stopKeepWarm: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text of your own for this one request. The same key with the same request answers the same and does nothing twice; with another request it is refused (409). */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                warm_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeepWarmView"];
+                };
+            };
+            /** @description Body cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing kept warm */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body came too slowly */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Idempotency-Key used for another request */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Media type not supported */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

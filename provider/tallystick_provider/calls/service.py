@@ -22,6 +22,7 @@ import structlog
 from tallystick.protocol.app_manifest import HttpHandler
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.call_bodies import (
+    WARM_MEDIA_TYPE,
     AppBody,
     AppLoadBody,
     AppReplyBody,
@@ -252,6 +253,8 @@ class _Call:
         return None
 
     def _require_input(self, served: Served) -> None:
+        if self.content and self.message.media_type == WARM_MEDIA_TYPE:
+            raise CallFailed(NOT_READ, "a warm call has no input")
         if len(self.content) > served.manifest.max_request_bytes:
             raise CallFailed(
                 "too_large",

@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from tallystick.protocol.app_manifest import AppManifest, HttpHandler
-from tallystick.protocol.call_bodies import WorkerState
+from tallystick.protocol.call_bodies import WARM_MEDIA_TYPE, WorkerState
 from tallystick.protocol.types import Address
 from tallystick_provider.calls.http import Piece, Reply, WorkerLine
 from tallystick_provider.calls.room import Room
@@ -178,7 +178,9 @@ class AppWorkers:
         starting: Callable[[int], None],
     ) -> Ran:
         """Waits for a place, then for the answer. `starting` is told the time at which the run
-        begins, and may raise. Raises WorkerFailure; cancelled, it tells the worker."""
+        begins, and may raise. Raises WorkerFailure; cancelled, it tells the worker. A warm call is
+        asked on the ready path."""
+        warm = media_type == WARM_MEDIA_TYPE
         placed = await self._place(call)
         worker = self._workers.get(placed.worker)
         whole = False
@@ -188,20 +190,24 @@ class AppWorkers:
             started_at_ms = self._tools.room.begin_at_ms(worker.gpu_ids, self._now())
             starting(started_at_ms)
             began_s = time.monotonic()
-            reply = await worker.line.call(
-                self._call_path,
-                content,
-                media_type=media_type,
-                call_id=call_id,
-                within_s=within_s,
-                max_bytes=self._manifest.max_response_bytes,
-                piece=piece,
-            )
+            if warm:
+                reply = await self._ask_ready(worker, within_s)
+            else:
+                reply = await worker.line.call(
+                    self._call_path,
+                    content,
+                    media_type=media_type,
+                    call_id=call_id,
+                    within_s=within_s,
+                    max_bytes=self._manifest.max_response_bytes,
+                    piece=piece,
+                )
             ran_ms = min(round((time.monotonic() - began_s) * 1000), within_s * 1000)
             self._tools.room.used_until(worker.gpu_ids, started_at_ms + ran_ms)
             whole = not self._declined(reply)
             if whole:
-                self.pool.end(call, self._now(), ran_ms)
+                # A warm call's time says nothing of how long others wait.
+                self.pool.end(call, self._now(), None if warm else ran_ms)
         except (WorkerFailure, asyncio.CancelledError):
             raise
         except Exception:
@@ -476,6 +482,12 @@ class AppWorkers:
         elif await asyncio.to_thread(_overfull, worker.place.output):
             log.warning("worker_fills_folder", app=self._title, worker=worker.name)
             self._take_down(worker.name, "filled its folder")
+
+    async def _ask_ready(self, worker: _Worker, within_s: float) -> Reply:
+        reply = await worker.line.ready(self._ready_path, min(within_s, READY_ANSWER_S))
+        if reply is None:
+            raise NoWorker("the worker answered nothing on its ready path")
+        return reply
 
     async def _recover(self, call: str, worker: _Worker | None) -> None:
         """After a call that was broken off: its place is free when the worker says so. One that

@@ -20,7 +20,7 @@ import typer
 from tallystick import app_images
 from tallystick.app.problems import ProjectError
 from tallystick.app.project import Project, read_project
-from tallystick.cli import apps, exits
+from tallystick.cli import apps, exits, warm
 from tallystick.cli.command import Act, command
 from tallystick.config import Config
 from tallystick.errors import (
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tallystick.publishing import Deployed, Plan, RegistryChain
 
 app = apps.app
+app.add_typer(warm.group)
 
 MANIFEST_FILE = "manifest.json"
 

@@ -14,7 +14,7 @@ JSON. A repeat is harmless: a request is known by its number, a voucher is a run
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, Strict
 
@@ -32,6 +32,8 @@ from tallystick.protocol.wire import (
 )
 
 __all__ = [
+    "WARM_MEDIA_TYPE",
+    "WARM_SECONDS",
     "AppBody",
     "AppLoadBody",
     "AppReplyBody",
@@ -47,7 +49,16 @@ __all__ = [
     "SignedReceiptBody",
     "UsageSampleBody",
     "WorkerState",
+    "is_warm",
 ]
+
+WARM_MEDIA_TYPE: Final = "application/vnd.tallystick.warm"
+"""Of the empty input of a **warm call**: its worker is started if none is up, and asked on its
+ready path; the handler never hears of it. It has a place, a receipt and a price like any call."""
+
+WARM_SECONDS: Final = 2
+"""The longest that a gateway lets a warm call run: what it reserves for one, and the most that one
+can cost."""
 
 CallIdText = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
@@ -96,6 +107,10 @@ class PriceBody(WireModel):
     flat: Amount
     fee_per_call: Amount
     rate_per_gpu_second: Amount
+
+
+def is_warm(media_type: str, content: bytes) -> bool:
+    return media_type == WARM_MEDIA_TYPE and not content
 
 
 class CallBody(WireModel):

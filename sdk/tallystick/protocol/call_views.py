@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from tallystick.protocol.call_bodies import (
     CallBody,
@@ -49,6 +49,8 @@ __all__ = [
     "CallState",
     "CallView",
     "Grouping",
+    "KeepWarmList",
+    "KeepWarmView",
     "LimitPeriod",
     "LimitScope",
     "ManifestView",
@@ -60,6 +62,9 @@ __all__ = [
     "SummaryRow",
     "SummarySums",
     "WantedLimit",
+    "WantedWarm",
+    "WarmFailure",
+    "WarmState",
     "WebhookSecretView",
     "WebhookState",
 ]
@@ -242,6 +247,89 @@ class SpendLimitBody(WantedLimit):
 
 class SpendLimitList(WireModel):
     items: tuple[SpendLimitBody, ...]
+
+
+# --- apps that are kept warm -------------------------------------------------------------------
+
+WarmState = Literal[
+    "quoted", "on", "hour_spent", "paused_funds", "limit_reached", "failing", "over", "stopped"
+]
+"""How a wish stands:
+
+quoted         only its price was asked for
+on             warm calls are made
+hour_spent     the hour's most is spent: it goes on with the next hour, UTC
+paused_funds   the account or the allowance does not cover a call: it goes on when there is money
+limit_reached  a spend limit keeps the calls back: it goes on when there is room
+failing        the last call was not answered, and cost nothing: it is tried again
+over           its time is over
+stopped        by its owner, or because the API key that asked for it is no more
+"""
+
+
+class WantedWarm(WireModel):
+    """That an app be kept warm: a call with no work in it now and then, at the app's price."""
+
+    app_id: DigestHex
+    version: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)] | None = None
+    """Without it the latest, also when a later one is published."""
+    until_ms: Count
+    """Unix time in milliseconds; at most 31 days ahead."""
+    every_seconds: Annotated[int, Strict(), Field(ge=1, le=86_400)] | None = None
+    """Between two calls; without it a little less than a worker stays without one."""
+    max_charge_per_hour: Amount
+    """The most that this may cost in one hour, UTC. No call is made that could pass it."""
+    dry_run: bool = False
+    """Answer what it would cost, and do nothing."""
+
+
+class WarmFailure(WireModel):
+    code: str
+    detail: str
+    at_ms: Count
+
+
+class KeepWarmView(WireModel):
+    """A wish that an app be kept warm, what that costs now, and what it cost so far. Amounts are in
+    the smallest unit, prices those of this second."""
+
+    id: str
+    """Empty where only the price was asked for."""
+    app_id: DigestHex
+    version: Count | None
+    """None: the latest."""
+    state: WarmState
+    every_seconds: Count
+    until_ms: Count
+    cooldown_seconds: Count
+    """How long the app's workers stay without a call."""
+    calls_per_hour: Count
+    """At most: a call of the account's own takes the place of one."""
+    run_ms: Count
+    """Of one, as the last one ran; an estimate where none was made so far."""
+    charge_per_call: Amount | None
+    """If it runs so long. None of an app without a price now."""
+    most_per_call: Amount | None
+    """Its ceiling."""
+    charge_per_hour: Amount | None
+    most_per_hour: Amount | None
+    """By the ceilings and by `max_charge_per_hour`."""
+    max_charge_per_hour: Amount
+    spent: Amount
+    spent_this_hour: Amount
+    calls: Count
+    skipped: Count
+    """Calls that were not needed: one of the account's own came to the app."""
+    next_at_ms: Count | None
+    last_call_id: str
+    failure: WarmFailure | None
+    """The last one, if there was any; it was charged with nothing."""
+    created_at_ms: Count
+    ended_at_ms: Count | None
+
+
+class KeepWarmList(WireModel):
+    items: tuple[KeepWarmView, ...]
 
 
 # --- who pays ----------------------------------------------------------------------------------

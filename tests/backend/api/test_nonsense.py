@@ -40,6 +40,7 @@ GOOD_BODIES: dict[str, Any] = {
     "addSealedKey": examples.SEALED_KEY,
     "acceptTask": examples.ACCEPT_TASK,
     "setSpendLimit": examples.SPEND_LIMIT,
+    "keepWarm": examples.KEEP_WARM,
 }
 
 NASTY = st.sampled_from(

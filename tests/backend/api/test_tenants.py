@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from tallystick_backend.__main__ import openapi_text
+from tallystick_backend.store.tables import KeepWarmRow
 from tests.backend.api.called import PaidChannel
 from tests.backend.api.test_apps import MINE, has_channel, publish
 from tests.backend.api.world import Consumer, World
@@ -46,6 +47,8 @@ OWN_ONLY = {
     "listSummaries",
     "listSpendLimits",
     "setSpendLimit",
+    "keepWarm",
+    "listKeepWarm",
     "getSessionKey",
     "createAllowance",
     "listAllowances",
@@ -91,7 +94,17 @@ async def _prepared(world: World, consumer: Consumer) -> dict[str, str]:
     limit = (await consumer.put("/v1/spend-limits", json=wanted)).json()
     paid = PaidChannel(consumer.address)
     await world.write(paid.call("call-0001", at_ms=world.clock.now_ms()))
+    warm = KeepWarmRow(
+        id="ab" * 8,
+        account=consumer.address.lower(),
+        app_id="0x" + "a9" * 32,
+        every_s=54,
+        until_ms=world.clock.now_ms() + 1,
+        created_at_ms=world.clock.now_ms(),
+    )
+    await world.write(warm)
     return {
+        "warm_id": warm.id,
         "task_id": task["id"],
         "digest": digest,
         "key_id": key["id"],
@@ -135,7 +148,7 @@ async def test_lists_hold_the_callers_own_only(
     await _prepared(world, consumer)
     assert (await stranger.get("/v1/tasks")).json()["items"] == []
     assert (await stranger.get("/v1/keys")).json() == []
-    for path in ("/v1/calls", "/v1/spend-limits", "/v1/summaries"):
+    for path in ("/v1/calls", "/v1/keep-warm", "/v1/spend-limits", "/v1/summaries"):
         assert (await stranger.get(path)).json()["items"] == []
         assert len((await consumer.get(path)).json()["items"]) == 1
 

@@ -62,6 +62,7 @@ SESSION = person("session key")
 PRICE = Price(flat=0, fee_per_call=10, rate_per_gpu_second=366)
 NO_WEB3: Any = None
 ANSWER_S = 60
+JSON = "application/json"
 
 
 @dataclass(slots=True)
@@ -176,9 +177,13 @@ class Payer:
         assert isinstance(step.reply, Ask)
         return step.reply
 
-    async def send(self, ask: Ask, content: bytes, *, stream: bool = False) -> Reply:
+    async def send(
+        self, ask: Ask, content: bytes, *, stream: bool = False, media_type: str = JSON
+    ) -> Reply:
         """The raw exchange; nothing of it is believed yet."""
-        body = ask.to_body(self.channel).model_copy(update={"stream": stream})
+        body = ask.to_body(self.channel).model_copy(
+            update={"stream": stream, "media_type": media_type}
+        )
         inbox = self.line.new_inbox()
         heard = await self.line.subscribe(inbox)
         try:
@@ -223,10 +228,10 @@ class Payer:
             return parse(CallRefusalBody, reply.data)
         return parse(Ack, reply.data)
 
-    async def call(self, content: bytes, *, stream: bool = False) -> Reply:
+    async def call(self, content: bytes, *, stream: bool = False, media_type: str = JSON) -> Reply:
         """A whole round: asked, checked, paid for. A refused one is given up."""
         ask = self.begin(content)
-        reply = await self.send(ask, content, stream=stream)
+        reply = await self.send(ask, content, stream=stream, media_type=media_type)
         if reply.refusal is not None:
             self.end = self.end.give_up(ask.number).channel
             return reply

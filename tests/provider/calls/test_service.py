@@ -1,5 +1,6 @@
 """Calls over a real bus, a real chain and workers of the development runtime
 ├── a call costs what the price says; a cold start is told and not charged
+├── a warm call starts a worker and keeps it, without its handler, at the price of its time
 ├── what comes to nothing is refused with its code, and the channel goes on
 ├── a repeat gets the same answer, never a second receipt
 ├── one payer's calls run side by side as far as its credit reaches
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
+from tallystick.protocol.call_bodies import WARM_MEDIA_TYPE
 from tallystick.protocol.call_frames import ANSWER, REQUEST, pack, unpack
 from tallystick.protocol.calls import CallId, result_digest
 from tallystick.protocol.channels import ChannelState
@@ -87,6 +90,79 @@ class TestARound:
         assert reply.answer is not None
         assert len(reply.content) == 3_000_000
         assert len(reply.pieces) > 2
+
+
+COUNTING = """
+from pathlib import Path
+from tallystick.app import handler
+
+CALLS = Path(__file__).with_name("calls")
+
+
+@handler
+def act(what: str = ""):
+    CALLS.write_text(CALLS.read_text() + what if CALLS.exists() else what)
+    return {"echo": what}
+"""
+
+
+class TestAWarmCall:
+    async def test_starts_a_worker_and_asks_its_ready_path(self, world: World) -> None:
+        await world.start()
+        manifest = world.manifest(
+            resources={"gpus": 1, "gpu_class": "gpu1", "cpu_milli": 100, "memory_mib": 1024}
+        )
+        (world.apps / "acts" / "handler.py").write_text(COUNTING)
+        payer = await world.payer(manifest, price=Price(5, 10, 366_000))
+        warm = await payer.call(b"", media_type=WARM_MEDIA_TYPE)
+        assert warm.answer is not None, warm.refusal
+        assert "running" in json.loads(warm.content)
+        assert 0 < warm.answer.cold_start_ms <= warm.answer.queued_ms
+        receipt = warm.answer.signed.receipt
+        assert receipt.gpu_ms == receipt.ended_at_ms - receipt.started_at_ms
+        assert receipt.gpu_ms < warm.answer.cold_start_ms
+        assert receipt.total == 15 + 366 * receipt.gpu_ms
+        assert not (world.apps / "acts" / "calls").exists()
+        real = await payer.call(ECHO)
+        assert real.answer is not None, real.refusal
+        assert real.answer.cold_start_ms == 0
+        assert (world.apps / "acts" / "calls").read_text() == "hi"
+
+    async def test_a_worker_stays_while_it_is_asked(self, world: World) -> None:
+        await world.start()
+        cooldown_s = 3
+        manifest = world.manifest(scaling={"max_workers": 1, "cooldown_s": cooldown_s})
+        payer = await world.payer(manifest, price=Price(0, 10, 0))
+        first = await payer.call(b'{"do":"pid"}')
+        until_s = time.monotonic() + cooldown_s + 1.5
+        while time.monotonic() < until_s:
+            asked = await payer.call(b"", media_type=WARM_MEDIA_TYPE)
+            assert asked.answer is not None, asked.refusal
+            assert asked.answer.cold_start_ms == 0
+            await asyncio.sleep(0.5)
+        assert (await payer.call(b'{"do":"pid"}')).content == first.content
+        await until(lambda: _workers(payer, 0), 20, "the worker's end")
+
+    async def test_an_input_is_no_part_of_one(self, world: World) -> None:
+        await world.start()
+        payer = await world.payer()
+        reply = await payer.call(ECHO, media_type=WARM_MEDIA_TYPE)
+        assert reply.code == "failed"
+        assert reply.refusal is not None
+        assert "a warm call has no input" in reply.refusal.detail
+
+    async def test_a_worker_that_does_not_come_up_costs_nothing(self, world: World) -> None:
+        await world.start()
+        manifest = world.manifest()
+        (world.apps / "acts" / "handler.py").write_text("raise SystemExit('no')\n")
+        payer = await world.payer(manifest)
+        reply = await payer.call(b"", media_type=WARM_MEDIA_TYPE)
+        assert reply.code == "no_worker"
+        assert payer.end.held.total == 0
+
+
+async def _workers(payer: Payer, count: int) -> bool:
+    return (await payer.load()).apps[0].workers == count
 
 
 class TestWhatComesToNothing:

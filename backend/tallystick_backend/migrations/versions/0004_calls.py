@@ -122,6 +122,7 @@ def upgrade() -> None:
         sa.Column("webhook_state", sa.String(), nullable=False),
         sa.Column("webhook_attempts", sa.Integer(), nullable=False),
         sa.Column("webhook_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("warm_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_call")),
         sa.UniqueConstraint(
             "account", "idempotency_key", name=op.f("uq_call_account_idempotency_key")
@@ -132,6 +133,46 @@ def upgrade() -> None:
     op.create_index("ix_call_webhook_due", "call", ["webhook_at_ms"])
     op.create_index("ix_call_forgotten", "call", ["forget_at_ms"])
     op.create_index("ix_call_mine", "call", ["account", "asked_at_ms", "call_id"])
+    op.create_index(
+        "ix_call_warm",
+        "call",
+        ["warm_id", "asked_at_ms"],
+        sqlite_where=sa.text("warm_id is not null"),
+        postgresql_where=sa.text("warm_id is not null"),
+    )
+
+    op.create_table(
+        "keep_warm",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("app_id", sa.String(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("wish", sa.String(), nullable=True),
+        sa.Column("every_s", sa.Integer(), nullable=False),
+        sa.Column("max_per_hour", types.WeiColumn(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "created_at_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("next_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("counted_ms", sa.BigInteger(), nullable=False),
+        sa.Column("spent", types.WeiColumn(), nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("hour", sa.BigInteger(), nullable=False),
+        sa.Column("hour_spent", types.WeiColumn(), nullable=False),
+        sa.Column("run_ms", sa.BigInteger(), nullable=True),
+        sa.Column("last_call_id", sa.String(), nullable=False),
+        sa.Column("problem", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("failed_at_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keep_warm")),
+        sa.UniqueConstraint("wish", name=op.f("uq_keep_warm_wish")),
+    )
+    op.create_index("ix_keep_warm_due", "keep_warm", ["next_at_ms"])
+    op.create_index("ix_keep_warm_mine", "keep_warm", ["account", "created_at_ms"])
 
     op.create_table(
         "spend_limit",
@@ -181,6 +222,7 @@ def downgrade() -> None:
     op.drop_table("gateway")
     op.drop_table("spend")
     op.drop_table("spend_limit")
+    op.drop_table("keep_warm")
     op.drop_table("call")
     op.drop_table("paying_channel")
     op.drop_table("gateway_journal")

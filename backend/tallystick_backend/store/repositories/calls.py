@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import func, update
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -15,6 +15,7 @@ from tallystick_backend.store.tables import (
     ChannelAllowanceRow,
     ChannelRow,
     GatewayJournalRow,
+    KeepWarmRow,
     ManifestRow,
     OperatorKeyRow,
     PayingChannelRow,
@@ -212,4 +213,60 @@ async def limits_of(session: AsyncSession, account: str) -> Sequence[SpendLimitR
 async def spent_by(session: AsyncSession, account: str) -> Sequence[SpendRow]:
     """Every row of an account."""
     query = select(SpendRow).where(col(SpendRow.account) == account.lower())
+    return (await session.exec(query)).all()
+
+
+# --- apps that are kept warm ------------------------------------------------------------------
+
+
+async def warm_due(session: AsyncSession, until_ms: int, limit: int) -> Sequence[KeepWarmRow]:
+    query = (
+        select(KeepWarmRow)
+        .where(col(KeepWarmRow.next_at_ms) <= until_ms)
+        .order_by(col(KeepWarmRow.next_at_ms), col(KeepWarmRow.id))
+        .limit(limit)
+    )
+    return (await session.exec(query)).all()
+
+
+async def warm(session: AsyncSession, warm_id: str) -> KeepWarmRow | None:
+    return await session.get(KeepWarmRow, warm_id)
+
+
+async def warm_by_wish(session: AsyncSession, wish: str) -> KeepWarmRow | None:
+    return (await session.exec(select(KeepWarmRow).where(KeepWarmRow.wish == wish))).first()
+
+
+async def warm_on(session: AsyncSession, account: str) -> int:
+    query = select(func.count()).where(
+        col(KeepWarmRow.account) == account.lower(), col(KeepWarmRow.wish).is_not(None)
+    )
+    return (await session.exec(query)).one()
+
+
+async def warm_of(session: AsyncSession, account: str, limit: int) -> Sequence[KeepWarmRow]:
+    """Those that are on first, then the newest."""
+    query = (
+        select(KeepWarmRow)
+        .where(col(KeepWarmRow.account) == account.lower())
+        .order_by(
+            col(KeepWarmRow.wish).is_(None),
+            col(KeepWarmRow.created_at_ms).desc(),
+            col(KeepWarmRow.id),
+        )
+        .limit(limit)
+    )
+    return (await session.exec(query)).all()
+
+
+async def warm_calls_after(
+    session: AsyncSession, warm_id: str, asked_after_ms: int
+) -> Sequence[CallRow]:
+    """Oldest first; there is one at a time, so there are few."""
+    query = (
+        select(CallRow)
+        .where(col(CallRow.warm_id) == warm_id, col(CallRow.asked_at_ms) > asked_after_ms)
+        .order_by(col(CallRow.asked_at_ms), col(CallRow.call_id))
+        .limit(100)
+    )
     return (await session.exec(query)).all()
