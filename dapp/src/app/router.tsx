@@ -1,0 +1,42 @@
+// Every page is a chunk of its own, fetched when it is gone to (or nearly: a link under the pointer preloads).
+
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
+import { NotFoundPage, PageFault, Shell } from './shell';
+
+const root = createRootRoute({ component: Shell, notFoundComponent: NotFoundPage, errorComponent: PageFault });
+
+const home = createRoute({
+  getParentRoute: () => root,
+  path: '/',
+  component: lazyRouteComponent(() => import('~/features/home/HomePage'), 'HomePage'),
+});
+const market = createRoute({
+  getParentRoute: () => root,
+  path: '/market',
+  component: lazyRouteComponent(() => import('~/features/market/MarketPage'), 'MarketPage'),
+});
+const provider = createRoute({
+  getParentRoute: () => root,
+  path: '/providers/$address',
+  component: lazyRouteComponent(() => import('~/features/market/ProviderPage'), 'ProviderPage'),
+});
+const money = createRoute({
+  getParentRoute: () => root,
+  path: '/money',
+  component: lazyRouteComponent(() => import('~/features/money/MoneyPage'), 'MoneyPage'),
+});
+
+const routes = root.addChildren([home, market, provider, money]);
+
+export const router = createRouter({
+  routeTree: routes,
+  defaultPreload: 'intent',
+  scrollRestoration: true,
+  defaultErrorComponent: PageFault,
+});
+
+declare module '@tanstack/react-router' {
+  interface Register {
+    router: typeof router;
+  }
+}

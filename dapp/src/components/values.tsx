@@ -1,0 +1,70 @@
+// Values as people read them: amounts, addresses, digests, moments.
+
+import { useState } from 'react';
+import { useLanguage, useT } from '~/lib/i18n';
+import { exact, isShortened, shown, type Token } from '~/lib/money';
+import { useToken } from '~/lib/deployment';
+import { Icon } from './icons';
+
+/** An amount with its unit; the exact one is its title whenever digits were left out. */
+export function Amount({ units, token, per }: { units: bigint; token?: Token; per?: string }) {
+  const payment = useToken();
+  const { symbol, decimals } = token ?? payment;
+  const text = shown(units, decimals);
+  const whole = `${exact(units, decimals)} ${symbol}`;
+  return (
+    <span className="amount" title={isShortened(units, decimals) ? whole : undefined} data-units={units.toString()}>
+      {text}{' '}
+      <span className="unit">
+        {symbol}
+        {per === undefined ? '' : `/${per}`}
+      </span>
+    </span>
+  );
+}
+
+export function shortHex(text: string): string {
+  return text.length <= 14 ? text : `${text.slice(0, 6)}…${text.slice(-4)}`;
+}
+
+/** An address or a digest: short to read, whole to copy. */
+export function Hex({ value, what }: { value: string; what?: string }) {
+  return (
+    <span className="address">
+      <span title={value}>{shortHex(value)}</span>
+      <Copy text={value} what={what ?? value} />
+    </span>
+  );
+}
+
+export function Copy({ text, what }: { text: string; what: string }) {
+  const t = useT();
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 1500);
+  };
+  return (
+    <button type="button" className="copy" onClick={() => void copy()} aria-label={t('copy', { what })}>
+      <Icon name={copied ? 'done' : 'copy'} />
+      <span className="hidden-but-read" role="status">
+        {copied ? t('copied') : ''}
+      </span>
+    </button>
+  );
+}
+
+export function Moment({ ms }: { ms: number }) {
+  const { language } = useLanguage();
+  const when = new Date(ms);
+  const text = when.toLocaleString(language === 'zh' ? 'zh-CN' : 'en-GB', {
+    dateStyle: 'medium',
+    timeStyle: 'short',
+  });
+  return (
+    <time dateTime={when.toISOString()} className="nowrap">
+      {text}
+    </time>
+  );
+}
