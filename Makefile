@@ -27,6 +27,9 @@ ARGS ?=
 COMPILER := .make/compiler$(subst /,-,$(HOME))
 SOLIDITY := $(shell find contracts -name '*.sol' 2>/dev/null)
 ABI := sdk/tallystick/protocol/abi
+# Where there is a dApp, it is built before it is served.
+DAPP := $(if $(wildcard dapp/package.json),dapp/dist/index.html)
+DAPP_SOURCES := $(shell find dapp -type f -not -path '*/node_modules/*' -not -path 'dapp/dist/*' 2>/dev/null)
 TYPED := $(wildcard tools/*.py benchmarks/*.py benchmarks/calls/*.py examples/*.py tests/tools/*.py)
 
 ##@ Use it
@@ -34,7 +37,7 @@ TYPED := $(wildcard tools/*.py benchmarks/*.py benchmarks/calls/*.py examples/*.
 demo: compiled ## Run the whole market once on this machine: a real training job, a failover, the money
 	@$(PYTHON_IN_VENV) examples/demo.py $(ARGS)
 
-up: compiled ## Start a local market and leave it running
+up: compiled $(DAPP) ## Start a local market with its dApp and leave it running
 	@.venv/bin/tallystick dev up $(ARGS)
 
 down: setup ## Stop the local market that `make up` started
@@ -113,6 +116,7 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@$(PYTHON_IN_VENV) tools/dapp_types.py --check
 	@echo "== TypeScript"
 	@node_modules/.bin/tsc --noEmit --strict --target es2022 --module esnext --moduleResolution bundler dapp/src/generated/*.ts
+	@$(if $(DAPP),$(MAKE) dapp/node_modules/.package-lock.json && npm run --silent --prefix dapp check)
 	@echo "check: everything passed"
 
 ##@ Build it
@@ -121,6 +125,9 @@ setup: .make/prerequisites .venv/.locked node_modules/.package-lock.json $(COMPI
 	@:
 
 contracts: compiled ## Compile the contracts
+
+dapp: setup $(DAPP) ## Build the dApp into dapp/dist, which the backend serves
+	@:
 
 abi: compiled ## Write ABI and bytecode of the contracts into the SDK
 	@$(PYTHON_IN_VENV) scripts/export_abi.py
@@ -141,7 +148,7 @@ format: setup ## Rewrite Python and Solidity in the house style
 	@forge fmt contracts
 
 clean: ## Remove what was built and installed
-	rm -rf .venv .uv .make node_modules build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .make node_modules dapp/node_modules dapp/dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -149,7 +156,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts abi openapi dapp-types compiled format clean help
+.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts dapp abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
@@ -195,6 +202,17 @@ build/contracts/.compiled: brownie-config.yaml $(SOLIDITY) | setup
 
 node_modules/.package-lock.json: package.json package-lock.json | .make/node
 	@tools/bootstrap packages
+	@touch $@
+
+dapp/node_modules/.package-lock.json: dapp/package.json dapp/package-lock.json | .make/node
+	@echo "dapp: installing the locked Node packages into dapp/node_modules/" >&2
+	@npm ci --prefix dapp --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+	@touch $@
+
+dapp/dist/index.html: dapp/node_modules/.package-lock.json $(DAPP_SOURCES)
+	@echo "dapp: building into dapp/dist/" >&2
+	@mkdir -p build
+	@npm run --silent --prefix dapp build >build/dapp.log 2>&1 || { cat build/dapp.log >&2; exit 1; }
 	@touch $@
 
 $(COMPILER): brownie-config.yaml tools/compiler.py tools/solcjs.js .venv/.locked node_modules/.package-lock.json

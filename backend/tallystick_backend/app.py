@@ -39,6 +39,7 @@ from tallystick_backend.api import (
     keys,
     offers,
     openapi,
+    pages,
     providers,
     receipts,
     spending,
@@ -153,6 +154,7 @@ def http_app(
             expose_headers=("Idempotency-Replayed", "Retry-After", "X-Request-Id"),
             allow_credentials=False,
         )
+    app.add_middleware(pages.Pages, folder=settings.dapp_dir, rpc_url=settings.browser_rpc_url)
     metrics: Metrics = app.state.metrics
 
     def measure(scope: Scope, status: int, seconds: float) -> None:
@@ -287,7 +289,15 @@ async def assemble(
         metrics.call_ended,
     )
     gateway.webhooks.body_of = calls.webhook_body
-    market = Market(found, dispatcher, settings.dispatcher_bps, settings.challenge_window_seconds)
+    market = Market(
+        found,
+        dispatcher,
+        settings.dispatcher_bps,
+        settings.challenge_window_seconds,
+        network_name=settings.network_name,
+        rpc_url=settings.browser_rpc_url,
+        explorer_url=settings.explorer_url,
+    )
     return Backend(
         settings=settings,
         database=database,
@@ -308,6 +318,7 @@ async def assemble(
             poll_ms=min(settings.poll_ms, 250),
         ),
         deployment=lambda: market.body(rpc),
+        config=lambda: market.config(rpc),
         wallets=wallets or ChainWallets(rpc),
         seals=seals,
         blobs=blob_store,

@@ -134,6 +134,14 @@ class Settings(BaseModel):
     """Blocks the index may be behind the node before `/readyz` says degraded."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     """Origins, separated by commas, whose pages may call us from a browser; none by default."""
+    dapp_dir: Path | None = None
+    """Folder of the dApp's built files (`dapp/dist`), served at `/`; without it `/` says so."""
+    network_name: str = ""
+    """What pages and wallets call the chain; empty names it by its id."""
+    browser_rpc_url: str = ""
+    """JSON-RPC that browsers may ask and wallets are offered for the chain; empty names none."""
+    explorer_url: str = ""
+    """Block explorer that pages link to, as `EXPLORER_URL/tx/0x...`; empty shows no links."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_json: bool = True
@@ -145,6 +153,20 @@ class Settings(BaseModel):
         url = urlsplit(value)
         if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
             raise ValueError("must be http:// or https:// with a host name, and no query")
+        return value.rstrip("/")
+
+    @field_validator("browser_rpc_url", "explorer_url")
+    @classmethod
+    def _is_an_address_or_empty(cls, value: str) -> str:
+        url = urlsplit(value)
+        # It goes into a header and into pages: nothing in it may end a directive or a name.
+        if value and (
+            url.scheme not in ("http", "https")
+            or not url.hostname
+            or url.username is not None
+            or set(value) & set(" ;,'\"<>\\")
+        ):
+            raise ValueError("must be http:// or https:// with a host name, or empty")
         return value.rstrip("/")
 
     @field_validator("login_limit", "read_limit", "write_limit", "call_limit")

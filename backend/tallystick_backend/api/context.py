@@ -10,6 +10,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from tallystick.protocol.market_views import ConfigBody
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.types import Address
 from tallystick.protocol.wire import DeploymentBody
@@ -44,6 +45,8 @@ class Backend:
     dispatch: DispatchSettings
     deployment: Callable[[], Awaitable[DeploymentBody]]
     """Reads the token's name on chain the first time; a `ChainError` when that fails."""
+    config: Callable[[], Awaitable[ConfigBody]]
+    """In the same way."""
     wallets: Wallets
     seals: Seals
     blobs: BlobStore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from tallystick.protocol.market_views import ConfigBody
 from tallystick.protocol.wire import DeploymentBody
 from tallystick_backend.api.callers import Public
 from tallystick_backend.api.context import Ctx
@@ -23,3 +24,16 @@ router = APIRouter(prefix="/v1", tags=["market"])
 )
 async def deployment(backend: Ctx) -> DeploymentBody:
     return await backend.deployment()
+
+
+@router.get(
+    "/config",
+    operation_id="getConfig",
+    summary="What a page needs to begin",
+    description="Chain, contracts, tokens with their signing domains, terms, and the addresses of "
+    "a node and a block explorer where the operator names them.",
+    dependencies=[Public],
+    responses=problems(RpcUnavailable),
+)
+async def config(backend: Ctx) -> ConfigBody:
+    return await backend.config()

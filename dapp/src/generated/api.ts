@@ -460,6 +460,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a page needs to begin
+         * @description Chain, contracts, tokens with their signing domains, terms, and the addresses of a node and a block explorer where the operator names them.
+         */
+        get: operations["getConfig"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deployment": {
         parameters: {
             query?: never;
@@ -1330,6 +1350,60 @@ export interface components {
              */
             state: "open" | "closing" | "empty";
         };
+        /**
+         * ConfigBody
+         * @description What a page in a browser has to know before it can do anything.
+         */
+        ConfigBody: {
+            /** Cancel Seconds */
+            cancel_seconds: number;
+            /** Chain Id */
+            chain_id: number;
+            /** Challenge Window Seconds */
+            challenge_window_seconds: number;
+            /** Close Seconds */
+            close_seconds: number;
+            /** Commission Notice Seconds */
+            commission_notice_seconds: number;
+            /** Court */
+            court: string;
+            /** Dispatcher */
+            dispatcher: string;
+            /** Dispatcher Bps */
+            dispatcher_bps: number;
+            /** Escrow */
+            escrow: string;
+            /** Explorer Url */
+            explorer_url: string;
+            /** Jail Seconds */
+            jail_seconds: number;
+            /** Market */
+            market: string;
+            /** Network Name */
+            network_name: string;
+            /** Notice Seconds */
+            notice_seconds: number;
+            /** Protocol Fee Bps */
+            protocol_fee_bps: number;
+            /** Registry */
+            registry: string;
+            /** Rpc Url */
+            rpc_url: string;
+            /** Stake Unit */
+            stake_unit: string;
+            /** Staking */
+            staking: string;
+            staking_token: components["schemas"]["TokenBody"];
+            /** Start Block */
+            start_block: number;
+            token: components["schemas"]["TokenBody"];
+            /** Treasury */
+            treasury: string;
+            /** Unbonding Seconds */
+            unbonding_seconds: number;
+            /** Version */
+            version: string;
+        };
         /** CreateApiKey */
         CreateApiKey: {
             /** Name */
@@ -2169,6 +2243,19 @@ export interface components {
             spec: string;
             /** Verification */
             verification: number;
+        };
+        /** TokenBody */
+        TokenBody: {
+            /** Address */
+            address: string;
+            /** Decimals */
+            decimals: number;
+            /** Name */
+            name: string;
+            /** Symbol */
+            symbol: string;
+            /** Version */
+            version: string;
         };
         /** UsageSampleBody */
         UsageSampleBody: {
@@ -4814,6 +4901,71 @@ export interface operations {
                 };
             };
             /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigBody"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Chain cannot be read · Database busy · Not ready */
             503: {
                 headers: {
                     [name: string]: unknown;

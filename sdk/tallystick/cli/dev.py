@@ -57,6 +57,8 @@ def up(
     act.out.say(f"\nThe market is up: {market.url}")
     act.out.say(f"The context {CONTEXT!r} is current; try: tallystick wallet deposit 100")
     act.out.say("End it with `make down`.")
+    if market.has_dapp:
+        act.out.say(f"\nOpen {market.url} in a browser.")
 
 
 @command(app, "down")

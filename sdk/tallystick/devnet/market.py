@@ -236,6 +236,9 @@ class LocalMarket:
             "ORPHAN_GRACE_SECONDS": str(self.plan.orphan_grace_seconds),
             "BLOB_DIR": str(directory / "blobs"),
             "PUBLIC_URL": self.url,
+            "DAPP_DIR": str(checkout() / "dapp" / "dist"),
+            "NETWORK_NAME": "Tallystick local market",
+            "BROWSER_RPC_URL": self.rpc_url,
             "HOST": "127.0.0.1",
             "PORT": self.url.rsplit(":", 1)[1],
             "POLL_MS": "100",
@@ -332,6 +335,11 @@ class LocalMarket:
     def deployment(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads(self.deployment_file.read_text())
         return loaded
+
+    @property
+    def has_dapp(self) -> bool:
+        """Whether the backend's address shows pages: they were built before."""
+        return (checkout() / "dapp" / "dist" / "index.html").is_file()
 
     def key_file(self, who: people.Person) -> Path:
         return self.plan.directory / "keys" / who.name

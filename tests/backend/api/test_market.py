@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.backend.api.order import RATE
-from tests.backend.api.world import Consumer, World
+from tests.backend.api.world import DEPLOYMENT, Consumer, World
 from tests.support.anvil import OTHER_PROVIDER, PROVIDER
 
 
@@ -82,7 +82,8 @@ async def test_the_deployment_is_read_once(world: World) -> None:
     for _ in range(3):
         said = (await world.http.get("/v1/deployment")).json()
     assert (said["token_symbol"], said["token_decimals"]) == ("TALLY", 18)
-    assert world.chain.asked == ["eth_call", "eth_call"]
+    asked = ["symbol", "decimals", "eip712Domain", "name"]
+    assert world.chain.asked == ["eth_call"] * len(asked)
 
 
 # --- health -----------------------------------------------------------------------------------
@@ -130,3 +131,19 @@ async def test_figures(world: World, consumer: Consumer) -> None:
     assert 'route="/v1/tasks/{task_id}"' in page
     assert task["id"] not in page
     assert consumer.token not in page
+
+
+async def test_what_a_page_needs_to_begin(world: World) -> None:
+    config = (await world.http.get("/v1/config")).json()
+
+    assert (config["chain_id"], config["network_name"]) == (31337, "Chain 31337")
+    assert config["token"] == {
+        "address": DEPLOYMENT.token,
+        "symbol": "TALLY",
+        "decimals": 18,
+        "name": "TALLY",
+        "version": "1",
+    }
+    assert config["escrow"] == DEPLOYMENT.escrow
+    assert (config["rpc_url"], config["explorer_url"]) == ("", "")
+    assert (config["protocol_fee_bps"], config["dispatcher_bps"]) == (100, 500)
