@@ -26,5 +26,7 @@ for (const [name, bytes] of [...sizes].sort((a, b) => b[1] - a[1])) {
   if (first.has(name) && name.endsWith('.js')) script += bytes;
   console.log(`${String(bytes).padStart(8)}  ${first.has(name) ? 'first load' : 'when asked '}  ${name}`);
 }
-console.log(`${String(script).padStart(8)}  bytes of script on first load, compressed; at most ${FIRST_LOAD_LIMIT}`);
+console.log(
+  `${String(script).padStart(8)}  bytes of script on first load, compressed; at most ${FIRST_LOAD_LIMIT}`,
+);
 if (script > FIRST_LOAD_LIMIT) process.exit(1);

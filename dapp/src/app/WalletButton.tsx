@@ -26,8 +26,16 @@ export function WalletButton() {
       <Button main={address === null} onClick={() => setOpen(true)}>
         {address === null ? t('connect') : <span className="mono">{shortHex(address)}</span>}
       </Button>
-      <Dialog open={open} title={address === null ? t('connect.title') : t('account.title')} onClose={() => setOpen(false)}>
-        {address === null ? <WalletList onConnected={() => setOpen(false)} /> : <Account onLeave={() => setOpen(false)} />}
+      <Dialog
+        open={open}
+        title={address === null ? t('connect.title') : t('account.title')}
+        onClose={() => setOpen(false)}
+      >
+        {address === null ? (
+          <WalletList onConnected={() => setOpen(false)} />
+        ) : (
+          <Account onLeave={() => setOpen(false)} />
+        )}
         <Looks />
       </Dialog>
     </>
@@ -72,7 +80,11 @@ function WalletList({ onConnected }: { onConnected: () => void }) {
       <ul className="wallet-list">
         {wallets.map((wallet) => (
           <li key={wallet.rdns}>
-            <Button className="button-block" disabled={connecting !== null} onClick={() => void connect(wallet)}>
+            <Button
+              className="button-block"
+              disabled={connecting !== null}
+              onClick={() => void connect(wallet)}
+            >
               {wallet.icon === null ? null : <img src={wallet.icon} alt="" />}
               {wallet.name}
               {connecting === wallet.rdns ? <span className="spinner" aria-hidden="true" /> : null}
@@ -100,11 +112,17 @@ function Account({ onLeave }: { onLeave: () => void }) {
         <dd>{address === null ? null : <Hex value={address} what={t('account.address')} />}</dd>
         <dt>{t('account.network')}</dt>
         <dd>
-          {rightChain ? <Tag tone="good">{deployment?.networkName}</Tag> : <Tag tone="warn">{t('chain.wrong')}</Tag>}
+          {rightChain ? (
+            <Tag tone="good">{deployment?.networkName}</Tag>
+          ) : (
+            <Tag tone="warn">{t('chain.wrong')}</Tag>
+          )}
         </dd>
         <dt>{t('account.login')}</dt>
         <dd>
-          <Tag tone={session === null ? 'plain' : 'good'}>{session === null ? t('login.out') : t('login.in')}</Tag>
+          <Tag tone={session === null ? 'plain' : 'good'}>
+            {session === null ? t('login.out') : t('login.in')}
+          </Tag>
         </dd>
       </dl>
       {rightChain ? null : <SwitchChainButton />}

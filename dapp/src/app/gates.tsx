@@ -11,45 +11,52 @@ import { walletStore } from '~/lib/wallet/store';
 import { useSigner, useWallet } from '~/lib/wallet/useWallet';
 import { ConnectButton } from './WalletButton';
 
-export function NeedsWallet({ why, children }: { why: string; children: ReactNode }) {
+interface Gate {
+  why: string;
+  children: ReactNode;
+  /** Where the whole page is behind the gate: puts the page's frame around what stands here instead. */
+  frame?: (gate: ReactNode) => ReactNode;
+}
+
+export function NeedsWallet({ why, children, frame = (gate) => gate }: Gate) {
   const t = useT();
   const { address, chainId } = useWallet();
   const deployment = useDeployment().data;
   if (address === null) {
-    return (
+    return frame(
       <section className="card">
         <Empty title={t('gate.connect')} action={<ConnectButton />}>
           {why}
         </Empty>
-      </section>
+      </section>,
     );
   }
   if (deployment !== undefined && chainId !== deployment.chainId) {
-    return (
+    return frame(
       <section className="card">
         <Empty title={t('gate.chain')} action={<SwitchChainButton />}>
           {t('gate.chainText', { name: deployment.networkName })}
         </Empty>
-      </section>
+      </section>,
     );
   }
   return <>{children}</>;
 }
 
-export function NeedsLogIn({ why, children }: { why: string; children: ReactNode }) {
+export function NeedsLogIn({ why, children, frame = (gate) => gate }: Gate) {
   const t = useT();
   const session = useSession();
   return (
-    <NeedsWallet why={why}>
-      {session === null ? (
-        <section className="card">
-          <Empty title={t('gate.login')} action={<LogInButton />}>
-            {why} {t('gate.loginText')}
-          </Empty>
-        </section>
-      ) : (
-        children
-      )}
+    <NeedsWallet why={why} frame={frame}>
+      {session === null
+        ? frame(
+            <section className="card">
+              <Empty title={t('gate.login')} action={<LogInButton />}>
+                {why} {t('gate.loginText')}
+              </Empty>
+            </section>,
+          )
+        : children}
     </NeedsWallet>
   );
 }

@@ -3,7 +3,11 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
 import { NotFoundPage, PageFault, Shell } from './shell';
 
-const root = createRootRoute({ component: Shell, notFoundComponent: NotFoundPage, errorComponent: PageFault });
+const root = createRootRoute({
+  component: Shell,
+  notFoundComponent: NotFoundPage,
+  errorComponent: PageFault,
+});
 
 const home = createRoute({
   getParentRoute: () => root,
@@ -26,7 +30,23 @@ const money = createRoute({
   component: lazyRouteComponent(() => import('~/features/money/MoneyPage'), 'MoneyPage'),
 });
 
-const routes = root.addChildren([home, market, provider, money]);
+const tasks = createRoute({
+  getParentRoute: () => root,
+  path: '/tasks',
+  component: lazyRouteComponent(() => import('~/features/tasks/TasksPage'), 'TasksPage'),
+});
+const newTask = createRoute({
+  getParentRoute: () => root,
+  path: '/tasks/new',
+  component: lazyRouteComponent(() => import('~/features/newtask/NewTaskPage'), 'NewTaskPage'),
+});
+const task = createRoute({
+  getParentRoute: () => root,
+  path: '/tasks/$id',
+  component: lazyRouteComponent(() => import('~/features/tasks/TaskPage'), 'TaskPage'),
+});
+
+const routes = root.addChildren([home, market, provider, money, tasks, newTask, task]);
 
 export const router = createRouter({
   routeTree: routes,

@@ -9,6 +9,7 @@ import { WalletButton } from './WalletButton';
 const PAGES = [
   { to: '/', key: 'nav.home', icon: 'home' },
   { to: '/market', key: 'nav.market', icon: 'market' },
+  { to: '/tasks', key: 'nav.tasks', icon: 'tasks' },
   { to: '/money', key: 'nav.money', icon: 'money' },
 ] as const satisfies readonly { to: string; key: MessageKey; icon: IconName }[];
 

@@ -30,7 +30,12 @@ export function Fault({ fault, onRetry }: { fault: unknown; onRetry?: () => void
   }
   return (
     <Note tone="bad" title={fault instanceof BackendAway ? t('away.title') : t('fault.title')}>
-      {fault instanceof BackendAway ? t('fault.away') : fault instanceof Error ? fault.message : String(fault)} {retry}
+      {fault instanceof BackendAway
+        ? t('fault.away')
+        : fault instanceof Error
+          ? fault.message
+          : String(fault)}{' '}
+      {retry}
     </Note>
   );
 }

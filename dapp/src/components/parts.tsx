@@ -32,7 +32,15 @@ export function Page(props: { title: string; lead?: ReactNode; actions?: ReactNo
   );
 }
 
-export function Card({ title, children, action }: { title?: ReactNode; children: ReactNode; action?: ReactNode }) {
+export function Card({
+  title,
+  children,
+  action,
+}: {
+  title?: ReactNode;
+  children: ReactNode;
+  action?: ReactNode;
+}) {
   return (
     <section className="card">
       {title === undefined ? null : (
@@ -47,7 +55,15 @@ export function Card({ title, children, action }: { title?: ReactNode; children:
 }
 
 /** A card around a table: the table touches its edges. */
-export function TableCard({ title, action, children }: { title: ReactNode; action?: ReactNode; children: ReactNode }) {
+export function TableCard({
+  title,
+  action,
+  children,
+}: {
+  title: ReactNode;
+  action?: ReactNode;
+  children: ReactNode;
+}) {
   return (
     <section className="card card-flush">
       <div className="card-head row-between">
@@ -119,11 +135,27 @@ export function Figure({ name, note, children }: { name: ReactNode; note?: React
   );
 }
 
-export function Tag({ tone = 'plain', children, dot = true }: { tone?: Tone; children: ReactNode; dot?: boolean }) {
+export function Tag({
+  tone = 'plain',
+  children,
+  dot = true,
+}: {
+  tone?: Tone;
+  children: ReactNode;
+  dot?: boolean;
+}) {
   return <span className={`tag tag-${tone}${dot ? '' : ' tag-plain'}`}>{children}</span>;
 }
 
-export function Note({ tone = 'plain', title, children }: { tone?: Tone; title?: ReactNode; children?: ReactNode }) {
+export function Note({
+  tone = 'plain',
+  title,
+  children,
+}: {
+  tone?: Tone;
+  title?: ReactNode;
+  children?: ReactNode;
+}) {
   return (
     <div className={`note note-${tone}`} role={tone === 'bad' ? 'alert' : undefined}>
       {title === undefined ? null : <strong>{title}</strong>}
@@ -133,7 +165,15 @@ export function Note({ tone = 'plain', title, children }: { tone?: Tone; title?:
 }
 
 /** Nothing is here yet: says so, and what to do next. */
-export function Empty({ title, children, action }: { title: string; children?: ReactNode; action?: ReactNode }) {
+export function Empty({
+  title,
+  children,
+  action,
+}: {
+  title: string;
+  children?: ReactNode;
+  action?: ReactNode;
+}) {
   return (
     <div className="empty">
       <h3>{title}</h3>
@@ -154,7 +194,9 @@ export function Loading() {
 
 type FieldFrame = { label: ReactNode; hint?: ReactNode; fault?: string | null | undefined };
 
-export function Field(props: FieldFrame & { children: (id: string, described: string | undefined) => ReactNode }) {
+export function Field(
+  props: FieldFrame & { children: (id: string, described: string | undefined) => ReactNode },
+) {
   const id = useId();
   const hasNotes = props.hint !== undefined || (props.fault ?? '') !== '';
   return (
@@ -281,5 +323,11 @@ export function Dialog(props: { open: boolean; title: string; onClose: () => voi
 }
 
 export function Button({ main, ...rest }: ComponentProps<'button'> & { main?: boolean }) {
-  return <button type="button" {...rest} className={`button${main === true ? ' button-main' : ''} ${rest.className ?? ''}`} />;
+  return (
+    <button
+      type="button"
+      {...rest}
+      className={`button${main === true ? ' button-main' : ''} ${rest.className ?? ''}`}
+    />
+  );
 }

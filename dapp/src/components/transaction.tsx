@@ -18,12 +18,17 @@ import { Hex, shortHex } from './values';
 /** Makes the transaction; may ask the wallet for a signature first (`signing`). */
 export type Prepare = (signer: Signer, tell: (stage: Stage) => void) => Promise<Write | readonly Write[]>;
 
-export function useTransaction(onMined?: (hash: Hash) => void) {
+export function useTransaction(onMined?: (hash: Hash) => void, onFailed?: (sent: boolean) => void) {
   const deployment = useDeployment().data;
   const signer = useSigner();
   const queries = useQueryClient();
   const [stage, setStage] = useState<Stage>({ name: 'idle' });
   const running = useRef(false);
+  // The newest of both: what a page learned while the wallet was asked is known when the block is there.
+  const after = useRef({ onMined, onFailed });
+  useEffect(() => {
+    after.current = { onMined, onFailed };
+  });
   const shownHere = useRef(true);
   const toast = useToast();
   const { t } = useLanguage();
@@ -47,15 +52,16 @@ export function useTransaction(onMined?: (hash: Hash) => void) {
         }
         await queries.invalidateQueries();
         if (!shownHere.current) toast(t('tx.minedToast', { hash: shortHex(hash) }));
-        onMined?.(hash);
+        after.current.onMined?.(hash);
       } catch (fault) {
         const sent = fault instanceof SentAndFailed ? fault : null;
         setStage({ name: 'failed', fault: sent?.cause ?? fault, hash: sent?.hash ?? null });
+        after.current.onFailed?.(sent !== null);
       } finally {
         running.current = false;
       }
     },
-    [deployment, signer, queries, onMined, toast, t],
+    [deployment, signer, queries, toast, t],
   );
   const busy = !['idle', 'mined', 'failed'].includes(stage.name);
   return { stage, run, busy, reset: useCallback(() => setStage({ name: 'idle' }), []) };
@@ -67,8 +73,10 @@ export function TransactionButton(props: {
   disabled?: boolean;
   tone?: 'main' | 'bad' | 'plain';
   onMined?: (hash: Hash) => void;
+  /** `sent` when the chain has it, so that nothing may be undone. */
+  onFailed?: (sent: boolean) => void;
 }) {
-  const { stage, run, busy } = useTransaction(props.onMined);
+  const { stage, run, busy } = useTransaction(props.onMined, props.onFailed);
   const tone = props.tone ?? 'main';
   return (
     <div className="stack-s">

@@ -2,18 +2,23 @@
 
 import { useState } from 'react';
 import { useLanguage, useT } from '~/lib/i18n';
-import { exact, isShortened, shown, type Token } from '~/lib/money';
+import { exact, shown, type Token } from '~/lib/money';
 import { useToken } from '~/lib/deployment';
 import { Icon } from './icons';
 
 /** An amount with its unit; the exact one is its title whenever digits were left out. */
-export function Amount({ units, token, per }: { units: bigint; token?: Token; per?: string }) {
+export function Amount(props: { units: bigint; token?: Token; per?: string; price?: boolean }) {
   const payment = useToken();
-  const { symbol, decimals } = token ?? payment;
-  const text = shown(units, decimals);
-  const whole = `${exact(units, decimals)} ${symbol}`;
+  const { units, per } = props;
+  const { symbol, decimals } = props.token ?? payment;
+  const text = shown(units, decimals, props.price === true || per !== undefined ? 'nearest' : 'down');
+  const whole = exact(units, decimals);
   return (
-    <span className="amount" title={isShortened(units, decimals) ? whole : undefined} data-units={units.toString()}>
+    <span
+      className="amount"
+      title={whole === text.replaceAll(',', '') ? undefined : `${whole} ${symbol}`}
+      data-units={units.toString()}
+    >
       {text}{' '}
       <span className="unit">
         {symbol}

@@ -9,29 +9,34 @@ export interface Deployment {
   chainId: number;
   networkName: string;
   rpcUrl: string | null;
+  /** Where transactions can be looked up; none on a chain of one's own. */
+  explorerUrl: string | null;
   token: Address;
   payment: Token;
+  stakingToken: Token;
   escrow: Address;
   market: Address;
   staking: Address;
+  registry: Address;
   dispatcher: Address;
   dispatcherBps: number;
   stakeUnit: bigint;
   challengeWindowSeconds: number;
 }
 
-type Body = Schemas['DeploymentBody'] & { network_name?: string | null; rpc_url?: string | null };
-
-export function readDeployment(body: Body): Deployment {
+export function readDeployment(body: Schemas['ConfigBody']): Deployment {
   return {
     chainId: body.chain_id,
-    networkName: body.network_name ?? KNOWN_CHAINS[body.chain_id] ?? `Chain ${body.chain_id}`,
-    rpcUrl: body.rpc_url ?? null,
-    token: getAddress(body.token),
-    payment: { symbol: body.token_symbol, decimals: body.token_decimals },
+    networkName: body.network_name === '' ? `Chain ${body.chain_id}` : body.network_name,
+    rpcUrl: body.rpc_url === '' ? null : body.rpc_url,
+    explorerUrl: body.explorer_url === '' ? null : body.explorer_url.replace(/\/$/, ''),
+    token: getAddress(body.token.address),
+    payment: { symbol: body.token.symbol, decimals: body.token.decimals },
+    stakingToken: { symbol: body.staking_token.symbol, decimals: body.staking_token.decimals },
     escrow: getAddress(body.escrow),
     market: getAddress(body.market),
     staking: getAddress(body.staking),
+    registry: getAddress(body.registry),
     dispatcher: getAddress(body.dispatcher),
     dispatcherBps: body.dispatcher_bps,
     stakeUnit: BigInt(body.stake_unit),
@@ -39,12 +44,10 @@ export function readDeployment(body: Body): Deployment {
   };
 }
 
-const KNOWN_CHAINS: Record<number, string> = { 1: 'Ethereum', 31337: 'Local chain (anvil)' };
-
 export function useDeployment() {
   return useQuery({
     queryKey: ['deployment'],
-    queryFn: async () => readDeployment(await ask(client.GET('/v1/deployment'))),
+    queryFn: async () => readDeployment(await ask(client.GET('/v1/config'))),
     staleTime: Infinity,
     retry: true,
     retryDelay: 2_000,

@@ -9,7 +9,9 @@ export type Language = 'en' | 'zh';
 export type MessageKey = keyof typeof en;
 export type Catalogue = Record<MessageKey, string>;
 
-type Names<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}` ? Name | Names<Rest> : never;
+type Names<Text extends string> = Text extends `${string}{${infer Name}}${infer Rest}`
+  ? Name | Names<Rest>
+  : never;
 export type Values<Key extends MessageKey> = Record<Names<(typeof en)[Key]>, string | number>;
 type Rest<Key extends MessageKey> = Names<(typeof en)[Key]> extends never ? [] : [Values<Key>];
 

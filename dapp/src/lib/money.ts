@@ -18,26 +18,28 @@ export function exact(units: bigint, decimals: number): string {
 }
 
 /**
- * For reading: thousands grouped, four significant digits behind the point, rounded towards zero, never
- * to zero. An amount that is too small for that keeps its first digits: `0.0000001388`.
+ * For reading: thousands grouped, four significant digits, never zero for what is not zero. Balances are rounded
+ * towards zero, so that what is shown is there; prices to the nearest. A small amount keeps its first digits:
+ * `0.0000001388`.
  */
-export function shown(units: bigint, decimals: number): string {
-  const [whole = '0', part = ''] = exact(units, decimals).replace('-', '').split('.');
+export function shown(units: bigint, decimals: number, rounding: 'down' | 'nearest' = 'down'): string {
   const sign = units < 0n ? '-' : '';
+  const size = units < 0n ? -units : units;
+  const step = 10n ** BigInt(Math.max(0, decimals - places(size, decimals)));
+  const kept = (rounding === 'nearest' ? (size + step / 2n) / step : size / step) * step;
+  const [whole = '0', part = ''] = exact(kept, decimals).split('.');
   const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ',');
-  if (part === '') return sign + grouped;
-  const zeros = whole === '0' ? part.length - part.replace(/^0+/, '').length : 0;
-  const room = whole === '0' ? zeros + SIGNIFICANT : Math.max(2, SIGNIFICANT - whole.length + 1);
-  const cut = part.slice(0, room).replace(/0+$/, '');
-  return sign + grouped + (cut === '' ? '' : `.${cut}`);
+  return sign + grouped + (part === '' ? '' : `.${part}`);
 }
 
-/** Whether `shown` left digits out: then the exact amount is offered beside it. */
-export function isShortened(units: bigint, decimals: number): boolean {
-  return shown(units, decimals).replaceAll(',', '') !== exact(units, decimals);
+/** How many digits behind the point are worth reading. */
+function places(size: bigint, decimals: number): number {
+  const digits = size.toString().length - decimals;
+  return digits <= 0 ? SIGNIFICANT - digits : Math.max(2, SIGNIFICANT - digits + 1);
 }
 
-export type ParsedAmount = { ok: true; units: bigint } | { ok: false; why: 'empty' | 'form' | 'digits' | 'zero' };
+export type ParsedAmount =
+  { ok: true; units: bigint } | { ok: false; why: 'empty' | 'form' | 'digits' | 'zero' };
 
 /** What a person typed, exactly; never through a float. */
 export function parseAmount(text: string, decimals: number): ParsedAmount {

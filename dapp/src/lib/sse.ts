@@ -20,7 +20,8 @@ export function eventParser(): (text: string) => ServerEvent[] {
     rest = lines.pop() ?? '';
     for (const line of lines) {
       if (line === '') {
-        if (data.length > 0 || event !== '') found.push({ id, event: event === '' ? 'message' : event, data: data.join('\n') });
+        if (data.length > 0 || event !== '')
+          found.push({ id, event: event === '' ? 'message' : event, data: data.join('\n') });
         event = '';
         data = [];
         continue;

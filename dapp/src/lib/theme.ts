@@ -11,7 +11,8 @@ export function useTheme(): [Theme, (theme: Theme) => void] {
   useEffect(() => {
     const dark = matchMedia('(prefers-color-scheme: dark)');
     const apply = () => {
-      document.documentElement.dataset['theme'] = theme === 'system' ? (dark.matches ? 'dark' : 'light') : theme;
+      document.documentElement.dataset['theme'] =
+        theme === 'system' ? (dark.matches ? 'dark' : 'light') : theme;
     };
     apply();
     dark.addEventListener('change', apply);

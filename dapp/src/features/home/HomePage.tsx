@@ -49,7 +49,12 @@ function Steps() {
   const balances = useBalances().data;
   const funded = balances !== undefined && balances.available > 0n;
   const steps = [
-    { done: address !== null, title: t('start.connect'), text: t('start.connectText'), act: <ConnectButton /> },
+    {
+      done: address !== null,
+      title: t('start.connect'),
+      text: t('start.connectText'),
+      act: <ConnectButton />,
+    },
     {
       done: funded,
       title: t('start.deposit'),
@@ -100,14 +105,18 @@ function Overview() {
   const t = useT();
   const balances = useBalances();
   const { address } = useWallet();
-  const tasks = useQuery({ queryKey: ['tasks', address, 'recent'], queryFn: () => myTasks(undefined), refetchInterval: 3_000 });
+  const tasks = useQuery({
+    queryKey: ['tasks', address, 'recent'],
+    queryFn: () => myTasks(undefined),
+    refetchInterval: 3_000,
+  });
   const calls = useQuery({
     queryKey: ['calls-last-hour', address],
     queryFn: async () => {
       const until = Date.now();
       const query = { by: 'hour' as const, time_zone: 'UTC', from_ms: until - 3_600_000, until_ms: until };
       const page = await ask(client.GET('/v1/summaries', { params: { query } }));
-      return BigInt(page.sums.charge);
+      return typeof page === 'string' ? 0n : BigInt(page.sums.charge);
     },
     refetchInterval: 10_000,
   });
@@ -134,7 +143,10 @@ function Overview() {
               <Figure name={t('home.burn')} note={t('home.burnNote')}>
                 <Amount units={perHour} per="h" />
               </Figure>
-              <Figure name={t('home.lasts')} note={lasts === null ? t('home.lastsIdle') : t('home.lastsNote')}>
+              <Figure
+                name={t('home.lasts')}
+                note={lasts === null ? t('home.lastsIdle') : t('home.lastsNote')}
+              >
                 {lasts === null ? '–' : shownSeconds(lasts)}
               </Figure>
             </dl>
@@ -145,7 +157,10 @@ function Overview() {
                     <Empty
                       title={t('home.nothingRuns')}
                       action={
-                        <Link to={found.available === 0n ? '/money' : '/tasks/new'} className="button button-main">
+                        <Link
+                          to={found.available === 0n ? '/money' : '/tasks/new'}
+                          className="button button-main"
+                        >
                           {found.available === 0n ? t('start.depositAct') : t('task.new')}
                         </Link>
                       }
@@ -176,4 +191,3 @@ function Overview() {
     </Asked>
   );
 }
-

@@ -5,7 +5,16 @@ import { SECONDS_PER_HOUR } from '~/lib/money';
 
 type Task = Schemas['TaskBody'];
 
-export const UNDER_WAY = new Set(['ordered', 'funded', 'leased', 'running', 'finished', 'proven', 'disputed', 'orphaned']);
+export const UNDER_WAY = new Set([
+  'ordered',
+  'funded',
+  'leased',
+  'running',
+  'finished',
+  'proven',
+  'disputed',
+  'orphaned',
+]);
 
 /** Smallest units an hour: what runs now at its agreed rate, and calls as in the last hour. */
 export function burnPerHour(tasks: readonly Task[], callsLastHour: bigint): bigint {

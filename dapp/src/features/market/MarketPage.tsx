@@ -5,7 +5,15 @@ import { Card, Empty, Figure, Page, SelectField, Table, TableCard, Tag, TextFiel
 import { Amount, shortHex } from '~/components/values';
 import { useT } from '~/lib/i18n';
 import { divideUp, SECONDS_PER_HOUR } from '~/lib/money';
-import { chooseOffers, offersOf, pricesByModel, useListings, type Listing, type Offer, type Wanted } from './listings';
+import {
+  chooseOffers,
+  offersOf,
+  pricesByModel,
+  useListings,
+  type Listing,
+  type Offer,
+  type Wanted,
+} from './listings';
 
 const ANY: Wanted = { gpuClass: '', memoryGib: 0, freeOnly: false, realOnly: false, sort: 'price' };
 
@@ -13,15 +21,7 @@ export function MarketPage() {
   const t = useT();
   const listings = useListings();
   return (
-    <Page
-      title={t('market.title')}
-      lead={t('market.lead')}
-      actions={
-        <Link to="/market" hash="offers" className="button">
-          {t('market.toOffers')}
-        </Link>
-      }
-    >
+    <Page title={t('market.title')} lead={t('market.lead')}>
       <Asked query={listings}>{(found) => <Market listings={found} />}</Asked>
     </Page>
   );
@@ -44,16 +44,21 @@ function Market({ listings }: { listings: readonly Listing[] }) {
     );
   }
   const free = offers.reduce((sum, offer) => sum + offer.free, 0);
-  const cheapest = prices.reduce<bigint | null>((least, row) => (least === null || row.min < least ? row.min : least), null);
+  const cheapest = prices.reduce<bigint | null>(
+    (least, row) => (least === null || row.min < least ? row.min : least),
+    null,
+  );
   return (
     <>
       <dl className="figures">
         <Figure name={t('market.free')} note={t('market.ofCards', { cards: listings.length })}>
           {free}
         </Figure>
-        <Figure name={t('market.providers')}>{new Set(offers.filter((o) => o.online).map((o) => o.provider)).size}</Figure>
+        <Figure name={t('market.providers')}>
+          {new Set(offers.filter((o) => o.online).map((o) => o.provider)).size}
+        </Figure>
         <Figure name={t('market.from')} note={t('market.perGpuHour')}>
-          {cheapest === null ? t('none') : <Amount units={cheapest * SECONDS_PER_HOUR} />}
+          {cheapest === null ? t('none') : <Amount price units={cheapest * SECONDS_PER_HOUR} />}
         </Figure>
       </dl>
       <TableCard title={t('market.prices')}>
@@ -62,17 +67,45 @@ function Market({ listings }: { listings: readonly Listing[] }) {
           rows={prices}
           rowKey={(row) => row.key}
           columns={[
-            { key: 'model', head: t('market.model'), cell: (row) => <Model gpuClass={row.gpuClass} model={row.model} /> },
-            { key: 'cards', head: t('market.cards'), number: true, cell: (row) => t('market.freeOf', { free: row.free, cards: row.cards }) },
-            { key: 'min', head: t('market.min'), number: true, cell: (row) => <Amount units={row.min * SECONDS_PER_HOUR} per="h" /> },
-            { key: 'median', head: t('market.median'), number: true, cell: (row) => <Amount units={row.median * SECONDS_PER_HOUR} per="h" /> },
-            { key: 'max', head: t('market.max'), number: true, cell: (row) => <Amount units={row.max * SECONDS_PER_HOUR} per="h" /> },
+            {
+              key: 'model',
+              head: t('market.model'),
+              cell: (row) => <Model gpuClass={row.gpuClass} model={row.model} />,
+            },
+            {
+              key: 'cards',
+              head: t('market.cards'),
+              number: true,
+              cell: (row) => t('market.freeOf', { free: row.free, cards: row.cards }),
+            },
+            {
+              key: 'min',
+              head: t('market.min'),
+              number: true,
+              cell: (row) => <Amount units={row.min * SECONDS_PER_HOUR} per="h" />,
+            },
+            {
+              key: 'median',
+              head: t('market.median'),
+              number: true,
+              cell: (row) => <Amount units={row.median * SECONDS_PER_HOUR} per="h" />,
+            },
+            {
+              key: 'max',
+              head: t('market.max'),
+              number: true,
+              cell: (row) => <Amount units={row.max * SECONDS_PER_HOUR} per="h" />,
+            },
           ]}
         />
       </TableCard>
       <Card title={t('market.filter')}>
         <div className="fields">
-          <SelectField label={t('market.class')} value={wanted.gpuClass} onValue={(gpuClass) => setWanted({ ...wanted, gpuClass })}>
+          <SelectField
+            label={t('market.class')}
+            value={wanted.gpuClass}
+            onValue={(gpuClass) => setWanted({ ...wanted, gpuClass })}
+          >
             <option value="">{t('market.any')}</option>
             {classes.map((name) => (
               <option key={name} value={name}>
@@ -91,7 +124,11 @@ function Market({ listings }: { listings: readonly Listing[] }) {
               </option>
             ))}
           </SelectField>
-          <SelectField label={t('market.sort')} value={wanted.sort} onValue={(sort) => setWanted({ ...wanted, sort: sort as Wanted['sort'] })}>
+          <SelectField
+            label={t('market.sort')}
+            value={wanted.sort}
+            onValue={(sort) => setWanted({ ...wanted, sort: sort as Wanted['sort'] })}
+          >
             <option value="price">{t('market.sortPrice')}</option>
             <option value="free">{t('market.sortFree')}</option>
             <option value="memory">{t('market.sortMemory')}</option>
@@ -106,16 +143,24 @@ function Market({ listings }: { listings: readonly Listing[] }) {
         </div>
         <div className="row">
           <label className="check">
-            <input type="checkbox" checked={wanted.freeOnly} onChange={(e) => setWanted({ ...wanted, freeOnly: e.target.checked })} />
+            <input
+              type="checkbox"
+              checked={wanted.freeOnly}
+              onChange={(e) => setWanted({ ...wanted, freeOnly: e.target.checked })}
+            />
             {t('market.freeOnly')}
           </label>
           <label className="check">
-            <input type="checkbox" checked={wanted.realOnly} onChange={(e) => setWanted({ ...wanted, realOnly: e.target.checked })} />
+            <input
+              type="checkbox"
+              checked={wanted.realOnly}
+              onChange={(e) => setWanted({ ...wanted, realOnly: e.target.checked })}
+            />
             {t('market.realOnly')}
           </label>
         </div>
       </Card>
-      <div id="offers">
+      <div>
         <TableCard title={t('market.offers', { count: chosen.length })}>
           {chosen.length === 0 ? (
             <Empty
@@ -145,8 +190,19 @@ function OfferTable({ offers, callMs }: { offers: readonly Offer[]; callMs: bigi
       rows={offers}
       rowKey={(offer) => offer.key}
       columns={[
-        { key: 'model', head: t('market.model'), cell: (offer) => <Model gpuClass={offer.gpuClass} model={offer.model} simulated={offer.simulated} /> },
-        { key: 'memory', head: t('market.vram'), number: true, cell: (offer) => `${Math.round(offer.memoryMib / 1024).toString()} GiB` },
+        {
+          key: 'model',
+          head: t('market.model'),
+          cell: (offer) => (
+            <Model gpuClass={offer.gpuClass} model={offer.model} simulated={offer.simulated} />
+          ),
+        },
+        {
+          key: 'memory',
+          head: t('market.vram'),
+          number: true,
+          cell: (offer) => `${Math.round(offer.memoryMib / 1024).toString()} GiB`,
+        },
         {
           key: 'provider',
           head: t('market.provider'),
@@ -161,19 +217,44 @@ function OfferTable({ offers, callMs }: { offers: readonly Offer[]; callMs: bigi
           head: t('market.cards'),
           cell: (offer) => (
             <Tag tone={offer.free > 0 ? 'good' : offer.online ? 'busy' : 'plain'}>
-              {offer.online ? t('market.freeOf', { free: offer.free, cards: offer.cards }) : t('state.offline')}
+              {offer.online
+                ? t('market.freeOf', { free: offer.free, cards: offer.cards })
+                : t('state.offline')}
             </Tag>
           ),
         },
-        { key: 'second', head: t('market.perSecond'), number: true, cell: (offer) => <Amount units={offer.rate} /> },
-        { key: 'hour', head: t('market.perHour'), number: true, cell: (offer) => <Amount units={offer.rate * SECONDS_PER_HOUR} /> },
-        { key: 'call', head: t('market.perCall'), number: true, cell: (offer) => <Amount units={divideUp(offer.rate * callMs, 1000n)} /> },
+        {
+          key: 'second',
+          head: t('market.perSecond'),
+          number: true,
+          cell: (offer) => <Amount price units={offer.rate} />,
+        },
+        {
+          key: 'hour',
+          head: t('market.perHour'),
+          number: true,
+          cell: (offer) => <Amount price units={offer.rate * SECONDS_PER_HOUR} />,
+        },
+        {
+          key: 'call',
+          head: t('market.perCall'),
+          number: true,
+          cell: (offer) => <Amount price units={divideUp(offer.rate * callMs, 1000n)} />,
+        },
       ]}
     />
   );
 }
 
-export function Model({ gpuClass, model, simulated }: { gpuClass: string; model: string; simulated?: boolean }) {
+export function Model({
+  gpuClass,
+  model,
+  simulated,
+}: {
+  gpuClass: string;
+  model: string;
+  simulated?: boolean | undefined;
+}) {
   const t = useT();
   return (
     <span className="stack-s">

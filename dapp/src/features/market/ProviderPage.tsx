@@ -46,7 +46,11 @@ function Provider({ provider }: { provider: Schemas['ProviderBody'] }) {
           <dt>{t('state')}</dt>
           <dd>
             <Tag tone={provider.online ? 'good' : 'plain'}>
-              {provider.online ? (provider.draining ? t('state.draining') : t('state.online')) : t('state.offline')}
+              {provider.online
+                ? provider.draining
+                  ? t('state.draining')
+                  : t('state.online')
+                : t('state.offline')}
             </Tag>
           </dd>
           <dt>{t('provider.seen')}</dt>
@@ -73,16 +77,46 @@ function Provider({ provider }: { provider: Schemas['ProviderBody'] }) {
             rows={provider.gpus}
             rowKey={(gpu) => gpu.gpu_id}
             columns={[
-              { key: 'model', head: t('market.model'), cell: (gpu) => <Model gpuClass={gpu.gpu_class} model={gpu.model} simulated={gpu.simulated} /> },
-              { key: 'memory', head: t('market.vram'), number: true, cell: (gpu) => `${Math.round(gpu.memory_mib / 1024).toString()} GiB` },
-              { key: 'load', head: t('provider.load'), number: true, cell: (gpu) => reading(gpu.utilization_percent, '%', t('none')) },
-              { key: 'heat', head: t('provider.heat'), number: true, cell: (gpu) => reading(gpu.temperature_c, '°C', t('none')) },
-              { key: 'power', head: t('provider.power'), number: true, cell: (gpu) => reading(gpu.power_mw == null ? null : Math.round(gpu.power_mw / 1000), 'W', t('none')) },
+              {
+                key: 'model',
+                head: t('market.model'),
+                cell: (gpu) => <Model gpuClass={gpu.gpu_class} model={gpu.model} simulated={gpu.simulated} />,
+              },
+              {
+                key: 'memory',
+                head: t('market.vram'),
+                number: true,
+                cell: (gpu) => `${Math.round(gpu.memory_mib / 1024).toString()} GiB`,
+              },
+              {
+                key: 'load',
+                head: t('provider.load'),
+                number: true,
+                cell: (gpu) => reading(gpu.utilization_percent, '%', t('none')),
+              },
+              {
+                key: 'heat',
+                head: t('provider.heat'),
+                number: true,
+                cell: (gpu) => reading(gpu.temperature_c, '°C', t('none')),
+              },
+              {
+                key: 'power',
+                head: t('provider.power'),
+                number: true,
+                cell: (gpu) =>
+                  reading(gpu.power_mw == null ? null : Math.round(gpu.power_mw / 1000), 'W', t('none')),
+              },
               {
                 key: 'price',
                 head: t('market.perHour'),
                 number: true,
-                cell: (gpu) => <Amount units={BigInt(provider.rate_per_gpu_second[gpu.gpu_class] ?? '0') * SECONDS_PER_HOUR} />,
+                cell: (gpu) => (
+                  <Amount
+                    price
+                    units={BigInt(provider.rate_per_gpu_second[gpu.gpu_class] ?? '0') * SECONDS_PER_HOUR}
+                  />
+                ),
               },
             ]}
           />

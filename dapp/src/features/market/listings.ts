@@ -48,7 +48,7 @@ export function offersOf(listings: readonly Listing[]): Offer[] {
       gpuClass: gpu.gpu_class,
       model: gpu.model,
       memoryMib: gpu.memory_mib,
-      simulated: gpu.simulated,
+      simulated: gpu.simulated ?? false,
       rate: BigInt(rate),
       cards: 0,
       free: 0,
@@ -81,7 +81,9 @@ export function pricesByModel(offers: readonly Offer[]): PriceRow[] {
     groups.set(key, [...(groups.get(key) ?? []), offer]);
   }
   return [...groups.entries()].map(([key, group]) => {
-    const rates = group.flatMap((offer) => Array.from({ length: offer.cards }, () => offer.rate)).sort(compare);
+    const rates = group
+      .flatMap((offer) => Array.from({ length: offer.cards }, () => offer.rate))
+      .sort(compare);
     const [first] = group;
     return {
       key,

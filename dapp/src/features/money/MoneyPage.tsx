@@ -129,7 +129,9 @@ function Withdraw({ balances }: { balances: Balances }) {
         value={text}
         onValue={setText}
         fault={amount.fault}
-        hint={t('money.isAvailable', { amount: `${shown(balances.available, token.decimals)} ${token.symbol}` })}
+        hint={t('money.isAvailable', {
+          amount: `${shown(balances.available, token.decimals)} ${token.symbol}`,
+        })}
       />
       <div className="row">
         <Button className="button-small" onClick={() => setText(exact(balances.available, token.decimals))}>

@@ -23,14 +23,25 @@ export function TaskTable({ tasks }: { tasks: readonly Task[] }) {
             </Link>
           ),
         },
-        { key: 'state', head: t('state'), cell: (task) => <Tag tone={toneOf(task.state)}>{t(stateKey(task.state) as 'task.state.settled')}</Tag> },
+        {
+          key: 'state',
+          head: t('state'),
+          cell: (task) => <Tag tone={toneOf(task.state)}>{t(stateKey(task.state))}</Tag>,
+        },
         {
           key: 'gpus',
           head: t('task.gpus'),
           cell: (task) =>
-            task.terms.gpus === 0 ? t('task.noGpu') : `${task.terms.gpus.toString()} × ${task.manifest.resources?.gpu_class ?? ''}`,
+            task.terms.gpus === 0
+              ? t('task.noGpu')
+              : `${task.terms.gpus.toString()} × ${task.manifest.resources?.gpu_class ?? ''}`,
         },
-        { key: 'limit', head: t('task.limit'), number: true, cell: (task) => shownSeconds(task.terms.max_seconds) },
+        {
+          key: 'limit',
+          head: t('task.limit'),
+          number: true,
+          cell: (task) => shownSeconds(task.terms.max_seconds),
+        },
         {
           key: 'cost',
           head: t('task.cost'),

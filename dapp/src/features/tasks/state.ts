@@ -22,10 +22,12 @@ export function toneOf(state: string): Tone {
   return TONES[state] ?? 'plain';
 }
 
+export type StateKey = Extract<MessageKey, `task.state.${string}`>;
+
 const STATES = new Set(Object.keys(TONES));
 
-export function stateKey(state: string): MessageKey {
-  return (STATES.has(state) ? `task.state.${state}` : 'task.state.unknown') as MessageKey;
+export function stateKey(state: string): StateKey {
+  return (STATES.has(state) ? `task.state.${state}` : 'task.state.unknown') as StateKey;
 }
 
 export const STEPS = ['queued', 'starting', 'running', 'settling', 'paid'] as const;

@@ -24,7 +24,8 @@ export function sentenceOf(fault: unknown, words: Words): string {
   const { t } = words;
   if (wasDeclined(fault)) return t('fault.declined');
   if (fault instanceof BackendAway) return t('fault.away');
-  if (fault instanceof ApiProblem) return [fault.message, fault.nextStep].filter((part) => part !== '').join(' ');
+  if (fault instanceof ApiProblem)
+    return [fault.message, fault.nextStep].filter((part) => part !== '').join(' ');
   if (fault instanceof Said) return fault.say(t);
   const data = revertData(fault);
   if (data !== null) {
@@ -49,7 +50,8 @@ export class Said extends Error {
 export function sentenceOfRevert(data: Hex, words: Words): string | null {
   try {
     const { errorName, args } = decodeErrorResult({ abi: contractErrorsAbi, data });
-    const entry = contractErrors[errorName as keyof typeof contractErrors] as { en: string; zh: string } | undefined;
+    const entry = contractErrors[errorName as keyof typeof contractErrors] as
+      { en: string; zh: string } | undefined;
     if (entry === undefined) return null;
     const values = (args ?? []) as readonly unknown[];
     const filled = entry[words.language].replace(/\{(\d)(?::(\w+))?\}/g, (_, place: string, unit?: string) =>

@@ -46,7 +46,8 @@ export async function send(at: Deployment, signer: Signer, write: Write, onStage
     },
   });
   if (cancelled) throw new SentAndFailed(seen, new Said((t) => t('fault.replaced')));
-  if (receipt.status === 'reverted') throw new SentAndFailed(seen, await reasonOf(signer, write, receipt.blockNumber));
+  if (receipt.status === 'reverted')
+    throw new SentAndFailed(seen, await reasonOf(signer, write, receipt.blockNumber));
   onStage({ name: 'mined', deed, hash: seen, block: receipt.blockNumber });
   return seen;
 }

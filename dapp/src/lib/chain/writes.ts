@@ -46,7 +46,11 @@ export function approveExactly(at: Deployment, amount: bigint): Write {
 }
 
 export function deposit(at: Deployment, account: Address, amount: bigint): Write {
-  const data = encodeFunctionData({ abi: computeEscrowAbi, functionName: 'deposit', args: [account, amount] });
+  const data = encodeFunctionData({
+    abi: computeEscrowAbi,
+    functionName: 'deposit',
+    args: [account, amount],
+  });
   return { to: at.escrow, data };
 }
 

@@ -10,7 +10,12 @@ const MOST_FILES = 10_000;
 
 export function isSafeName(name: string): boolean {
   const parts = name.split('/');
-  return name !== '' && name.length <= 100 && !/[\0\\]/.test(name) && parts.every((part) => part !== '' && part !== '.' && part !== '..');
+  return (
+    name !== '' &&
+    name.length <= 100 &&
+    !/[\0\\]/.test(name) &&
+    parts.every((part) => part !== '' && part !== '.' && part !== '..')
+  );
 }
 
 /** Sorted by name, without times, owners or modes of this machine: the same files are the same bytes. */
@@ -38,7 +43,8 @@ export function untar(archive: Uint8Array<ArrayBuffer>): BundleFile[] {
     const size = parseInt(text(head.subarray(124, 136)).trim(), 8);
     const kind = String.fromCharCode(head[156] ?? 0);
     const content = archive.slice(at + BLOCK, at + BLOCK + size);
-    if (!Number.isSafeInteger(size) || size < 0 || content.length !== size) throw new Error('The archive is cut short.');
+    if (!Number.isSafeInteger(size) || size < 0 || content.length !== size)
+      throw new Error('The archive is cut short.');
     at += BLOCK + roundUp(size);
     if (kind === 'x' || kind === 'g') {
       longName = /\d+ path=([^\n]+)\n/.exec(new TextDecoder().decode(content))?.[1] ?? longName;
@@ -61,7 +67,10 @@ export async function gzip(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<A
 }
 
 /** Stops at `mostBytes`, whatever the archive claims. */
-export async function gunzip(bytes: Uint8Array<ArrayBuffer>, mostBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+export async function gunzip(
+  bytes: Uint8Array<ArrayBuffer>,
+  mostBytes: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   return through(bytes, new DecompressionStream('gzip'), mostBytes);
 }
 

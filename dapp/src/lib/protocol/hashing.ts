@@ -138,7 +138,12 @@ export function channelId(channel: Schemas['ChannelBody']): Hex {
   return keccak256(
     encodeAbiParameters(
       [{ type: 'address' }, { type: 'address' }, { type: 'address' }, { type: 'uint96' }],
-      [channel.payer as Address, channel.signer as Address, channel.provider as Address, BigInt(channel.salt)],
+      [
+        channel.payer as Address,
+        channel.signer as Address,
+        channel.provider as Address,
+        BigInt(channel.salt),
+      ],
     ),
   );
 }

@@ -41,7 +41,9 @@ const MOST_PROVIDERS = 64;
 export function chooseRate(offers: readonly OfferBody[], ceiling: bigint | null): bigint | null {
   const able = offers.filter((offer) => offer.eligible);
   const pool = able.length > 0 ? able : offers.filter((offer) => offer.reason === 'gpus_busy');
-  const asks = pool.map((offer) => BigInt(offer.rate_per_gpu_second)).sort((one, other) => (one < other ? -1 : 1));
+  const asks = pool
+    .map((offer) => BigInt(offer.rate_per_gpu_second))
+    .sort((one, other) => (one < other ? -1 : 1));
   const rate = asks[Math.min(1, asks.length - 1)];
   const least = asks[0];
   if (rate === undefined || least === undefined) return null;
@@ -115,7 +117,8 @@ export async function placeOrder(
   const nowS = Math.floor(Date.now() / 1000);
   const terms = makeTerms(wish, at, { consumer: signer.address, spec: digestOfJson(manifest), nonce, nowS });
   const taskId = taskIdOf(domain, terms);
-  const sealedKeys = sealed === null ? [] : await sealForAll(domain, at, signer, wish, offers, taskId, content);
+  const sealedKeys =
+    sealed === null ? [] : await sealForAll(domain, at, signer, wish, offers, taskId, content);
   requireSameAccount(signer);
   const signature = await signer.writer.signTypedData({
     domain: eip712Domain(at.chainId, at.escrow),
@@ -128,7 +131,9 @@ export async function placeOrder(
     await fetchRaw(`/v1/blobs/${keccak256(sealed)}`, { method: 'PUT', body: sealed, headers });
   }
   const body = { terms: termsBody(terms), signature, manifest, sealed_keys: sealedKeys, secured: true };
-  await ask(client.POST('/v1/tasks', { body, params: { header: { 'Idempotency-Key': newIdempotencyKey() } } }));
+  await ask(
+    client.POST('/v1/tasks', { body, params: { header: { 'Idempotency-Key': newIdempotencyKey() } } }),
+  );
   return { terms, taskId };
 }
 
@@ -141,7 +146,9 @@ async function sealForAll(
   taskId: Hex,
   content: Uint8Array<ArrayBuffer>,
 ): Promise<Schemas['SealedKey'][]> {
-  const able = offers.filter((offer) => offer.gpus_total >= wish.gpus && offer.hpke_key.length === 66).slice(0, MOST_PROVIDERS);
+  const able = offers
+    .filter((offer) => offer.gpus_total >= wish.gpus && offer.hpke_key.length === 66)
+    .slice(0, MOST_PROVIDERS);
   const trusted: OfferBody[] = [];
   for (const offer of able) {
     if (await keyIsTheProviders(domain, at, signer, offer)) trusted.push(offer);
@@ -169,7 +176,9 @@ export async function keyIsTheProviders(
 ): Promise<boolean> {
   const provider = offer.provider as Address;
   const message = sealingKeyText(domain, provider, offer.hpke_key);
-  const signedBy = await recoverMessageAddress({ message, signature: offer.hpke_signature as Hex }).catch(() => null);
+  const signedBy = await recoverMessageAddress({ message, signature: offer.hpke_signature as Hex }).catch(
+    () => null,
+  );
   if (signedBy === null) return false;
   const staking = { address: at.staking, abi: providerStakingAbi } as const;
   const [signs, units] = await Promise.all([

@@ -2,7 +2,16 @@
 // task and fence, by a library over the browser's own cryptography. Keys stay in memory.
 
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from '@hpke/core';
-import { bytesToHex, concat, hexToBytes, parseSignature, stringToBytes, toHex, type Address, type Hex } from 'viem';
+import {
+  bytesToHex,
+  concat,
+  hexToBytes,
+  parseSignature,
+  stringToBytes,
+  toHex,
+  type Address,
+  type Hex,
+} from 'viem';
 import { word64 } from './hashing';
 
 /** Signed once a visit by the consumer's wallet; the same wallet always makes the same key of it. */
@@ -54,7 +63,10 @@ export function contentKey(key: ReadingKey, nonce: bigint): Promise<Uint8Array<A
   return derive(key.privateBytes, own(hexToBytes(toHex(nonce, { size: 32 }))), 'tallystick/v1/content-key');
 }
 
-export async function encryptBundle(key: Uint8Array<ArrayBuffer>, bundle: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+export async function encryptBundle(
+  key: Uint8Array<ArrayBuffer>,
+  bundle: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
   const aes = await crypto.subtle.importKey('raw', key, 'AES-GCM', false, ['encrypt']);
   const iv = crypto.getRandomValues(new Uint8Array(12));
   const additionalData = own(stringToBytes('tallystick/v1/bundle'));
@@ -62,7 +74,12 @@ export async function encryptBundle(key: Uint8Array<ArrayBuffer>, bundle: Uint8A
   return own(concat([iv, new Uint8Array(sealed)]));
 }
 
-export async function sealInputKey(providerKey: Hex, taskId: Hex, fence: number, key: Uint8Array<ArrayBuffer>): Promise<Hex> {
+export async function sealInputKey(
+  providerKey: Hex,
+  taskId: Hex,
+  fence: number,
+  key: Uint8Array<ArrayBuffer>,
+): Promise<Hex> {
   const recipientPublicKey = await suite.kem.deserializePublicKey(own(hexToBytes(providerKey)).buffer);
   const info = infoOf('tallystick/v1/input-key', taskId, fence);
   const sender = await suite.createSenderContext({ recipientPublicKey, info });
@@ -73,7 +90,12 @@ export async function sealInputKey(providerKey: Hex, taskId: Hex, fence: number,
 const ENC_BYTES = 32;
 
 /** Throws when the bytes were changed, or meant for another key, task or fence. */
-export async function openResult(key: ReadingKey, taskId: Hex, fence: number, sealed: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
+export async function openResult(
+  key: ReadingKey,
+  taskId: Hex,
+  fence: number,
+  sealed: Uint8Array,
+): Promise<Uint8Array<ArrayBuffer>> {
   const recipientKey = await suite.kem.importKey('raw', key.privateBytes.buffer, false);
   const recipient = await suite.createRecipientContext({
     recipientKey,
@@ -87,7 +109,11 @@ function infoOf(role: string, taskId: Hex, fence: number): ArrayBuffer {
   return own(hexToBytes(concat([toHex(role), '0x00', taskId, word64(fence)]))).buffer;
 }
 
-async function derive(secret: Uint8Array, salt: Uint8Array<ArrayBuffer>, info: string): Promise<Uint8Array<ArrayBuffer>> {
+async function derive(
+  secret: Uint8Array,
+  salt: Uint8Array<ArrayBuffer>,
+  info: string,
+): Promise<Uint8Array<ArrayBuffer>> {
   const base = await crypto.subtle.importKey('raw', own(secret), 'HKDF', false, ['deriveBits']);
   const parameters = { name: 'HKDF', hash: 'SHA-256', salt, info: own(stringToBytes(info)) };
   return new Uint8Array(await crypto.subtle.deriveBits(parameters, base, 256));

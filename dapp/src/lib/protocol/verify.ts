@@ -19,8 +19,10 @@ import {
   type Domain,
 } from './hashing';
 
+export type CheckName = Exclude<Extract<MessageKey, `check.${string}`>, 'check.differs'>;
+
 export interface Check {
-  name: MessageKey;
+  name: CheckName;
   /** null: what was shown does not answer it. */
   ok: boolean | null;
   expected: string;
@@ -67,7 +69,12 @@ export async function verifyTask(
       `0 – ${(terms.maxSeconds * 1000).toString()} ms`,
       `${elapsedMs.toString()} ms`,
     ),
-    judge('check.gpuTime', BigInt(receipt.gpu_ms) <= most, `≤ ${most.toString()} ms`, `${receipt.gpu_ms.toString()} ms`),
+    judge(
+      'check.gpuTime',
+      BigInt(receipt.gpu_ms) <= most,
+      `≤ ${most.toString()} ms`,
+      `${receipt.gpu_ms.toString()} ms`,
+    ),
     judge('check.calls', receipt.calls <= 1, '≤ 1', receipt.calls.toString()),
     same('check.charge', charge.toString(), receipt.total),
   ];
@@ -89,7 +96,9 @@ export async function verifyCall(
     feePerCall: BigInt(view.request.price.fee_per_call),
     ratePerGpuSecond: BigInt(view.request.price.rate_per_gpu_second),
   };
-  const total = (before === null ? 0n : BigInt(before.total)) + chargeUp(price, BigInt(receipt.calls), BigInt(receipt.gpu_ms));
+  const total =
+    (before === null ? 0n : BigInt(before.total)) +
+    chargeUp(price, BigInt(receipt.calls), BigInt(receipt.gpu_ms));
   const elapsedMs = receipt.ended_at_ms - receipt.started_at_ms;
   const longestMs = view.request.max_seconds * 1000;
   const known = receipt.seq === 1 || before !== null;
@@ -122,11 +131,21 @@ export async function verifyCall(
     asked.result === null
       ? open('check.result', '', receipt.result)
       : same('check.result', keccak256(asked.result), receipt.result),
-    judge('check.times', elapsedMs >= 0 && elapsedMs <= longestMs, `0 – ${longestMs.toString()} ms`, `${elapsedMs.toString()} ms`),
+    judge(
+      'check.times',
+      elapsedMs >= 0 && elapsedMs <= longestMs,
+      `0 – ${longestMs.toString()} ms`,
+      `${elapsedMs.toString()} ms`,
+    ),
     same('check.calls', '1', receipt.calls.toString()),
     manifest === null
       ? open('check.gpuTime', '', `${receipt.gpu_ms.toString()} ms`)
-      : judge('check.gpuTime', receipt.gpu_ms <= manifest.gpus * elapsedMs, `≤ ${(manifest.gpus * elapsedMs).toString()} ms`, `${receipt.gpu_ms.toString()} ms`),
+      : judge(
+          'check.gpuTime',
+          receipt.gpu_ms <= manifest.gpus * elapsedMs,
+          `≤ ${(manifest.gpus * elapsedMs).toString()} ms`,
+          `${receipt.gpu_ms.toString()} ms`,
+        ),
     same('check.gpuSet', gpuSetRoot(view.gpu_ids), receipt.gpu_set),
     same('check.usage', usageRoot(view.usage), receipt.usage_root),
     known ? same('check.total', total.toString(), receipt.total) : open('check.total', '', receipt.total),
@@ -138,13 +157,19 @@ async function voucherCheck(domain: Domain, view: Schemas['CallReceiptView'], di
   if (view.voucher === null) return open('check.voucher', view.channel.signer, '–');
   const { voucher, signature } = view.voucher;
   const signer = await signerOf(voucherDigest(domain, voucher), signature);
-  const channel = { payer: voucher.payer, provider: voucher.provider, salt: voucher.salt, signer: signer ?? '0x' };
+  const channel = {
+    payer: voucher.payer,
+    provider: voucher.provider,
+    salt: voucher.salt,
+    signer: signer ?? '0x',
+  };
   if (signer === null || channelId(channel) !== channelId(view.channel)) {
     return judge('check.voucher', false, view.channel.signer, signer ?? '–');
   }
   let end = { seq: view.signed.receipt.seq, digest, total: BigInt(view.signed.receipt.total) };
   for (const { receipt } of view.later) {
-    const follows = receipt.seq === end.seq + 1 && receipt.prev === end.digest && BigInt(receipt.total) >= end.total;
+    const follows =
+      receipt.seq === end.seq + 1 && receipt.prev === end.digest && BigInt(receipt.total) >= end.total;
     if (!follows) return judge('check.voucher', false, end.digest, receipt.prev);
     end = { seq: receipt.seq, digest: receiptDigest(domain, receipt), total: BigInt(receipt.total) };
   }
@@ -152,11 +177,22 @@ async function voucherCheck(domain: Domain, view: Schemas['CallReceiptView'], di
   return judge('check.voucher', agrees, end.digest, voucher.receipt);
 }
 
-async function signatureCheck(digest: Hex, provider: string, signature: string, signsFor: SignsFor): Promise<Check> {
+async function signatureCheck(
+  digest: Hex,
+  provider: string,
+  signature: string,
+  signsFor: SignsFor,
+): Promise<Check> {
   const signer = await signerOf(digest, signature);
   if (signer === null) return judge('check.signature', false, provider, '–');
-  if (signer.toLowerCase() === provider.toLowerCase()) return judge('check.signature', true, provider, signer);
-  return { name: 'check.signature', ok: await signsFor(signer, provider as Address), expected: provider, found: signer };
+  if (signer.toLowerCase() === provider.toLowerCase())
+    return judge('check.signature', true, provider, signer);
+  return {
+    name: 'check.signature',
+    ok: await signsFor(signer, provider as Address),
+    expected: provider,
+    found: signer,
+  };
 }
 
 /** The manifest's cards, if it is the file that the version names. */
@@ -167,14 +203,14 @@ function readManifest(view: Schemas['CallReceiptView']): { gpus: number } | null
   return { gpus: parsed.resources?.gpus ?? 0 };
 }
 
-function same(name: MessageKey, expected: string, found: string): Check {
+function same(name: CheckName, expected: string, found: string): Check {
   return { name, ok: expected === found, expected, found };
 }
 
-function judge(name: MessageKey, ok: boolean, expected: string, found: string): Check {
+function judge(name: CheckName, ok: boolean, expected: string, found: string): Check {
   return { name, ok, expected, found };
 }
 
-function open(name: MessageKey, expected: string, found: string): Check {
+function open(name: CheckName, expected: string, found: string): Check {
   return { name, ok: null, expected, found };
 }

@@ -55,7 +55,12 @@ export class WalletStore {
     this.#set({ connected: null, address: null, chainId: null });
   }
 
-  async switchChain(chain: { id: number; name: string; rpcUrl: string | null; symbol?: string }): Promise<void> {
+  async switchChain(chain: {
+    id: number;
+    name: string;
+    rpcUrl: string | null;
+    symbol?: string;
+  }): Promise<void> {
     const provider = this.#state.connected?.provider;
     if (provider === undefined) return;
     const chainId = `0x${chain.id.toString(16)}`;
