@@ -99,11 +99,9 @@ test('sped up in the wallet: the new transaction is followed', async ({ page, ma
   try {
     await form.getByRole('button', { name: 'Withdraw' }).click();
     await expect(form.locator('[data-stage=pending]')).toBeVisible();
-    const sent = wallets.asked.at(-1)?.params[0] as Record<string, string>;
-    const nonce = await wallets.rpc('eth_getTransactionCount', [wallets.address(), 'latest']);
-    await wallets.rpc('eth_sendTransaction', [
-      { ...sent, nonce, maxFeePerGas: '0x174876e800', maxPriorityFeePerGas: '0x12a05f2000' },
-    ]);
+    const sent = wallets.asked.at(-1)?.params[0] as Parameters<typeof wallets.send>[0];
+    const nonce = Number(await wallets.rpc('eth_getTransactionCount', [wallets.address(), 'latest']));
+    await wallets.send({ ...sent, nonce, tip: 50_000_000_000n }, wallets.address());
     await wallets.rpc('evm_mine');
     await wallets.rpc('evm_mine');
     await expect(form.locator('[data-stage=mined]')).toBeVisible();

@@ -13,7 +13,8 @@ interface Fixtures {
   wallets: Wallets;
 }
 
-let next = 30;
+/** Accounts that nobody used before, also on a market that was tested before. */
+let next = 1_000 + Math.floor(Math.random() * 1_000_000) * 100;
 
 export const test = base.extend<Fixtures>({
   // eslint-disable-next-line no-empty-pattern -- Playwright reads the names out of the braces

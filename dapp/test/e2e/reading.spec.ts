@@ -32,7 +32,7 @@ test('home names the next act, also in Chinese, and by keyboard alone', async ({
   await expect(page.getByRole('heading', { name: 'Three steps to the first result' })).toBeVisible();
   await page.keyboard.press('Tab');
   await expect(page.getByRole('link', { name: 'Skip to the content' })).toBeFocused();
-  await page.getByText('中文').first().click();
+  await page.getByRole('radio', { name: '中文' }).check();
   await expect(page.getByRole('heading', { name: '三步得到第一个结果' })).toBeVisible();
   await expect(page.locator('html')).toHaveAttribute('lang', 'zh-CN');
   await page.reload();

@@ -2,13 +2,21 @@
 // keys of anvil's development accounts. What a person would click in the wallet is a switch on `Wallets`.
 
 import type { Page } from '@playwright/test';
-import { hexToString, isHex, type Hex } from 'viem';
+import { createWalletClient, hexToString, http, isHex, type Address, type Hex } from 'viem';
 import { mnemonicToAccount } from 'viem/accounts';
 
 const MNEMONIC = 'test test test test test test test test test test test junk';
 
 export function account(index: number) {
   return mnemonicToAccount(MNEMONIC, { addressIndex: index });
+}
+
+interface Sent {
+  to: Address;
+  data: Hex;
+  gas?: Hex;
+  nonce?: number;
+  tip?: bigint;
 }
 
 interface Call {
@@ -35,6 +43,9 @@ export class Wallets {
 
   static async install(page: Page, rpcUrl: string, first: number): Promise<Wallets> {
     const wallets = new Wallets(page, rpcUrl, first);
+    for (const index of [first, first + 1]) {
+      await wallets.rpc('anvil_setBalance', [account(index).address, '0x56bc75e2d63100000']);
+    }
     await page.exposeFunction('__walletRequest', (call: Call) => wallets.#answer(call));
     await page.addInitScript(announce);
     return wallets;
@@ -81,6 +92,22 @@ export class Wallets {
     };
     if (body.error !== undefined) throw new RpcFault(body.error.code, body.error.message, body.error.data);
     return body.result;
+  }
+
+  /** Signs and sends as `from`; the nonce is the account's next one, or the one given. */
+  async send(sent: Sent, from: string): Promise<Hex> {
+    const index = Object.values(this.#accounts)
+      .flat()
+      .find((one) => account(one).address === from);
+    const client = createWalletClient({ account: account(index ?? 0), transport: http(this.rpcUrl) });
+    return client.sendTransaction({
+      chain: null,
+      to: sent.to,
+      data: sent.data,
+      ...(sent.gas === undefined ? {} : { gas: BigInt(sent.gas) }),
+      ...(sent.nonce === undefined ? {} : { nonce: sent.nonce }),
+      ...(sent.tip === undefined ? {} : { maxPriorityFeePerGas: sent.tip, maxFeePerGas: sent.tip * 2n }),
+    });
   }
 
   async #emit(wallet: string, event: string, value: unknown): Promise<void> {
@@ -133,7 +160,7 @@ export class Wallets {
       }
       case 'eth_sendTransaction':
         await this.#ask({ wallet, method, params });
-        return this.rpc(method, params) as Promise<Hex>;
+        return this.send(params[0] as Sent, first.address);
       default:
         return this.rpc(method, params);
     }

@@ -1,6 +1,6 @@
 // From what a person asks for to what the wallet signs: manifest, terms, sealed keys (`tallystick.orders`).
 
-import { keccak256, recoverMessageAddress, toHex, type Address, type Hex } from 'viem';
+import { getAddress, keccak256, recoverMessageAddress, toHex, type Address, type Hex } from 'viem';
 import { providerStakingAbi } from '~/generated/abi';
 import { eip712Domain, eip712Types } from '~/generated/typedData';
 import { ask, client, fetchRaw, newIdempotencyKey, type Schemas } from '~/lib/api';
@@ -192,8 +192,8 @@ export function sealingKeyText(domain: Domain, provider: string, hpkeKey: string
   return [
     'Tallystick provider sealing key',
     `Chain: ${domain.chainId}`,
-    `Escrow: ${domain.escrow}`,
-    `Provider: ${provider}`,
+    `Escrow: ${getAddress(domain.escrow)}`,
+    `Provider: ${getAddress(provider)}`,
     `HPKE key: ${hpkeKey.toLowerCase()}`,
   ].join('\n');
 }
