@@ -45,8 +45,40 @@ const task = createRoute({
   path: '/tasks/$id',
   component: lazyRouteComponent(() => import('~/features/tasks/TaskPage'), 'TaskPage'),
 });
+const apps = createRoute({
+  getParentRoute: () => root,
+  path: '/apps',
+  component: lazyRouteComponent(() => import('~/features/apps/AppsPage'), 'AppsPage'),
+});
+const app = createRoute({
+  getParentRoute: () => root,
+  path: '/apps/$id',
+  component: lazyRouteComponent(() => import('~/features/apps/AppPage'), 'AppPage'),
+});
+const costs = createRoute({
+  getParentRoute: () => root,
+  path: '/costs',
+  component: lazyRouteComponent(() => import('~/features/costs/CostsPage'), 'CostsPage'),
+});
+const keys = createRoute({
+  getParentRoute: () => root,
+  path: '/keys',
+  component: lazyRouteComponent(() => import('~/features/keys/KeysPage'), 'KeysPage'),
+});
 
-const routes = root.addChildren([home, market, provider, money, tasks, newTask, task]);
+const routes = root.addChildren([
+  home,
+  market,
+  provider,
+  money,
+  tasks,
+  newTask,
+  task,
+  apps,
+  app,
+  costs,
+  keys,
+]);
 
 export const router = createRouter({
   routeTree: routes,

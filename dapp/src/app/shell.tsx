@@ -9,8 +9,11 @@ import { WalletButton } from './WalletButton';
 const PAGES = [
   { to: '/', key: 'nav.home', icon: 'home' },
   { to: '/market', key: 'nav.market', icon: 'market' },
+  { to: '/apps', key: 'nav.apps', icon: 'apps' },
   { to: '/tasks', key: 'nav.tasks', icon: 'tasks' },
   { to: '/money', key: 'nav.money', icon: 'money' },
+  { to: '/costs', key: 'nav.costs', icon: 'costs' },
+  { to: '/keys', key: 'nav.keys', icon: 'keys' },
 ] as const satisfies readonly { to: string; key: MessageKey; icon: IconName }[];
 
 export function Shell() {
