@@ -28,17 +28,21 @@ from tallystick.protocol.web3 import close, connect
 from tallystick_backend import __version__
 from tallystick_backend.access import CapabilityUrls, Seals
 from tallystick_backend.api import (
+    analytics,
     apps,
     auth,
     blobs,
     calls,
     deployment,
+    embed,
     errors,
+    explorer,
     guard,
     health,
     keys,
     offers,
     openapi,
+    overview,
     pages,
     providers,
     receipts,
@@ -49,6 +53,7 @@ from tallystick_backend.api import (
 )
 from tallystick_backend.api.call_door import CallDoor
 from tallystick_backend.api.context import Backend, Wallets
+from tallystick_backend.api.kept import Kept
 from tallystick_backend.api.limits import Limits, StreamGate
 from tallystick_backend.blobs import BlobStore
 from tallystick_backend.chain import Chain, HttpRpc, Rpc
@@ -124,6 +129,10 @@ def http_app(
         receipts,
         summaries,
         spending,
+        analytics,
+        explorer,
+        overview,
+        embed,
         blobs,
         streams,
         tasks,
@@ -331,6 +340,7 @@ async def assemble(
         streams=StreamGate(total=settings.max_streams, per_caller=settings.max_streams_per_caller),
         metrics=metrics,
         gateway=gateway,
+        kept=Kept(),
         parts=parts,
     )
 

@@ -633,6 +633,7 @@ class Work:
             if started is None
             else running_gpu_ms(len(self.lease.gpu_ids), started, self.lease.ended_ms or ran_until),
             energy_mj=self.lease.energy_mj,
+            gpu_ids=self.lease.gpu_ids,
         )
 
     def refresh(self) -> None:

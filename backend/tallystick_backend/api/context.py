@@ -15,6 +15,7 @@ from tallystick.protocol.messages import Domain
 from tallystick.protocol.types import Address
 from tallystick.protocol.wire import DeploymentBody
 from tallystick_backend.access import Seals
+from tallystick_backend.api.kept import Kept
 from tallystick_backend.api.limits import Limits, StreamGate
 from tallystick_backend.api.refusals import ServiceNotReady
 from tallystick_backend.blobs import BlobStore
@@ -54,6 +55,7 @@ class Backend:
     streams: StreamGate
     metrics: Metrics
     gateway: Gateway
+    kept: Kept
     parts: Callable[[], Mapping[str, str]]
     """Each supervised part and "ok", or what is wrong with it."""
     wake_dispatch: asyncio.Event = field(default_factory=asyncio.Event)

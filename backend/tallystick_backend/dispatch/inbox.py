@@ -9,7 +9,7 @@ a provider reports decides anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.protocol import wire
 from tallystick.protocol.errors import ProtocolError, WireError
+from tallystick.protocol.market_views import GpuSample
 from tallystick.protocol.sealing_key import hpke_key_signer
 from tallystick.protocol.types import to_address
 from tallystick.protocol.wire import (
@@ -27,6 +28,7 @@ from tallystick.protocol.wire import (
     AnnouncementReply,
     Failed,
     Finished,
+    GpuBody,
     Heartbeat,
     HeartbeatReply,
     LeaseAnswer,
@@ -51,6 +53,8 @@ log = structlog.get_logger(__name__)
 
 SUBJECTS: Final = "tallystick.backend.*.*"
 """Provider and verb. Answers to the gateway have more parts, and are not for the dispatcher."""
+
+SAMPLED: Final = set(GpuSample.model_fields)
 
 _SUBJECT = re.compile(r"tallystick\.backend\.(0x[0-9a-f]{40})\.([a-z]+)", re.ASCII)
 _ALL_STATES = LIVE_LEASES | {"finished", "done", "declined", "failed", "lost", "stopped"}
@@ -213,7 +217,9 @@ class Inbox:
             }
             return tuple(
                 [
-                    await self._answer(session, beat, held, accepted.get(beat.task_id), now_ms)
+                    await self._answer(
+                        session, beat, held, accepted.get(beat.task_id), said.gpus, now_ms
+                    )
                     for beat in {(beat.task_id, beat.fence): beat for beat in said.leases}.values()
                 ]
             )
@@ -240,6 +246,7 @@ class Inbox:
         said: LeaseBeat,
         held: Mapping[tuple[str, int], Held],
         accepted: Accepted | None,
+        gpus: Sequence[GpuBody],
         now_ms: int,
     ) -> LeaseAnswer:
         lost = LeaseAnswer(task_id=said.task_id, fence=said.fence, verdict="lost")
@@ -252,6 +259,8 @@ class Inbox:
         if renewed is None:
             return lost
         running = renewed.state in LIVE_LEASES
+        if running and said.stage == "running":
+            await _keep_readings(session, said, gpus, now_ms)
         stands = lease.standing(row.order, row.chain)
         if running and rules.must_stop(stands, now_ms, self._settings) is not None:
             return LeaseAnswer(task_id=said.task_id, fence=said.fence, verdict="stop")
@@ -423,6 +432,16 @@ async def _own_lease(session: AsyncSession, provider: str, task_id: str, fence: 
     if row is None or row.provider != provider:
         raise MessageRefused(f"{provider} holds no lease of task {task_id} with fence {fence}")
     return row
+
+
+async def _keep_readings(
+    session: AsyncSession, said: LeaseBeat, gpus: Sequence[GpuBody], now_ms: int
+) -> None:
+    """What the lease's own cards show now; of simulated ones too, which say so elsewhere."""
+    mine = set(said.gpu_ids)
+    shown = [gpu.model_dump(mode="json", include=SAMPLED) for gpu in gpus if gpu.gpu_id in mine]
+    if shown:
+        await work.add_sample(session, said.task_id, said.fence, shown, now_ms)
 
 
 def _fits_columns(said: Finished) -> None:

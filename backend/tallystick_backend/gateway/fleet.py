@@ -94,6 +94,16 @@ class Fleet:
             if self._hearing is not None:
                 self._hearing.cancel()
 
+    def loads(self, app_id: str) -> list[tuple[Address, AppLoadBody]]:
+        """What each provider that serves the app said of it last, by provider and version."""
+        found = [
+            (member.provider, load)
+            for member in self._members.values()
+            for (name, _), load in member.apps.items()
+            if name == app_id
+        ]
+        return sorted(found, key=lambda each: (each[0], each[1].version))
+
     async def look(self) -> None:
         """One round: who is there, with which keys, and how busy."""
         since_ms = self._clock.now_ms() - self._settings.online_ms

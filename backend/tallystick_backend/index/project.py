@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import Any, Final, NewType, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from tallystick.protocol import events
 from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import ZERO_DIGEST
+from tallystick_backend.index import sums
 from tallystick_backend.index.errors import BooksDoNotBalance
+from tallystick_backend.index.keys import EntityKey as EntityKey
 from tallystick_backend.store.repositories.apps import version_place
 from tallystick_backend.store.repositories.events import TaskEventKind
 from tallystick_backend.tasks import ChainState
-
-EntityKey = NewType("EntityKey", str)
-"""Kind and id in lower case: `task:0x..`, `account:0x..`, `version:0x../0000000001`."""
 
 Followed: TypeAlias = events.Event | events.AppEvent
 FOLLOWED: Final[tuple[type[Followed], ...]] = (*events.EVENTS, *events.APP_EVENTS)
@@ -151,7 +150,16 @@ class AppDiscount:
 
 
 Entity: TypeAlias = (
-    Task | Account | Provider | OperatorKey | Channel | App | AppVersion | AppPrice | AppDiscount
+    Task
+    | Account
+    | Provider
+    | OperatorKey
+    | Channel
+    | App
+    | AppVersion
+    | AppPrice
+    | AppDiscount
+    | sums.Sum
 )
 Entities: TypeAlias = Mapping[EntityKey, Entity | None]
 
@@ -165,7 +173,11 @@ KINDS: Mapping[str, type[Entity]] = {
     "version": AppVersion,
     "price": AppPrice,
     "discount": AppDiscount,
+    **sums.SUMS,
 }
+
+FOLD: Final = 2
+"""Rises when entities are added: rows that an earlier one wrote know nothing of them."""
 
 
 def kind_of(key: EntityKey) -> type[Entity]:
@@ -269,10 +281,10 @@ def touched(event: Followed) -> tuple[EntityKey, ...]:
             | events.BountyWithdrawn()
             | events.SlashedBurned()
         ):
-            keys = []  # between delegators and the contract: nothing is dispatched by it
+            keys = []  # between delegators and the contract: sums tell of it
         case _:
             assert_never(event)
-    return tuple(dict.fromkeys(keys))
+    return tuple(dict.fromkeys([*keys, *sums.touched(event)]))
 
 
 def apply(event: Followed, before: Entities) -> dict[EntityKey, Entity]:
@@ -501,7 +513,7 @@ def apply(event: Followed, before: Entities) -> dict[EntityKey, Entity]:
             pass
         case _:
             assert_never(event)
-    return book.changed
+    return book.changed | sums.apply(event, before)
 
 
 def _settle(event: events.TaskSettled, book: _Book) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick.protocol.deployments import Deployment
+from tallystick.protocol.types import ZERO_ADDRESS
 from tallystick_backend.chain import Header
-from tallystick_backend.index import project
+from tallystick_backend.index import project, sums
 from tallystick_backend.index.project import Entity, EntityKey, Followed
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.repositories import events as steps
@@ -22,10 +24,16 @@ from tallystick_backend.store.tables import (
     AppVersionRow,
     ChannelRow,
     CursorRow,
+    DelegationRow,
+    EarnedRow,
     OperatorKeyRow,
+    PoolRow,
     ProviderRow,
     TaskChainRow,
+    TotalsRow,
 )
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 _TABLES: Mapping[type[Entity], type[rows.EntityRow]] = {
     project.Task: TaskChainRow,
@@ -37,6 +45,10 @@ _TABLES: Mapping[type[Entity], type[rows.EntityRow]] = {
     project.AppVersion: AppVersionRow,
     project.AppPrice: AppPriceRow,
     project.AppDiscount: AppDiscountRow,
+    sums.Earned: EarnedRow,
+    sums.Pool: PoolRow,
+    sums.Delegation: DelegationRow,
+    sums.Totals: TotalsRow,
 }
 
 
@@ -114,6 +126,7 @@ async def begin(
             market=deployment.market.lower(),
             staking=deployment.staking.lower(),
             app_registry=deployment.registry.lower(),
+            fold=project.FOLD,
             block_number=start.number,
             block_hash=start.hash,
             block_timestamp_s=start.timestamp_s,
@@ -212,7 +225,28 @@ async def _append_events(
         now |= after
         changed |= after
     await rows.add_touched(session, touched)
+    await rows.add_parties(
+        session,
+        [
+            {"address": address, "event_id": event_id, "name": event_name(event)}
+            for event_id, event in zip(ids, branch.events, strict=True)
+            for address in parties(project.args_of(event))
+        ],
+    )
     return changed
+
+
+def parties(args: Mapping[str, Any]) -> list[str]:
+    """Every account that an event names, each once, in lower case; zero is nobody."""
+    texts: list[Any] = []
+    for value in args.values():
+        texts += value.values() if isinstance(value, dict) else _listed(value)
+    named = (text.lower() for text in texts if isinstance(text, str) and _ADDRESS.fullmatch(text))
+    return sorted(set(named) - {ZERO_ADDRESS})
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _block_row(header: Header) -> dict[str, Any]:

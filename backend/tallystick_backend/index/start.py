@@ -6,6 +6,7 @@ from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.types import ZERO_ADDRESS, Address
 from tallystick_backend.chain import Chain
 from tallystick_backend.index.errors import WrongChain
+from tallystick_backend.index.project import FOLD
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database
 
@@ -73,6 +74,11 @@ async def _check_database(database: Database, deployment: Deployment, genesis_ha
     if cursor.app_registry is None:
         raise WrongChain(
             "the database was filled before apps and channels were followed",
+            next_step="Run `tallystick-backend reindex`: the next start reads the chain again.",
+        )
+    if cursor.fold != FOLD:
+        raise WrongChain(
+            "the database was filled before earnings, pools and parties were followed",
             next_step="Run `tallystick-backend reindex`: the next start reads the chain again.",
         )
     facts = (

@@ -101,6 +101,8 @@ class CursorRow(Table, table=True):
     """Newest block the RPC node told of; the rows lag by the difference."""
     degraded: str | None = None
     """Why the index stopped and waits for a person, in words; None while it follows."""
+    fold: int | None = None
+    """Which entities the rows were folded into (`index.project.FOLD`); None: the first ones."""
 
 
 class BlockRow(Table, table=True):
@@ -117,16 +119,19 @@ class ChainEventRow(Table, table=True):
     """Decoded events in order; the rows below are a pure fold of these. Writer: index."""
 
     __tablename__ = "chain_event"
-    __table_args__ = (UniqueConstraint("block_hash", "log_index"),)
+    __table_args__ = (
+        UniqueConstraint("block_hash", "log_index"),
+        Index("ix_chain_event_newest", "name", "id"),
+    )
     id: int | None = _serial()
     block_number: int = _big(index=True)
     block_hash: str
     log_index: int
-    tx_hash: str
+    tx_hash: str = Field(index=True)
     timestamp_s: int = _big()
     contract: str
     """ComputeEscrow | TaskMarket | ProviderStaking | AppRegistry"""
-    name: str = Field(index=True)
+    name: str
     args: dict[str, Any] = _json()
     """Numbers as decimal strings: JSON readers elsewhere round large ones."""
 
@@ -149,6 +154,24 @@ class ChainEventEntityRow(Table, table=True):
         default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
     )
     """The entity before this event; None when there was none, or when no rewind can reach it."""
+
+
+class ChainEventPartyRow(Table, table=True):
+    """Which accounts each event names. Writer: index."""
+
+    __tablename__ = "chain_event_party"
+    __table_args__ = (Index("ix_chain_event_party_newest", "address", "name", "event_id"),)
+    address: str = Field(primary_key=True)
+    event_id: int = Field(
+        sa_column=Column(
+            BigInteger().with_variant(Integer, "sqlite"),
+            ForeignKey("chain_event.id", ondelete="CASCADE"),
+            primary_key=True,
+            index=True,
+        )
+    )
+    name: str
+    """The event's."""
 
 
 class TaskChainRow(Table, table=True):
@@ -290,6 +313,72 @@ class AppDiscountRow(Table, table=True):
     announced_at_s: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
+class EarnedRow(Table, table=True):
+    """What an account earned over its life, before the protocol's fee. Writer: index."""
+
+    __tablename__ = "earned"
+    address: str = Field(primary_key=True)
+    tasks: int = _wei()
+    tasks_settled: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    calls: int = _wei()
+    redemptions: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    dispatch: int = _wei()
+    royalties: int = _wei()
+    court: int = _wei()
+    commission: int = _wei()
+    rewards: int = _wei()
+    withdrawn: int = _wei()
+    fees: int = _wei()
+
+
+class PoolRow(Table, table=True):
+    """What others delegated to a provider. Writer: index."""
+
+    __tablename__ = "pool"
+    provider: str = Field(primary_key=True)
+    delegated: int = _wei()
+    undelegating: int = _wei()
+    delegators: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    generation: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    fees: int = _wei()
+    commission_bps: int = 0
+    commission_at_s: int = Field(default=0, sa_column=Column(Uint64Column, nullable=False))
+    commission_before_bps: int = 0
+
+
+class DelegationRow(Table, table=True):
+    """One delegator's part of a pool; of another generation than the pool's it is void. Writer:
+    index."""
+
+    __tablename__ = "delegation"
+    __table_args__ = (Index("ix_delegation_of_delegator", "delegator", "place"),)
+    place: str = Field(primary_key=True)
+    """`provider/delegator`"""
+    provider: str
+    delegator: str
+    shares: int = _wei()
+    generation: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    put_in: int = _wei()
+    taken_out: int = _wei()
+    claimed: int = _wei()
+
+
+class TotalsRow(Table, table=True):
+    """Of the whole market. One row. Writer: index."""
+
+    __tablename__ = "totals"
+    name: str = Field(primary_key=True)
+    escrowed: int = _wei()
+    staked: int = _wei()
+    delegated: int = _wei()
+    slashed: int = _wei()
+    tasks_settled: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    task_charges: int = _wei()
+    redemptions: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    call_charges: int = _wei()
+    fees: int = _wei()
+
+
 # --- orders: written by the API only ----------------------------------------------------------
 
 
@@ -374,6 +463,20 @@ class LeaseRow(Table, table=True):
     gpu_ms: int = _big()
     energy_mj: int | None = _big_or_none()
     updated_at_ms: int = _big()
+
+
+class LeaseSampleRow(Table, table=True):
+    """Readings of a lease's cards over time, for the task's charts. Writer: dispatch; the oldest of
+    a task are thinned out, so there are never more than a few hundred."""
+
+    __tablename__ = "lease_sample"
+    __table_args__ = (Index("ix_lease_sample_in_order", "task_id", "id"),)
+    id: int | None = _serial()
+    task_id: str
+    fence: int
+    at_ms: int = _big()
+    gpus: list[dict[str, Any]] = _json()
+    """wire.GpuSample"""
 
 
 class ReceiptRow(Table, table=True):
@@ -501,6 +604,7 @@ class CallRow(Table, table=True):
     __table_args__ = (
         UniqueConstraint("account", "idempotency_key"),
         Index("ix_call_mine", "account", "asked_at_ms", "call_id"),
+        Index("ix_call_of_app", "app_id", "asked_at_ms"),
         Index("ix_call_in_channel", "channel_id", "seq"),
         Index("ix_call_webhook_due", "webhook_at_ms"),
         Index("ix_call_forgotten", "forget_at_ms"),
@@ -513,7 +617,7 @@ class CallRow(Table, table=True):
     idempotency_key: str | None = None
     request_hash: str = ""
     """Of everything that the caller sent: a key used for something else is refused."""
-    app_id: str = Field(index=True)
+    app_id: str
     version: int = Field(sa_column=Column(BigInteger, nullable=False))
     provider: str = ""
     """The one that answered, else the last one asked."""

@@ -75,6 +75,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/accounts/{address}/earned": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What an account earned over its life
+         * @description As provider, dispatcher, publisher, checker and delegator; zeros if nothing.
+         */
+        get: operations["getEarned"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/allowances": {
         parameters: {
             query?: never;
@@ -165,6 +185,26 @@ export interface paths {
          * @description From its start on, each takes the place of those before it.
          */
         get: operations["listAppDiscounts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/apps/{app}/load": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who serves an app now, and how busy they are
+         * @description Workers as their providers said last, and the calls that this backend carried in the last quarter of an hour.
+         */
+        get: operations["getAppLoad"];
         put?: never;
         post?: never;
         delete?: never;
@@ -480,6 +520,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/delegations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who delegates to whom
+         * @description By provider and delegator; those who left stay, with no shares.
+         */
+        get: operations["listDelegations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/deployment": {
         parameters: {
             query?: never;
@@ -492,6 +552,100 @@ export interface paths {
          * @description Everything a stranger needs to check the rest on chain for itself.
          */
         get: operations["getDeployment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/embed/gpus": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Prices of cards for a page elsewhere */
+        get: operations["listEmbeddedGpus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/embed/tasks/{task_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A task for a page elsewhere */
+        get: operations["getEmbeddedTask"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/explorer/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happened on the chain, the last first
+         * @description Tasks, redemptions, stakes, unbondings, slashes, disputes, deposits, apps.
+         */
+        get: operations["listChainEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/explorer/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happens on the chain, as it comes
+         * @description Events `event` with one `ExplorerEvent` each, in the order of the chain, and `head` with the block that is indexed. A `reset` says that what was told last is no longer on the chain: read the list again. Without `Last-Event-ID` it begins now.
+         */
+        get: operations["streamChainEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/explorer/tasks/{task_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A task as the chain has it
+         * @description Public: who asked, who ran it, what it cost, and each transaction.
+         */
+        get: operations["getChainTask"];
         put?: never;
         post?: never;
         delete?: never;
@@ -579,6 +733,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/market/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What cards cost now, by class, model and memory
+         * @description Of providers that are online and take work: lowest, middle and highest price per GPU-second, and how many cards are free.
+         */
+        get: operations["listGpuPrices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/market/totals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The whole market in figures */
+        get: operations["getNetworkTotals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/offers": {
         parameters: {
             query?: never;
@@ -591,6 +782,43 @@ export interface paths {
          * @description Each with its price, or with the first constraint it fails and the cheapest change that would pass it.
          */
         get: operations["listOffers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What I have, what I spend, and until when that lasts */
+        get: operations["getOverview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/overview/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The overview, whenever it changes
+         * @description Events `overview` with one `OverviewBody` each. A look is taken about once a second; the id says what was told, so a reader that comes back is not told the same again.
+         */
+        get: operations["streamOverview"];
         put?: never;
         post?: never;
         delete?: never;
@@ -625,6 +853,46 @@ export interface paths {
         };
         /** One provider */
         get: operations["getProvider"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/providers/{address}/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One provider with its earnings and its pool
+         * @description Over its life, from the chain's events. Its tasks, stakes and payouts one by one: `GET /v1/explorer/events?address=`.
+         */
+        get: operations["getProviderSummary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What an id, an address, a transaction or a name could be
+         * @description A task, an app, a channel, a transaction (66 characters); a provider or an account (42); a block (digits); else apps whose manifest's address has this text, at most ten.
+         */
+        get: operations["search"];
         put?: never;
         post?: never;
         delete?: never;
@@ -940,6 +1208,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/tasks/{task_id}/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Readings of the task's cards over time
+         * @description As the provider's driver gave them, with each heartbeat; at most 480, the older ones further apart. With `cursor`, the id of the last one seen, only what follows.
+         */
+        get: operations["listSamples"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/webhook-secret": {
         parameters: {
             query?: never;
@@ -1057,6 +1345,16 @@ export interface components {
             salt: string;
             /** Versions */
             versions: number;
+        };
+        /** AppLoadView */
+        AppLoadView: {
+            /** App Id */
+            app_id: string;
+            /** At Ms */
+            at_ms: number;
+            calls: components["schemas"]["CallsLately"];
+            /** Workers */
+            workers: components["schemas"]["WorkersBody"][];
         };
         /** AppPage */
         AppPage: {
@@ -1273,6 +1571,26 @@ export interface components {
              */
             via: "session" | "api_key";
         };
+        /**
+         * CallsLately
+         * @description Calls that this backend carried in the last minutes, of all callers together.
+         */
+        CallsLately: {
+            /** Calls */
+            calls: number;
+            /** Complete */
+            complete: boolean;
+            /** Completed */
+            completed: number;
+            /** Failed */
+            failed: number;
+            /** P50 Ms */
+            p50_ms: number | null;
+            /** P95 Ms */
+            p95_ms: number | null;
+            /** Window S */
+            window_s: number;
+        };
         /** ChannelAllowanceBody */
         "ChannelAllowanceBody-Input": {
             /** Cap */
@@ -1436,6 +1754,30 @@ export interface components {
             signature: string;
             terms: components["schemas"]["TaskTermsBody-Input"];
         };
+        /** DelegationBody */
+        DelegationBody: {
+            /** Claimed */
+            claimed: string;
+            /** Delegator */
+            delegator: string;
+            /** Provider */
+            provider: string;
+            /** Put In */
+            put_in: string;
+            /** Shares */
+            shares: string;
+            /** Taken Out */
+            taken_out: string;
+            /** Void */
+            void: boolean;
+        };
+        /** DelegationPage */
+        DelegationPage: {
+            /** Items */
+            items: components["schemas"]["DelegationBody"][];
+            /** Next Cursor */
+            next_cursor?: string | null;
+        };
         /**
          * DeploymentBody
          * @description What a stranger needs to check everything for itself.
@@ -1486,6 +1828,69 @@ export interface components {
             /** Next Cursor */
             next_cursor?: string | null;
         };
+        /**
+         * EarnedBody
+         * @description Over an account's life, before the protocol's fee, in the payment token.
+         */
+        EarnedBody: {
+            /** Calls */
+            calls: string;
+            /** Commission */
+            commission: string;
+            /** Court */
+            court: string;
+            /** Dispatch */
+            dispatch: string;
+            /** Fees */
+            fees: string;
+            /** Redemptions */
+            redemptions: number;
+            /** Rewards */
+            rewards: string;
+            /** Royalties */
+            royalties: string;
+            /** Tasks */
+            tasks: string;
+            /** Tasks Settled */
+            tasks_settled: number;
+            /** Withdrawn */
+            withdrawn: string;
+        };
+        /** EmbeddedGpus */
+        EmbeddedGpus: {
+            /** At Ms */
+            at_ms: number;
+            /** Items */
+            items: components["schemas"]["GpuPrices"][];
+            /** Token Decimals */
+            token_decimals: number;
+            /** Token Symbol */
+            token_symbol: string;
+        };
+        /**
+         * EmbeddedTask
+         * @description What anybody may know of a task, as of `block`.
+         */
+        EmbeddedTask: {
+            /** Block */
+            block: number;
+            /** Charge */
+            charge: string;
+            /** End */
+            end: number;
+            /** Id */
+            id: string;
+            /** Max Charge */
+            max_charge: string;
+            /** Provider */
+            provider: string | null;
+            /** State */
+            state: string;
+            /** Token Decimals */
+            token_decimals: number;
+            /** Token Symbol */
+            token_symbol: string;
+        };
         /** ExplainBody */
         ExplainBody: {
             /** Offers */
@@ -1496,6 +1901,87 @@ export interface components {
             summary: string;
             /** Task Id */
             task_id: string;
+        };
+        /**
+         * ExplorerEvent
+         * @description One event of the contracts, as it is on the chain.
+         */
+        ExplorerEvent: {
+            /** Amount */
+            amount: string | null;
+            /** App Id */
+            app_id: string | null;
+            /** Args */
+            args: {
+                [key: string]: unknown;
+            };
+            /** At */
+            at: number;
+            /** Block Number */
+            block_number: number;
+            /** Channel Id */
+            channel_id: string | null;
+            /** Contract */
+            contract: string;
+            /** Id */
+            id: number;
+            /** Kind */
+            kind: ("task" | "dispute" | "redemption" | "channel" | "money" | "stake" | "delegation" | "slash" | "app") | "other";
+            /** Log Index */
+            log_index: number;
+            /** Name */
+            name: string;
+            /** Parties */
+            parties: {
+                [key: string]: string;
+            };
+            /** Task Id */
+            task_id: string | null;
+            /** Token */
+            token: ("payment" | "stake") | null;
+            /** Tx */
+            tx: string;
+        };
+        /** ExplorerPage */
+        ExplorerPage: {
+            /** Block */
+            block: number;
+            /** Items */
+            items: components["schemas"]["ExplorerEvent"][];
+            /** Next Cursor */
+            next_cursor?: string | null;
+        };
+        /**
+         * ExplorerTask
+         * @description What the chain says of a task, to anybody; inputs, names and logs are its consumer's.
+         */
+        ExplorerTask: {
+            /** Block */
+            block: number;
+            /** Charge */
+            charge: string;
+            /** Consumer */
+            consumer: string;
+            /** Created Tx */
+            created_tx: string | null;
+            /** End */
+            end: number;
+            /** Events */
+            events: components["schemas"]["ExplorerEvent"][];
+            /** Id */
+            id: string;
+            /** Max Charge */
+            max_charge: string;
+            /** Proven Tx */
+            proven_tx: string | null;
+            /** Provider */
+            provider: string | null;
+            /** Receipt */
+            receipt: string | null;
+            /** Settled Tx */
+            settled_tx: string | null;
+            /** State */
+            state: string;
         };
         /**
          * GpuBody
@@ -1546,6 +2032,51 @@ export interface components {
             items: components["schemas"]["GpuListing"][];
             /** Next Cursor */
             next_cursor?: string | null;
+        };
+        /**
+         * GpuPrices
+         * @description Cards of one kind that providers offer now; prices are theirs per GPU-second, counted by
+         *     card.
+         */
+        GpuPrices: {
+            /** Cards */
+            cards: number;
+            /** Cards Free */
+            cards_free: number;
+            /** Gpu Class */
+            gpu_class: string;
+            /** Max Rate */
+            max_rate: string;
+            /** Median Rate */
+            median_rate: string;
+            /** Memory Mib */
+            memory_mib: number;
+            /** Min Rate */
+            min_rate: string;
+            /** Model */
+            model: string;
+            /** Providers */
+            providers: number;
+            /** Simulated */
+            simulated: boolean;
+        };
+        /**
+         * GpuSample
+         * @description A reading that the driver cannot give is None.
+         */
+        GpuSample: {
+            /** Energy Mj */
+            energy_mj?: number | null;
+            /** Gpu Id */
+            gpu_id: string;
+            /** Memory Used Mib */
+            memory_used_mib?: number | null;
+            /** Power Mw */
+            power_mw?: number | null;
+            /** Temperature C */
+            temperature_c?: number | null;
+            /** Utilization Percent */
+            utilization_percent?: number | null;
         };
         /** HealthBody */
         HealthBody: {
@@ -1667,6 +2198,47 @@ export interface components {
             digest: string;
         };
         /**
+         * NetworkTotals
+         * @description Of the whole market, as of `block`. Amounts of work are in the payment token, `staked`,
+         *     `delegated` and `slashed` in the staking token.
+         */
+        NetworkTotals: {
+            /** Apps */
+            apps: number;
+            /** Block */
+            block: number;
+            /** Block At */
+            block_at: number;
+            /** Call Charges */
+            call_charges: string;
+            /** Cards Free */
+            cards_free: number;
+            /** Cards Online */
+            cards_online: number;
+            /** Delegated */
+            delegated: string;
+            /** Escrowed */
+            escrowed: string;
+            /** Fees */
+            fees: string;
+            /** Providers Online */
+            providers_online: number;
+            /** Redemptions */
+            redemptions: number;
+            /** Slashed */
+            slashed: string;
+            /** Staked */
+            staked: string;
+            /** Task Charges */
+            task_charges: string;
+            /** Tasks */
+            tasks: {
+                [key: string]: number;
+            };
+            /** Tasks Settled */
+            tasks_settled: number;
+        };
+        /**
          * OfferBody
          * @description A provider as the matcher sees it for a given request, with the reason when it is passed
          *     over.
@@ -1705,6 +2277,58 @@ export interface components {
             /** Simulated */
             simulated: boolean;
         };
+        /**
+         * OverviewBody
+         * @description What an account has, what it spends now, and until when that lasts. Payment token.
+         */
+        OverviewBody: {
+            /** Address */
+            address: string;
+            /** Alerts */
+            alerts: ("runs_out_today" | "nothing_available" | "index_stopped")[];
+            /** Available */
+            available: string;
+            /** Block */
+            block: number;
+            /** Credit */
+            credit: string;
+            /** In Channels */
+            in_channels: string;
+            /** Lasts Until */
+            lasts_until: number | null;
+            /** Locked */
+            locked: string;
+            /** Pace Per Hour */
+            pace_per_hour: string;
+            /** Reserved */
+            reserved: string;
+            /** Spent Today Calls */
+            spent_today_calls: string;
+            /** Spent Today Tasks */
+            spent_today_tasks: string;
+            /** Tasks Running */
+            tasks_running: number;
+        };
+        /**
+         * PoolBody
+         * @description What others delegated to a provider, in the staking token; `fees` in the payment token.
+         */
+        PoolBody: {
+            /** Commission Bps */
+            commission_bps: number;
+            /** Delegated */
+            delegated: string;
+            /** Delegators */
+            delegators: number;
+            /** Fees */
+            fees: string;
+            /** Next Commission At */
+            next_commission_at: number | null;
+            /** Next Commission Bps */
+            next_commission_bps: number | null;
+            /** Undelegating */
+            undelegating: string;
+        };
         /** PriceBody */
         PriceBody: {
             /** Fee Per Call */
@@ -1713,6 +2337,15 @@ export interface components {
             flat: string;
             /** Rate Per Gpu Second */
             rate_per_gpu_second: string;
+        };
+        /** PriceList */
+        PriceList: {
+            /** At Ms */
+            at_ms: number;
+            /** Complete */
+            complete: boolean;
+            /** Items */
+            items: components["schemas"]["GpuPrices"][];
         };
         /** PricePage */
         PricePage: {
@@ -1823,6 +2456,23 @@ export interface components {
             items: components["schemas"]["ProviderBody"][];
             /** Next Cursor */
             next_cursor?: string | null;
+        };
+        /**
+         * ProviderSummary
+         * @description Everything public of one provider; its history is the explorer's, by its address.
+         */
+        ProviderSummary: {
+            /** Block */
+            block: number;
+            /** Credit */
+            credit: string;
+            earned: components["schemas"]["EarnedBody"];
+            /** Jailed Until */
+            jailed_until: number | null;
+            pool: components["schemas"]["PoolBody"];
+            provider: components["schemas"]["ProviderBody"];
+            /** Seats */
+            seats: number;
         };
         /**
          * QuoteBody
@@ -1954,6 +2604,23 @@ export interface components {
             hpke_signature: string;
             /** Provider */
             provider: string;
+        };
+        /** SearchHit */
+        SearchHit: {
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "task" | "app" | "channel" | "provider" | "account" | "transaction" | "block";
+            /** Title */
+            title: string;
+        };
+        /** SearchResult */
+        SearchResult: {
+            /** Items */
+            items: components["schemas"]["SearchHit"][];
         };
         /** SessionBody */
         SessionBody: {
@@ -2164,6 +2831,22 @@ export interface components {
             /** Next Cursor */
             next_cursor?: string | null;
         };
+        /** TaskSample */
+        TaskSample: {
+            /** At Ms */
+            at_ms: number;
+            /** Fence */
+            fence: number;
+            /** Gpus */
+            gpus: components["schemas"]["GpuSample"][];
+            /** Id */
+            id: number;
+        };
+        /** TaskSamples */
+        TaskSamples: {
+            /** Items */
+            items: components["schemas"]["TaskSample"][];
+        };
         /**
          * TaskTermsBody
          * @description `TaskTerms` as signed by the consumer (protocol: EIP-712 message of the same name).
@@ -2309,6 +2992,34 @@ export interface components {
         WebhookSecretView: {
             /** Secret */
             secret: string;
+        };
+        /**
+         * WorkersBody
+         * @description Workers of one version at one provider, as it said last.
+         */
+        WorkersBody: {
+            /** Cold Start Ms */
+            cold_start_ms: number;
+            /** Delay Ms */
+            delay_ms: number;
+            /** Max Workers */
+            max_workers: number;
+            /** Places */
+            places: number;
+            /** Problem */
+            problem: string;
+            /** Provider */
+            provider: string;
+            /** Queued */
+            queued: number;
+            /** Running */
+            running: number;
+            /** State */
+            state: string;
+            /** Version */
+            version: number;
+            /** Workers */
+            workers: number;
         };
     };
     responses: never;
@@ -2532,6 +3243,73 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AccountBody"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getEarned: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EarnedBody"];
                 };
             };
             /** @description Request does not fit */
@@ -3201,6 +3979,83 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such app */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getAppLoad: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Hash of chain, registry, publisher and salt. */
+                app: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppLoadView"];
                 };
             };
             /** @description No such app */
@@ -4976,6 +5831,89 @@ export interface operations {
             };
         };
     };
+    listDelegations: {
+        parameters: {
+            query?: {
+                /** @description Only this one's pool. */
+                provider?: string | null;
+                /** @description Only this account's. */
+                delegator?: string | null;
+                /** @description `next_cursor` of the page before; only good with the same filters. */
+                cursor?: string | null;
+                /** @description Items on a page. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DelegationPage"];
+                };
+            };
+            /** @description Cursor refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     getDeployment: {
         parameters: {
             query?: never;
@@ -5031,6 +5969,379 @@ export interface operations {
                 };
             };
             /** @description Chain cannot be read · Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listEmbeddedGpus: {
+        parameters: {
+            query?: {
+                /** @description Only this class. */
+                gpu_class?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddedGpus"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Chain cannot be read · Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getEmbeddedTask: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description EIP-712 digest of the task's terms. */
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddedTask"];
+                };
+            };
+            /** @description No such task */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Chain cannot be read · Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listChainEvents: {
+        parameters: {
+            query?: {
+                /** @description Only events of this kind. */
+                kind?: ("task" | "dispute" | "redemption" | "channel" | "money" | "stake" | "delegation" | "slash" | "app") | null;
+                /** @description Only events that name this account. */
+                address?: string | null;
+                /** @description `next_cursor` of the page before; only good with the same filters. */
+                cursor?: string | null;
+                /** @description Items on a page. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplorerPage"];
+                };
+            };
+            /** @description Cursor refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    streamChainEvents: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Id of the last event seen; the stream goes on after it. */
+                "Last-Event-ID"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests · Too many streams */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getChainTask: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description EIP-712 digest of the task's terms. */
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplorerTask"];
+                };
+            };
+            /** @description No such task */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5724,6 +7035,136 @@ export interface operations {
             };
         };
     };
+    listGpuPrices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceList"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getNetworkTotals: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NetworkTotals"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listOffers: {
         parameters: {
             query?: {
@@ -5769,6 +7210,175 @@ export interface operations {
                 };
             };
             /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getOverview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OverviewBody"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    streamOverview: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Id of the last event seen; nothing is told until there is something else. */
+                "Last-Event-ID"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests · Too many streams */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -5914,6 +7524,150 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getProviderSummary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                address: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProviderSummary"];
+                };
+            };
+            /** @description No such provider */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    search: {
+        parameters: {
+            query: {
+                /** @description Any of these. */
+                q: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchResult"];
                 };
             };
             /** @description Request does not fit */
@@ -7900,6 +9654,104 @@ export interface operations {
                 };
             };
             /** @description No such bundle · No such task · Not there yet */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listSamples: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before: the id of the last line seen. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description EIP-712 digest of the task's terms. */
+                task_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TaskSamples"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such task */
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -6,9 +6,46 @@ decimal strings in the token's smallest unit.
 
 from __future__ import annotations
 
-from tallystick.protocol.wire import AddressHex, Amount, Count, WireModel
+from typing import Any, Literal
 
-__all__ = ["ConfigBody", "TokenBody"]
+from tallystick.protocol.wire import (
+    AddressHex,
+    Amount,
+    Count,
+    DigestHex,
+    ProviderBody,
+    ShortText,
+    Uint64,
+    WireModel,
+)
+
+__all__ = [
+    "AppLoadView",
+    "CallsLately",
+    "ConfigBody",
+    "DelegationBody",
+    "DelegationPage",
+    "EarnedBody",
+    "EmbeddedGpus",
+    "EmbeddedTask",
+    "EventKind",
+    "ExplorerEvent",
+    "ExplorerPage",
+    "ExplorerTask",
+    "GpuPrices",
+    "GpuSample",
+    "NetworkTotals",
+    "OverviewBody",
+    "PoolBody",
+    "PriceList",
+    "ProviderSummary",
+    "SearchHit",
+    "SearchResult",
+    "TaskSample",
+    "TaskSamples",
+    "TokenBody",
+    "WorkersBody",
+]
 
 
 class TokenBody(WireModel):
@@ -60,3 +97,306 @@ class ConfigBody(WireModel):
     jail_seconds: Count
     notice_seconds: Count
     """How long before it takes effect a price change is announced."""
+
+
+# --- prices and totals --------------------------------------------------------------------------
+
+
+class GpuPrices(WireModel):
+    """Cards of one kind that providers offer now; prices are theirs per GPU-second, counted by
+    card."""
+
+    gpu_class: str
+    model: str
+    memory_mib: Count
+    simulated: bool
+    providers: Count
+    cards: Count
+    cards_free: Count
+    """Not held by a lease; which card of a class a lease holds is the provider's choice."""
+    min_rate: Amount
+    median_rate: Amount
+    """The lower of the two in the middle."""
+    max_rate: Amount
+
+
+class PriceList(WireModel):
+    at_ms: Count
+    complete: bool
+    """False when there are more providers than are looked at."""
+    items: tuple[GpuPrices, ...]
+
+
+class NetworkTotals(WireModel):
+    """Of the whole market, as of `block`. Amounts of work are in the payment token, `staked`,
+    `delegated` and `slashed` in the staking token."""
+
+    block: Count
+    block_at: Count
+    """Unix seconds."""
+    escrowed: Amount
+    staked: Amount
+    delegated: Amount
+    slashed: Amount
+    tasks_settled: Count
+    task_charges: Amount
+    redemptions: Count
+    call_charges: Amount
+    """Of calls whose vouchers were redeemed."""
+    fees: Amount
+    tasks: dict[str, Count]
+    """Tasks on the chain by state."""
+    apps: Count
+    providers_online: Count
+    cards_online: Count
+    cards_free: Count
+
+
+# --- explorer -----------------------------------------------------------------------------------
+
+EventKind = Literal[
+    "task", "dispute", "redemption", "channel", "money", "stake", "delegation", "slash", "app"
+]
+
+
+class ExplorerEvent(WireModel):
+    """One event of the contracts, as it is on the chain."""
+
+    id: Count
+    """Rises in the order of the chain."""
+    kind: EventKind | Literal["other"]
+    name: str
+    """In Solidity."""
+    contract: str
+    block_number: Count
+    at: Count
+    """Unix seconds, of the block."""
+    tx: DigestHex
+    log_index: Count
+    parties: dict[str, AddressHex]
+    """Accounts that the event names, by their part in it."""
+    amount: Amount | None
+    """The sum that it is about."""
+    token: Literal["payment", "stake"] | None
+    task_id: DigestHex | None
+    app_id: DigestHex | None
+    channel_id: DigestHex | None
+    args: dict[str, Any]
+    """All of its values, numbers as decimal strings."""
+
+
+class ExplorerPage(WireModel):
+    items: tuple[ExplorerEvent, ...]
+    next_cursor: str | None = None
+    block: Count
+    """As of which."""
+
+
+class ExplorerTask(WireModel):
+    """What the chain says of a task, to anybody; inputs, names and logs are its consumer's."""
+
+    id: DigestHex
+    state: str
+    consumer: AddressHex
+    provider: AddressHex | None
+    max_charge: Amount
+    charge: Amount
+    end: Uint64
+    """Unix seconds."""
+    receipt: DigestHex | None
+    created_tx: DigestHex | None
+    proven_tx: DigestHex | None
+    settled_tx: DigestHex | None
+    block: Count
+    events: tuple[ExplorerEvent, ...]
+
+
+class SearchHit(WireModel):
+    kind: Literal["task", "app", "channel", "provider", "account", "transaction", "block"]
+    id: str
+    title: str
+    """For people: an app's address of its manifest, a task's state."""
+
+
+class SearchResult(WireModel):
+    items: tuple[SearchHit, ...]
+
+
+# --- providers ----------------------------------------------------------------------------------
+
+
+class PoolBody(WireModel):
+    """What others delegated to a provider, in the staking token; `fees` in the payment token."""
+
+    delegated: Amount
+    undelegating: Amount
+    delegators: Count
+    fees: Amount
+    """Brought to the delegators so far."""
+    commission_bps: Count
+    """In force now."""
+    next_commission_bps: Count | None
+    """Announced, from `next_commission_at` on."""
+    next_commission_at: Uint64 | None
+
+
+class EarnedBody(WireModel):
+    """Over an account's life, before the protocol's fee, in the payment token."""
+
+    tasks: Amount
+    tasks_settled: Count
+    calls: Amount
+    redemptions: Count
+    dispatch: Amount
+    royalties: Amount
+    court: Amount
+    commission: Amount
+    """Of the fees of its own pool."""
+    rewards: Amount
+    """Claimed from pools that it delegates to."""
+    withdrawn: Amount
+    fees: Amount
+    """The protocol's, taken when credit was withdrawn."""
+
+
+class ProviderSummary(WireModel):
+    """Everything public of one provider; its history is the explorer's, by its address."""
+
+    provider: ProviderBody
+    seats: Count
+    jailed_until: Count | None
+    """From when on it can lift its jail."""
+    credit: Amount
+    """Earned, and not withdrawn yet."""
+    earned: EarnedBody
+    pool: PoolBody
+    block: Count
+
+
+class DelegationBody(WireModel):
+    provider: AddressHex
+    delegator: AddressHex
+    shares: Amount
+    """Of the pool; what they are worth says the staking contract."""
+    void: bool
+    """A slash left nothing of these shares."""
+    put_in: Amount
+    taken_out: Amount
+    claimed: Amount
+
+
+class DelegationPage(WireModel):
+    items: tuple[DelegationBody, ...]
+    next_cursor: str | None = None
+
+
+# --- an app's load ------------------------------------------------------------------------------
+
+
+class WorkersBody(WireModel):
+    """Workers of one version at one provider, as it said last."""
+
+    provider: AddressHex
+    version: Count
+    state: str
+    workers: Count
+    max_workers: Count
+    places: Count
+    running: Count
+    queued: Count
+    delay_ms: Count
+    cold_start_ms: Count
+    problem: str
+
+
+class CallsLately(WireModel):
+    """Calls that this backend carried in the last minutes, of all callers together."""
+
+    window_s: Count
+    calls: Count
+    completed: Count
+    failed: Count
+    p50_ms: Count | None
+    """From asking to the end, of the completed ones."""
+    p95_ms: Count | None
+    complete: bool
+    """False when there were more than are looked at: then these are the last ones."""
+
+
+class AppLoadView(WireModel):
+    app_id: DigestHex
+    at_ms: Count
+    workers: tuple[WorkersBody, ...]
+    calls: CallsLately
+
+
+# --- the caller's own ---------------------------------------------------------------------------
+
+
+class GpuSample(WireModel):
+    """A reading that the driver cannot give is None."""
+
+    gpu_id: ShortText
+    utilization_percent: Count | None = None
+    memory_used_mib: Count | None = None
+    temperature_c: int | None = None
+    power_mw: Count | None = None
+    energy_mj: Count | None = None
+
+
+class TaskSample(WireModel):
+    id: Count
+    fence: Count
+    at_ms: Count
+    gpus: tuple[GpuSample, ...]
+
+
+class TaskSamples(WireModel):
+    items: tuple[TaskSample, ...]
+
+
+class OverviewBody(WireModel):
+    """What an account has, what it spends now, and until when that lasts. Payment token."""
+
+    address: AddressHex
+    block: Count
+    available: Amount
+    reserved: Amount
+    """Locked for tasks, and in channels without being claimed."""
+    locked: Amount
+    in_channels: Amount
+    credit: Amount
+    tasks_running: Count
+    spent_today_calls: Amount
+    """Since midnight, UTC."""
+    spent_today_tasks: Amount
+    pace_per_hour: Amount
+    """Calls of the last hour, and what the running tasks take in an hour."""
+    lasts_until: Count | None
+    """Unix seconds at which everything that is available and reserved would be spent at this pace;
+    None while nothing is being spent."""
+    alerts: tuple[Literal["runs_out_today", "nothing_available", "index_stopped"], ...]
+
+
+# --- for pages of others ------------------------------------------------------------------------
+
+
+class EmbeddedTask(WireModel):
+    """What anybody may know of a task, as of `block`."""
+
+    id: DigestHex
+    state: str
+    provider: AddressHex | None
+    max_charge: Amount
+    charge: Amount
+    end: Uint64
+    block: Count
+    token_symbol: str
+    token_decimals: Count
+
+
+class EmbeddedGpus(WireModel):
+    at_ms: Count
+    items: tuple[GpuPrices, ...]
+    token_symbol: str
+    token_decimals: Count

@@ -344,6 +344,8 @@ class LeaseBeat(WireModel):
     message: ShortText = ""
     gpu_ms: Count = 0
     energy_mj: Count | None = None
+    gpu_ids: Annotated[tuple[ShortText, ...], Field(max_length=256)] = ()
+    """The cards it runs on; `Heartbeat.gpus` has their readings."""
 
 
 class Heartbeat(WireModel):

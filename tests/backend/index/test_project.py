@@ -12,7 +12,7 @@ from tallystick.protocol.events import EventAt
 from tallystick.protocol.messages import TaskTerms
 from tallystick.protocol.pricing import Price
 from tallystick.protocol.types import ZERO_ADDRESS, ZERO_DIGEST, AppId, BlockNumber
-from tallystick_backend.index import project
+from tallystick_backend.index import project, sums
 from tallystick_backend.index.errors import BooksDoNotBalance
 from tallystick_backend.index.project import (
     FOLLOWED,
@@ -267,6 +267,7 @@ def _sample(name: str, kind: type[Followed] = events.Deposited) -> Any:
         "price": Price(1, 2, 3),
     }
     addresses = {"account", "payer", "to", "payee", "payout", "key", "signer", "publisher"}
+    addresses |= {"delegator"}
     return samples.get(name, CONSUMERS[2] if name in addresses else 5)
 
 
@@ -281,6 +282,15 @@ def _rich(key: EntityKey) -> project.Entity:
             return Provider(entity_id, 10**30, 10**30)
         case "channel":
             return replace(FUNDED, channel_id=entity_id)
+        case "totals":
+            return sums.Totals(escrowed=10**30, staked=10**30, delegated=10**30)
+        case "earned":
+            return sums.Earned(entity_id, tasks=10**30)
+        case "pool":
+            return sums.Pool(entity_id, delegated=10**30, undelegating=10**30, delegators=3)
+        case "delegation":
+            provider, delegator = entity_id.split("/")
+            return sums.Delegation(entity_id, provider, delegator, shares=10**30)
         case "app":
             return App(entity_id, PROVIDER.lower(), digest("salt"), PROVIDER.lower(), 0, 1000)
         case _:

@@ -18,12 +18,17 @@ from tallystick_backend.store.tables import (
     AppVersionRow,
     BlockRow,
     ChainEventEntityRow,
+    ChainEventPartyRow,
     ChainEventRow,
     ChannelRow,
     CursorRow,
+    DelegationRow,
+    EarnedRow,
     OperatorKeyRow,
+    PoolRow,
     ProviderRow,
     TaskChainRow,
+    TotalsRow,
 )
 
 # --- questions for everybody ------------------------------------------------------------------
@@ -168,6 +173,11 @@ async def add_touched(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) 
         await session.exec(insert(ChainEventEntityRow), params=rows)
 
 
+async def add_parties(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        await session.exec(insert(ChainEventPartyRow), params=rows)
+
+
 async def events_of(session: AsyncSession, entity: str) -> Sequence[ChainEventRow]:
     """Every event that changed `entity`, in chain order."""
     query = (
@@ -209,6 +219,7 @@ async def drop_above(session: AsyncSession, number: int) -> None:
     await session.exec(
         delete(ChainEventEntityRow).where(col(ChainEventEntityRow.event_id).in_(ids))
     )
+    await session.exec(delete(ChainEventPartyRow).where(col(ChainEventPartyRow.event_id).in_(ids)))
     await session.exec(delete(ChainEventRow).where(col(ChainEventRow.block_number) > number))
     await session.exec(delete(BlockRow).where(col(BlockRow.number) > number))
 
@@ -232,6 +243,7 @@ async def forget_below(session: AsyncSession, number: int) -> None:
 async def forget_everything(session: AsyncSession) -> None:
     """Empties every table of the index, so that it reads the chain from the start again."""
     for table in (
+        ChainEventPartyRow,
         ChainEventEntityRow,
         ChainEventRow,
         BlockRow,
@@ -244,6 +256,10 @@ async def forget_everything(session: AsyncSession) -> None:
         AppVersionRow,
         AppPriceRow,
         AppDiscountRow,
+        EarnedRow,
+        PoolRow,
+        DelegationRow,
+        TotalsRow,
         CursorRow,
     ):
         await session.exec(delete(table))
@@ -272,6 +288,10 @@ EntityRow: TypeAlias = (
     | AppVersionRow
     | AppPriceRow
     | AppDiscountRow
+    | EarnedRow
+    | PoolRow
+    | DelegationRow
+    | TotalsRow
 )
 
 

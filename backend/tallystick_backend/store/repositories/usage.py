@@ -13,9 +13,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.store.tables import (
     CallRow,
+    ChannelRow,
+    LeaseRow,
     ManifestRow,
     SpendLimitRow,
     SpendRow,
+    TaskOrderRow,
 )
 from tallystick_backend.summaries import Used
 
@@ -205,3 +208,57 @@ def _conditions(wanted: CallFilter) -> list[ColumnElement[bool]]:
     if wanted.until_ms is not None:
         found.append(col(CallRow.asked_at_ms) < wanted.until_ms)
     return found
+
+
+# --- lately -----------------------------------------------------------------------------------
+
+
+async def charges_since(
+    session: AsyncSession, account: str, since_ms: int, limit: int
+) -> Sequence[tuple[int, int]]:
+    """When each call was asked for and what it cost, the last one first."""
+    query = (
+        select(CallRow.asked_at_ms, CallRow.charge)
+        .where(col(CallRow.account) == account.lower(), col(CallRow.asked_at_ms) >= since_ms)
+        .order_by(col(CallRow.asked_at_ms).desc())
+        .limit(limit)
+    )
+    return (await session.exec(query)).all()
+
+
+async def calls_of_app_since(
+    session: AsyncSession, app_id: str, since_ms: int, limit: int
+) -> Sequence[tuple[str, int, int | None]]:
+    """State, time of asking and of the end, the last one first; of all callers."""
+    query = (
+        select(CallRow.state, CallRow.asked_at_ms, CallRow.ended_at_ms)
+        .where(col(CallRow.app_id) == app_id, col(CallRow.asked_at_ms) >= since_ms)
+        .order_by(col(CallRow.asked_at_ms).desc())
+        .limit(limit)
+    )
+    return (await session.exec(query)).all()
+
+
+async def unclaimed_of(session: AsyncSession, payer: str, limit: int) -> int:
+    """What lies in an account's channels and is not claimed."""
+    query = (
+        select(ChannelRow.deposited, ChannelRow.claimed)
+        .where(col(ChannelRow.payer) == payer.lower())
+        .limit(limit)
+    )
+    return sum(deposited - claimed for deposited, claimed in await session.exec(query))
+
+
+async def running_rates(session: AsyncSession, consumer: str, limit: int) -> list[int]:
+    """What each running task of an account takes for a second, in the smallest unit: its GPUs at
+    the rate of its terms."""
+    query = (
+        select(LeaseRow.gpus, TaskOrderRow.terms)
+        .join(TaskOrderRow, col(TaskOrderRow.task_id) == col(LeaseRow.task_id))
+        .where(col(LeaseRow.state) == "running", col(TaskOrderRow.consumer) == consumer.lower())
+        .limit(limit)
+    )
+    return [
+        gpus * int(terms["rate_per_gpu_second"])
+        for gpus, terms in (await session.exec(query)).all()
+    ]

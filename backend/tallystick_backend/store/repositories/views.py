@@ -146,6 +146,11 @@ async def figures(session: AsyncSession, *, seen_since_ms: int) -> Figures:
     )
 
 
+async def online_count(session: AsyncSession, *, seen_since_ms: int) -> int:
+    query = select(func.count()).where(col(AnnouncementRow.last_seen_ms) >= seen_since_ms)
+    return (await session.exec(query)).one()
+
+
 async def _with_the_rest(session: AsyncSession, rows: Sequence[ProviderRow]) -> list[ProviderView]:
     names = [row.address for row in rows]
     announced = {

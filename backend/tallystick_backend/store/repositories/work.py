@@ -20,6 +20,7 @@ from tallystick_backend.store.tables import (
     AcceptanceRow,
     AnnouncementRow,
     LeaseRow,
+    LeaseSampleRow,
     LoginProofRow,
     OperatorKeyRow,
     ReceiptRow,
@@ -34,6 +35,9 @@ from tallystick_backend.tasks import LIVE_LEASES
 
 _LIVE = tuple(sorted(LIVE_LEASES))
 _IN_LIMIT = 500
+
+MOST_SAMPLES = 480
+"""Readings kept of one task; when there are so many, every second one of the older half goes."""
 
 # --- questions for everybody ------------------------------------------------------------------
 
@@ -159,6 +163,20 @@ async def logs(
         .where(col(TaskLogRow.task_id) == task_id, col(TaskLogRow.id) > after_id)
         .order_by(col(TaskLogRow.id))
         .limit(limit)
+    )
+    return (await _ask(session, query)).scalars().all()
+
+
+async def samples(
+    session: AsyncSession, task_id: str, after_id: int = 0
+) -> Sequence[LeaseSampleRow]:
+    """Readings of a task's cards that follow `after_id`, oldest first; never more than
+    `MOST_SAMPLES`."""
+    query = (
+        select(LeaseSampleRow)
+        .where(col(LeaseSampleRow.task_id) == task_id, col(LeaseSampleRow.id) > after_id)
+        .order_by(col(LeaseSampleRow.id))
+        .limit(MOST_SAMPLES)
     )
     return (await _ask(session, query)).scalars().all()
 
@@ -505,3 +523,17 @@ async def _ask(session: AsyncSession, query: Any) -> Result[*tuple[Any, ...]]:
     """SQLModel types its own `select` only; this is SQLAlchemy's."""
     answer: Result[*tuple[Any, ...]] = await session.exec(query)
     return answer
+
+
+async def add_sample(
+    session: AsyncSession, task_id: str, fence: int, gpus: list[dict[str, Any]], now_ms: int
+) -> None:
+    """Appends one reading; thins the older ones out when there are too many."""
+    mine = col(LeaseSampleRow.task_id) == task_id
+    count = (await _ask(session, select(func.count()).where(mine))).scalar_one()
+    if count >= MOST_SAMPLES:
+        oldest = select(col(LeaseSampleRow.id)).where(mine).order_by(col(LeaseSampleRow.id))
+        ids = (await _ask(session, oldest.limit(MOST_SAMPLES // 2))).scalars().all()
+        await _ask(session, delete(LeaseSampleRow).where(col(LeaseSampleRow.id).in_(ids[1::2])))
+    session.add(LeaseSampleRow(task_id=task_id, fence=fence, at_ms=now_ms, gpus=gpus))
+    await session.flush()

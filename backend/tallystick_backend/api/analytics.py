@@ -1,0 +1,308 @@
+"""The market in figures: prices of cards, totals, a provider's earnings and pool, an app's load.
+
+Public. What is added up over many rows is kept for a moment, so that looking often costs little.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tallystick.protocol.market_views import (
+    AppLoadView,
+    CallsLately,
+    DelegationBody,
+    DelegationPage,
+    EarnedBody,
+    NetworkTotals,
+    PoolBody,
+    PriceList,
+    ProviderSummary,
+    WorkersBody,
+)
+from tallystick.protocol.types import to_address
+from tallystick_backend.api import bodies
+from tallystick_backend.api.callers import Public
+from tallystick_backend.api.context import Backend, Ctx
+from tallystick_backend.api.cursors import Cursor, Limit, make_cursor, open_cursor
+from tallystick_backend.api.problems import problems
+from tallystick_backend.api.refusals import BadCursor, UnknownApp, UnknownProvider
+from tallystick_backend.api.schemas import AddressPath, AppIdPath
+from tallystick_backend.gateway.errors import GatewayNotReady
+from tallystick_backend.prices import PriceTable
+from tallystick_backend.store.repositories import apps, chain, explorer, usage, views, work
+from tallystick_backend.store.tables import EarnedRow, PoolRow
+
+router = APIRouter(prefix="/v1", tags=["market"])
+
+MOST_PROVIDERS = 5_000
+_BATCH = 500
+LATELY_S = 900
+MOST_CALLS = 2_000
+
+# --- prices and totals --------------------------------------------------------------------------
+
+
+async def gpu_prices(backend: Backend) -> PriceList:
+    return await backend.kept.get("prices", lambda: _prices(backend))
+
+
+async def _prices(backend: Backend) -> PriceList:
+    table, after, seen = PriceTable(), "", 0
+    since_ms = backend.seen_since_ms()
+    async with backend.database.read() as session:
+        leased: dict[str, dict[str, int]] = defaultdict(dict)
+        for (provider, gpu_class), gpus in (await work.busy_gpus(session)).items():
+            leased[provider][gpu_class] = gpus
+        while seen < MOST_PROVIDERS:
+            rows = await explorer.announced(
+                session, seen_since_ms=since_ms, after=after, limit=_BATCH
+            )
+            for row in rows:
+                table.add(row.body, leased.get(row.provider, {}))
+            seen += len(rows)
+            if len(rows) < _BATCH:
+                break
+            after = rows[-1].provider
+    return PriceList(
+        at_ms=backend.clock.now_ms(), complete=seen < MOST_PROVIDERS, items=tuple(table.rows())
+    )
+
+
+@router.get(
+    "/market/prices",
+    operation_id="listGpuPrices",
+    summary="What cards cost now, by class, model and memory",
+    description="Of providers that are online and take work: lowest, middle and highest price per "
+    "GPU-second, and how many cards are free.",
+    dependencies=[Public],
+    responses=problems(),
+)
+async def prices(backend: Ctx) -> PriceList:
+    return await gpu_prices(backend)
+
+
+async def _totals(backend: Backend) -> NetworkTotals:
+    cards = (await gpu_prices(backend)).items
+    async with backend.database.read() as session:
+        row = await explorer.totals(session)
+        by_state = await explorer.tasks_by_state(session)
+        count = await explorer.app_count(session)
+        online = await views.online_count(session, seen_since_ms=backend.seen_since_ms())
+        cursor = await chain.cursor(session)
+    return NetworkTotals(
+        block=0 if cursor is None else cursor.block_number,
+        block_at=0 if cursor is None else cursor.block_timestamp_s,
+        escrowed=row.escrowed,
+        staked=row.staked,
+        delegated=row.delegated,
+        slashed=row.slashed,
+        tasks_settled=row.tasks_settled,
+        task_charges=row.task_charges,
+        redemptions=row.redemptions,
+        call_charges=row.call_charges,
+        fees=row.fees,
+        tasks=by_state,
+        apps=count,
+        providers_online=online,
+        cards_online=sum(each.cards for each in cards),
+        cards_free=sum(each.cards_free for each in cards),
+    )
+
+
+@router.get(
+    "/market/totals",
+    operation_id="getNetworkTotals",
+    summary="The whole market in figures",
+    dependencies=[Public],
+    responses=problems(),
+)
+async def totals(backend: Ctx) -> NetworkTotals:
+    return await backend.kept.get("totals", lambda: _totals(backend))
+
+
+# --- providers ----------------------------------------------------------------------------------
+
+
+@router.get(
+    "/providers/{address}/summary",
+    operation_id="getProviderSummary",
+    summary="One provider with its earnings and its pool",
+    description="Over its life, from the chain's events. Its tasks, stakes and payouts one by one: "
+    "`GET /v1/explorer/events?address=`.",
+    dependencies=[Public],
+    responses=problems(UnknownProvider),
+)
+async def provider_summary(backend: Ctx, address: AddressPath) -> ProviderSummary:
+    async with backend.database.read() as session:
+        found = await views.provider_view(session, address)
+        if found is None:
+            raise UnknownProvider(address)
+        earned = await explorer.earned(session, address)
+        pool = await explorer.pool(session, address)
+        account = await chain.account(session, address)
+        cursor = await chain.cursor(session)
+    now_s = max(backend.now_s(), 0 if cursor is None else cursor.block_timestamp_s)
+    return ProviderSummary(
+        provider=bodies.provider_body(found, seen_since_ms=backend.seen_since_ms()),
+        seats=found.provider.seats,
+        jailed_until=found.provider.jailed_until_s,
+        credit=account.credit,
+        earned=_earned(earned),
+        pool=_pool(pool, now_s),
+        block=0 if cursor is None else cursor.block_number,
+    )
+
+
+class DelegationQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    provider: Annotated[
+        str | None, Field(pattern=r"^0x[0-9a-fA-F]{40}$", description="Only this one's pool.")
+    ] = None
+    delegator: Annotated[
+        str | None, Field(pattern=r"^0x[0-9a-fA-F]{40}$", description="Only this account's.")
+    ] = None
+    cursor: Cursor = None
+    limit: Limit = 50
+
+
+@router.get(
+    "/delegations",
+    operation_id="listDelegations",
+    summary="Who delegates to whom",
+    description="By provider and delegator; those who left stay, with no shares.",
+    dependencies=[Public],
+    responses=problems(BadCursor),
+)
+async def list_delegations(
+    backend: Ctx, query: Annotated[DelegationQuery, Query()]
+) -> DelegationPage:
+    provider = None if query.provider is None else query.provider.lower()
+    delegator = None if query.delegator is None else query.delegator.lower()
+    of = f"delegations:{provider}:{delegator}"
+    after = "" if query.cursor is None else str(open_cursor(backend.seals, of, query.cursor)[0])
+    async with backend.database.read() as session:
+        found = await explorer.delegations(
+            session, provider=provider, delegator=delegator, after=after, limit=query.limit + 1
+        )
+        shown = found[: query.limit]
+        pools = await explorer.pools(session, [row.provider for row in shown])
+    more = len(found) > query.limit
+    return DelegationPage(
+        items=tuple(
+            DelegationBody(
+                provider=to_address(row.provider),
+                delegator=to_address(row.delegator),
+                shares=row.shares,
+                void=row.generation != pools[row.provider].generation,
+                put_in=row.put_in,
+                taken_out=row.taken_out,
+                claimed=row.claimed,
+            )
+            for row in shown
+        ),
+        next_cursor=make_cursor(backend.seals, of, [shown[-1].place]) if more else None,
+    )
+
+
+@router.get(
+    "/accounts/{address}/earned",
+    operation_id="getEarned",
+    summary="What an account earned over its life",
+    description="As provider, dispatcher, publisher, checker and delegator; zeros if nothing.",
+    dependencies=[Public],
+    responses=problems(),
+)
+async def get_earned(backend: Ctx, address: AddressPath) -> EarnedBody:
+    async with backend.database.read() as session:
+        return _earned(await explorer.earned(session, address))
+
+
+def _earned(row: EarnedRow) -> EarnedBody:
+    return EarnedBody(**{name: getattr(row, name) for name in EarnedBody.model_fields})
+
+
+def _pool(row: PoolRow, now_s: int) -> PoolBody:
+    ahead = row.commission_at_s > now_s
+    return PoolBody(
+        delegated=row.delegated,
+        undelegating=row.undelegating,
+        delegators=row.delegators,
+        fees=row.fees,
+        commission_bps=row.commission_before_bps if ahead else row.commission_bps,
+        next_commission_bps=row.commission_bps if ahead else None,
+        next_commission_at=row.commission_at_s if ahead else None,
+    )
+
+
+# --- an app's load ------------------------------------------------------------------------------
+
+
+@router.get(
+    "/apps/{app}/load",
+    operation_id="getAppLoad",
+    summary="Who serves an app now, and how busy they are",
+    description="Workers as their providers said last, and the calls that this backend carried in "
+    "the last quarter of an hour.",
+    dependencies=[Public],
+    responses=problems(UnknownApp),
+)
+async def app_load(backend: Ctx, app: AppIdPath) -> AppLoadView:
+    now_ms = backend.clock.now_ms()
+    async with backend.database.read() as session:
+        if await apps.app(session, app) is None:
+            raise UnknownApp(app)
+        found = await usage.calls_of_app_since(
+            session, app, now_ms - LATELY_S * 1000, MOST_CALLS + 1
+        )
+    shown = found[:MOST_CALLS]
+    took_ms = sorted(end - asked for state, asked, end in shown if state == "completed" and end)
+    return AppLoadView(
+        app_id=app,
+        at_ms=now_ms,
+        workers=_workers(backend, app),
+        calls=CallsLately(
+            window_s=LATELY_S,
+            calls=len(shown),
+            completed=len(took_ms),
+            failed=sum(state == "failed" for state, _, _ in shown),
+            p50_ms=_percentile(took_ms, 50),
+            p95_ms=_percentile(took_ms, 95),
+            complete=len(found) <= MOST_CALLS,
+        ),
+    )
+
+
+def _workers(backend: Backend, app: str) -> tuple[WorkersBody, ...]:
+    """None while this process carries no calls: another one asks the providers then."""
+    try:
+        fleet = backend.gateway.parts.fleet
+    except GatewayNotReady:
+        return ()
+    return tuple(
+        WorkersBody(
+            provider=provider,
+            version=load.version,
+            state=load.state,
+            workers=load.workers,
+            max_workers=load.max_workers,
+            places=load.places,
+            running=load.running,
+            queued=load.queued,
+            delay_ms=load.delay_ms,
+            cold_start_ms=load.cold_start_ms,
+            problem=load.problem,
+        )
+        for provider, load in fleet.loads(app)
+    )
+
+
+def _percentile(values_ms: list[int], percent: int) -> int | None:
+    """Of sorted values, the nearest rank."""
+    if not values_ms:
+        return None
+    return values_ms[max(0, -(-len(values_ms) * percent // 100) - 1)]
