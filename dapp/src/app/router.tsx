@@ -1,6 +1,7 @@
 // Every page is a chunk of its own, fetched when it is gone to (or nearly: a link under the pointer preloads).
 
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
+import { isAddress } from 'viem';
 import { NotFoundPage, PageFault, Shell } from './shell';
 
 const root = createRootRoute({
@@ -65,6 +66,20 @@ const keys = createRoute({
   path: '/keys',
   component: lazyRouteComponent(() => import('~/features/keys/KeysPage'), 'KeysPage'),
 });
+const explorer = createRoute({
+  getParentRoute: () => root,
+  path: '/explorer',
+  validateSearch: (search: Record<string, unknown>): { address?: string } =>
+    typeof search['address'] === 'string' && isAddress(search['address'], { strict: false })
+      ? { address: search['address'] }
+      : {},
+  component: lazyRouteComponent(() => import('~/features/explorer/ExplorerPage'), 'ExplorerPage'),
+});
+const transaction = createRoute({
+  getParentRoute: () => root,
+  path: '/explorer/tx/$hash',
+  component: lazyRouteComponent(() => import('~/features/explorer/TransactionPage'), 'TransactionPage'),
+});
 
 const routes = root.addChildren([
   home,
@@ -78,6 +93,8 @@ const routes = root.addChildren([
   app,
   costs,
   keys,
+  explorer,
+  transaction,
 ]);
 
 export const router = createRouter({

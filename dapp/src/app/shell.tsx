@@ -9,6 +9,7 @@ import { WalletButton } from './WalletButton';
 const PAGES = [
   { to: '/', key: 'nav.home', icon: 'home' },
   { to: '/market', key: 'nav.market', icon: 'market' },
+  { to: '/explorer', key: 'nav.explorer', icon: 'explorer' },
   { to: '/apps', key: 'nav.apps', icon: 'apps' },
   { to: '/tasks', key: 'nav.tasks', icon: 'tasks' },
   { to: '/money', key: 'nav.money', icon: 'money' },

@@ -57,3 +57,46 @@ export function Bars({ points, label }: { points: readonly BarPoint[]; label: st
     </svg>
   );
 }
+
+export interface LinePoint {
+  atMs: number;
+  value: number;
+}
+
+/** One reading over time; gaps stay gaps, so that a reading nobody could take is not drawn as zero. */
+export function Line({
+  points,
+  label,
+  most,
+}: {
+  points: readonly (LinePoint | null)[];
+  label: string;
+  most?: number;
+}) {
+  const known = points.filter((point) => point !== null);
+  const first = known[0]?.atMs ?? 0;
+  const span = Math.max(1, (known.at(-1)?.atMs ?? 1) - first);
+  const top = most ?? Math.max(1, ...known.map((point) => point.value)) * 1.1;
+  const x = (point: LinePoint) => ((point.atMs - first) / span) * WIDTH;
+  const y = (point: LinePoint) => LINE_HEIGHT - 4 - ((LINE_HEIGHT - 12) * point.value) / top;
+  let path = '';
+  let drawing = false;
+  for (const point of points) {
+    if (point !== null) path += `${drawing ? 'L' : 'M'}${x(point).toFixed(1)} ${y(point).toFixed(1)}`;
+    drawing = point !== null;
+  }
+  return (
+    <svg
+      className="chart"
+      viewBox={`0 0 ${WIDTH.toString()} ${LINE_HEIGHT.toString()}`}
+      role="img"
+      aria-label={label}
+    >
+      <line className="grid" x1="0" x2={WIDTH} y1={LINE_HEIGHT / 2} y2={LINE_HEIGHT / 2} />
+      <line className="axis" x1="0" x2={WIDTH} y1={LINE_HEIGHT - 2} y2={LINE_HEIGHT - 2} />
+      <path className="line" d={path} />
+    </svg>
+  );
+}
+
+const LINE_HEIGHT = 110;

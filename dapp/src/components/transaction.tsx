@@ -13,7 +13,7 @@ import { shownSeconds } from '~/lib/time';
 import { useSigner, type Signer } from '~/lib/wallet/useWallet';
 import { Button } from './parts';
 import { useToast } from './toasts';
-import { Hex, shortHex } from './values';
+import { shortHex, TransactionLink } from './values';
 
 /** Makes the transaction; may ask the wallet for a signature first (`signing`). */
 export type Prepare = (signer: Signer, tell: (stage: Stage) => void) => Promise<Write | readonly Write[]>;
@@ -107,7 +107,7 @@ export function StageLine({ stage }: { stage: Stage }) {
       <div>{text}</div>
       {'hash' in stage && stage.hash !== null ? (
         <div>
-          {t('tx.hash')} <Hex value={stage.hash} what={t('tx.hash')} />
+          {t('tx.hash')} <TransactionLink hash={stage.hash} />
         </div>
       ) : null}
     </div>

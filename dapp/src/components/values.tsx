@@ -1,9 +1,10 @@
 // Values as people read them: amounts, addresses, digests, moments.
 
+import { Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { useLanguage, useT } from '~/lib/i18n';
 import { exact, shown, type Token } from '~/lib/money';
-import { useToken } from '~/lib/deployment';
+import { useDeployment, useToken } from '~/lib/deployment';
 import { Icon } from './icons';
 
 /** An amount with its unit; the exact one is its title whenever digits were left out. */
@@ -38,6 +39,26 @@ export function Hex({ value, what }: { value: string; what?: string }) {
     <span className="address">
       <span title={value}>{shortHex(value)}</span>
       <Copy text={value} what={what ?? value} />
+    </span>
+  );
+}
+
+/** A transaction: at the chain's explorer where there is one, else on a page of this app. */
+export function TransactionLink({ hash }: { hash: string }) {
+  const t = useT();
+  const explorer = useDeployment().data?.explorerUrl ?? null;
+  return (
+    <span className="address">
+      {explorer === null ? (
+        <Link to="/explorer/tx/$hash" params={{ hash }}>
+          {shortHex(hash)}
+        </Link>
+      ) : (
+        <a href={`${explorer}/tx/${hash}`} rel="noreferrer">
+          {shortHex(hash)}
+        </a>
+      )}
+      <Copy text={hash} what={t('tx.hash')} />
     </span>
   );
 }

@@ -32,7 +32,7 @@ test('home names the next act, also in Chinese, and by keyboard alone', async ({
   await expect(page.getByRole('heading', { name: 'Three steps to the first result' })).toBeVisible();
   await page.keyboard.press('Tab');
   await expect(page.getByRole('link', { name: 'Skip to the content' })).toBeFocused();
-  await page.getByRole('radio', { name: '中文' }).check();
+  await page.getByRole('radio', { name: '中文' }).click();
   await expect(page.getByRole('heading', { name: '三步得到第一个结果' })).toBeVisible();
   await expect(page.locator('html')).toHaveAttribute('lang', 'zh-CN');
   await page.reload();
@@ -45,4 +45,33 @@ test('a page that is not there says so', async ({ page }) => {
   await expect(page.getByRole('heading', { name: 'There is no such page' }).first()).toBeVisible();
   await page.getByRole('link', { name: 'Go home' }).click();
   await expect(page).toHaveURL('/');
+});
+
+test('the explorer links each row to its transaction, and finds by id', async ({ page, market }) => {
+  await page.goto('/explorer');
+  const rows = page.getByRole('region', { name: /Events on chain/ }).getByRole('row');
+  await expect(rows.nth(1)).toBeVisible();
+  await expectAccessible(page);
+  await page.getByRole('radio', { name: 'stakes' }).click();
+  await expect(rows.nth(1)).toContainText('stakes');
+  await rows.nth(1).getByRole('link').last().click();
+  await expect(page).toHaveURL(/\/explorer\/tx\/0x/);
+  await expect(page.getByText('done', { exact: true })).toBeVisible();
+  await expectAccessible(page);
+  await page.goto('/explorer');
+  await page.getByLabel('Search').fill(market.app);
+  await page.getByRole('button', { name: 'Look it up' }).click();
+  await expect(page).toHaveURL(`/apps/${market.app}`);
+  await expectAccessible(page);
+});
+
+test('apps are listed with what they cost', async ({ page, market }) => {
+  await page.goto('/apps');
+  await page
+    .getByRole('region', { name: 'Apps with their prices and state' })
+    .getByRole('link')
+    .first()
+    .click();
+  await expect(page).toHaveURL(`/apps/${market.app}`);
+  await expect(page.getByText('no call, no charge')).toBeVisible();
 });

@@ -3,12 +3,12 @@ import { useParams } from '@tanstack/react-router';
 import { useState } from 'react';
 import { NeedsLogIn } from '~/app/gates';
 import { Asked } from '~/components/asking';
-import { Card, Choices, Figure, Note, Page, Table, TableCard } from '~/components/parts';
+import { Card, Choices, Empty, Figure, Note, Page, Table, TableCard, Tag } from '~/components/parts';
 import { Amount, Copy, Hex, Moment, shortHex } from '~/components/values';
 import { ask, client } from '~/lib/api';
 import { useT } from '~/lib/i18n';
 import { SECONDS_PER_HOUR } from '~/lib/money';
-import { shownSeconds } from '~/lib/time';
+import { shownMs, shownSeconds } from '~/lib/time';
 import { AppState, Part } from './AppsPage';
 import { Playground } from './Playground';
 import { useApp, useManifest, type App, type AppManifest } from './queries';
@@ -60,12 +60,74 @@ function AppView({ app, manifest }: { app: App; manifest: AppManifest | null }) 
           </NeedsLogIn>
         </Card>
       )}
+      <Load app={app} />
       <div className="columns">
         <Endpoint app={app} manifest={manifest} />
         <Facts app={app} manifest={manifest} />
       </div>
       <Versions app={app} />
     </>
+  );
+}
+
+function Load({ app }: { app: App }) {
+  const t = useT();
+  const load = useQuery({
+    queryKey: ['load', app.id],
+    queryFn: () => ask(client.GET('/v1/apps/{app}/load', { params: { path: { app: app.id } } })),
+    refetchInterval: 3_000,
+  });
+  return (
+    <TableCard title={t('load.title')}>
+      <Asked query={load}>
+        {({ workers, calls }) => (
+          <>
+            {workers.length === 0 ? (
+              <Empty title={t('load.none')}>{t('load.noneText')}</Empty>
+            ) : (
+              <Table
+                caption={t('load.title')}
+                rows={workers}
+                rowKey={(row) => `${row.provider}-${row.version.toString()}`}
+                columns={[
+                  {
+                    key: 'provider',
+                    head: t('market.provider'),
+                    cell: (row) => <Hex value={row.provider} />,
+                  },
+                  {
+                    key: 'state',
+                    head: t('state'),
+                    cell: (row) => <Tag tone={row.state === 'ready' ? 'good' : 'plain'}>{row.state}</Tag>,
+                  },
+                  {
+                    key: 'workers',
+                    head: t('app.workers'),
+                    number: true,
+                    cell: (row) => `${row.workers.toString()} / ${row.max_workers.toString()}`,
+                  },
+                  {
+                    key: 'running',
+                    head: t('load.running'),
+                    number: true,
+                    cell: (row) => `${row.running.toString()} / ${row.places.toString()}`,
+                  },
+                  { key: 'queued', head: t('load.queued'), number: true, cell: (row) => row.queued },
+                ]}
+              />
+            )}
+            <p className="small soft load-calls">
+              {t('load.calls', {
+                calls: calls.calls,
+                minutes: Math.round(calls.window_s / 60),
+                p50: calls.p50_ms === null ? '–' : shownMs(calls.p50_ms),
+                p95: calls.p95_ms === null ? '–' : shownMs(calls.p95_ms),
+              })}
+            </p>
+          </>
+        )}
+      </Asked>
+    </TableCard>
   );
 }
 

@@ -14,7 +14,7 @@ import { useT } from '~/lib/i18n';
 import { useSession } from '~/lib/session';
 import { shownSeconds } from '~/lib/time';
 import { useWallet } from '~/lib/wallet/useWallet';
-import { burnPerHour, lastsSeconds, UNDER_WAY } from './spending';
+import { lastsSeconds, UNDER_WAY } from './spending';
 
 export function HomePage() {
   const t = useT();
@@ -110,24 +110,22 @@ function Overview() {
     queryFn: () => myTasks(undefined),
     refetchInterval: 3_000,
   });
-  const calls = useQuery({
-    queryKey: ['calls-last-hour', address],
-    queryFn: async () => {
-      const until = Date.now();
-      const query = { by: 'hour' as const, time_zone: 'UTC', from_ms: until - 3_600_000, until_ms: until };
-      const page = await ask(client.GET('/v1/summaries', { params: { query } }));
-      return typeof page === 'string' ? 0n : BigInt(page.sums.charge);
-    },
-    refetchInterval: 10_000,
+  const overview = useQuery({
+    queryKey: ['overview', address],
+    queryFn: () => ask(client.GET('/v1/overview')),
+    refetchInterval: 4_000,
   });
   const underWay = (tasks.data?.items ?? []).filter((task) => UNDER_WAY.has(task.state));
-  const perHour = burnPerHour(underWay, calls.data ?? 0n);
+  const perHour = BigInt(overview.data?.pace_per_hour ?? '0');
   return (
     <Asked query={balances}>
       {(found) => {
         const lasts = lastsSeconds(found.available, perHour);
         return (
           <>
+            {overview.data?.alerts.includes('index_stopped') === true ? (
+              <Note tone="warn">{t('home.indexStopped')}</Note>
+            ) : null}
             {lasts !== null && lasts < 24 * 3600 ? (
               <Note tone="warn" title={t('home.endsSoon', { time: shownSeconds(lasts) })}>
                 <Link to="/money">{t('start.depositAct')}</Link>
@@ -139,6 +137,14 @@ function Overview() {
               </Figure>
               <Figure name={t('money.reserved')} note={t('money.reservedNote')}>
                 <Amount units={found.locked} />
+              </Figure>
+              <Figure name={t('home.today')} note={t('home.todayNote')}>
+                <Amount
+                  units={
+                    BigInt(overview.data?.spent_today_calls ?? '0') +
+                    BigInt(overview.data?.spent_today_tasks ?? '0')
+                  }
+                />
               </Figure>
               <Figure name={t('home.burn')} note={t('home.burnNote')}>
                 <Amount units={perHour} per="h" />

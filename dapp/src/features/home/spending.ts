@@ -1,9 +1,6 @@
-// How fast money goes, and when it ends at that pace. Pure.
+// When money ends at the pace of now. Pure.
 
-import type { Schemas } from '~/lib/api';
 import { SECONDS_PER_HOUR } from '~/lib/money';
-
-type Task = Schemas['TaskBody'];
 
 export const UNDER_WAY = new Set([
   'ordered',
@@ -15,14 +12,6 @@ export const UNDER_WAY = new Set([
   'disputed',
   'orphaned',
 ]);
-
-/** Smallest units an hour: what runs now at its agreed rate, and calls as in the last hour. */
-export function burnPerHour(tasks: readonly Task[], callsLastHour: bigint): bigint {
-  const running = tasks
-    .filter((task) => task.state === 'running')
-    .reduce((sum, task) => sum + BigInt(task.terms.rate_per_gpu_second) * BigInt(task.terms.gpus), 0n);
-  return running * SECONDS_PER_HOUR + callsLastHour;
-}
 
 /** Seconds until `available` is spent; null when nothing is being spent. */
 export function lastsSeconds(available: bigint, perHour: bigint): number | null {

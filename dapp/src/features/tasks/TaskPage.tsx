@@ -5,7 +5,7 @@ import { NeedsLogIn } from '~/app/gates';
 import { Asked } from '~/components/asking';
 import { Button, Card, Figure, Note, Page, Table, Tag } from '~/components/parts';
 import { TransactionButton } from '~/components/transaction';
-import { Amount, Hex, Moment, shortHex } from '~/components/values';
+import { Amount, Hex, Moment, shortHex, TransactionLink } from '~/components/values';
 import { ApiProblem, ask, client } from '~/lib/api';
 import { sentenceOf } from '~/lib/chain/faults';
 import { cancelTask, reclaimTask } from '~/lib/chain/writes';
@@ -15,6 +15,7 @@ import { SECONDS_PER_HOUR } from '~/lib/money';
 import { termsOf } from '~/lib/protocol/hashing';
 import { shownSeconds } from '~/lib/time';
 import { LiveLog } from './LiveLog';
+import { Readings } from './Readings';
 import { Receipt } from './Receipt';
 import { oneTask, type Task } from './queries';
 import { OVER, stateKey, STEPS, stepOf, toneOf } from './state';
@@ -128,17 +129,13 @@ function TaskView({ task }: { task: Task }) {
               <dd className="mono small">{task.manifest.image}</dd>
               <dt>{t('task.createdTx')}</dt>
               <dd>
-                {task.created_tx == null ? (
-                  t('task.notLocked')
-                ) : (
-                  <Hex value={task.created_tx} what={t('tx.hash')} />
-                )}
+                {task.created_tx == null ? t('task.notLocked') : <TransactionLink hash={task.created_tx} />}
               </dd>
               {task.proven_tx == null ? null : (
                 <>
                   <dt>{t('task.provenTx')}</dt>
                   <dd>
-                    <Hex value={task.proven_tx} what={t('tx.hash')} />
+                    <TransactionLink hash={task.proven_tx} />
                   </dd>
                 </>
               )}
@@ -146,7 +143,7 @@ function TaskView({ task }: { task: Task }) {
                 <>
                   <dt>{t('task.settledTx')}</dt>
                   <dd>
-                    <Hex value={task.settled_tx} what={t('tx.hash')} />
+                    <TransactionLink hash={task.settled_tx} />
                   </dd>
                 </>
               )}
@@ -156,6 +153,7 @@ function TaskView({ task }: { task: Task }) {
           <Stopping task={task} />
         </div>
       </div>
+      <Readings task={task} />
       {hasReceipt ? <Receipt task={task} /> : null}
     </>
   );
