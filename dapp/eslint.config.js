@@ -39,6 +39,10 @@ export default tseslint.config(
       ],
     },
   },
-  { files: ['test/**/*.ts', 'test/**/*.tsx'], rules: { '@typescript-eslint/no-non-null-assertion': 'off' } },
-  { files: ['tools/*.js'], languageOptions: { globals: { process: 'readonly', console: 'readonly' } } },
+  // Playwright's fixtures are handed on with a function called `use`, which is no hook.
+  { files: ['test/**/*.ts'], rules: { 'react-hooks/rules-of-hooks': 'off' } },
+  {
+    files: ['tools/*.js'],
+    languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } },
+  },
 );

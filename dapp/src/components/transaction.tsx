@@ -6,11 +6,11 @@ import type { Hash } from 'viem';
 import { useDeployment, useToken } from '~/lib/deployment';
 import { sentenceOf } from '~/lib/chain/faults';
 import { send, SentAndFailed, type Stage } from '~/lib/chain/transaction';
-import type { Deed, Write } from '~/lib/chain/writes';
+import type { Write } from '~/lib/chain/writes';
 import { useLanguage, type Translate } from '~/lib/i18n';
-import { shown, type Token } from '~/lib/money';
-import { shownSeconds } from '~/lib/time';
+import type { Token } from '~/lib/money';
 import { useSigner, type Signer } from '~/lib/wallet/useWallet';
+import { deedText } from './deeds';
 import { Button } from './parts';
 import { useToast } from './toasts';
 import { shortHex, TransactionLink } from './values';
@@ -131,30 +131,5 @@ function stageText(stage: Stage, t: Translate, language: 'en' | 'zh', token: Tok
       return t('tx.mined', { deed: deedText(stage.deed, t, token), block: stage.block.toString() });
     case 'failed':
       return sentenceOf(stage.fault, { t, language, token });
-  }
-}
-
-/** In words, what the bytes of a transaction do. */
-export function deedText(deed: Deed, t: Translate, token: Token): string {
-  const amountOf = (units: bigint) => `${shown(units, token.decimals)} ${token.symbol}`;
-  switch (deed.kind) {
-    case 'approve':
-      return t('deed.approve', { amount: amountOf(deed.amount) });
-    case 'deposit':
-      return t('deed.deposit', { amount: amountOf(deed.amount), account: shortHex(deed.account) });
-    case 'withdraw':
-      return t('deed.withdraw', { amount: amountOf(deed.amount), to: shortHex(deed.to) });
-    case 'createTask':
-      return t('deed.createTask', {
-        amount: amountOf(deed.maxCharge),
-        gpus: deed.gpus,
-        time: shownSeconds(deed.maxSeconds),
-      });
-    case 'cancelTask':
-      return t('deed.cancelTask', { amount: amountOf(deed.maxCharge) });
-    case 'reclaimTask':
-      return t('deed.reclaimTask', { amount: amountOf(deed.maxCharge) });
-    case 'revokeAllowance':
-      return t('deed.revokeAllowance');
   }
 }

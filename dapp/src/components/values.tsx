@@ -5,7 +5,10 @@ import { useState } from 'react';
 import { useLanguage, useT } from '~/lib/i18n';
 import { exact, shown, type Token } from '~/lib/money';
 import { useDeployment, useToken } from '~/lib/deployment';
+import { shortHex } from '~/lib/text';
 import { Icon } from './icons';
+
+export { shortHex };
 
 /** An amount with its unit; the exact one is its title whenever digits were left out. */
 export function Amount(props: { units: bigint; token?: Token; per?: string; price?: boolean }) {
@@ -27,10 +30,6 @@ export function Amount(props: { units: bigint; token?: Token; per?: string; pric
       </span>
     </span>
   );
-}
-
-export function shortHex(text: string): string {
-  return text.length <= 14 ? text : `${text.slice(0, 6)}…${text.slice(-4)}`;
 }
 
 /** An address or a digest: short to read, whole to copy. */

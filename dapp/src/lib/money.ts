@@ -49,7 +49,7 @@ export function parseAmount(text: string, decimals: number): ParsedAmount {
   if (match === null) return { ok: false, why: 'form' };
   const part = match[2] ?? '';
   if (part.length > decimals) return { ok: false, why: 'digits' };
-  const units = BigInt((match[1] === '' ? '0' : match[1]) + part.padEnd(decimals, '0'));
+  const units = BigInt((match[1] ?? '') + part.padEnd(decimals, '0'));
   return units === 0n ? { ok: false, why: 'zero' } : { ok: true, units };
 }
 

@@ -66,7 +66,7 @@ export async function follow(following: Following): Promise<void> {
       try {
         if (await following.poll(signal)) break;
       } catch {
-        if (signal.aborted) return;
+        if (isOver(signal)) return;
       }
       broken = ATTEMPTS_BEFORE_POLLING - 1; // then one more attempt at a stream
     }
@@ -84,12 +84,17 @@ export async function follow(following: Following): Promise<void> {
         }
       }
     } catch {
-      if (signal.aborted) return;
+      if (isOver(signal)) return;
     }
     broken = heard ? 1 : broken + 1;
     await pause(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (broken - 1)));
   }
   if (!signal.aborted) onMode?.('ended');
+}
+
+/** Asked anew: it may have been aborted while something was awaited. */
+function isOver(signal: AbortSignal): boolean {
+  return signal.aborted;
 }
 
 async function* eventsOf(response: Response): AsyncGenerator<ServerEvent> {

@@ -63,6 +63,9 @@ function ReceiptView({ task, view }: { task: Task; view: Schemas['ReceiptView'] 
     setChecks(found);
     return found;
   };
+  const verify = async () => {
+    await check();
+  };
   const accept = async () => {
     if (deployment === undefined || signer === null) return;
     const found = await check();
@@ -149,10 +152,7 @@ function ReceiptView({ task, view }: { task: Task; view: Schemas['ReceiptView'] 
         </dl>
       </div>
       <div className="row">
-        <Button
-          disabled={busy !== ''}
-          onClick={() => void attempt('verify', async () => void (await check()))}
-        >
+        <Button disabled={busy !== ''} onClick={() => void attempt('verify', verify)}>
           {t('receipt.verify')}
         </Button>
         {canAccept ? (

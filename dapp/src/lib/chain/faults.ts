@@ -50,10 +50,9 @@ export class Said extends Error {
 export function sentenceOfRevert(data: Hex, words: Words): string | null {
   try {
     const { errorName, args } = decodeErrorResult({ abi: contractErrorsAbi, data });
-    const entry = contractErrors[errorName as keyof typeof contractErrors] as
-      { en: string; zh: string } | undefined;
+    const entry = contractErrors[errorName] as { en: string; zh: string } | undefined;
     if (entry === undefined) return null;
-    const values = (args ?? []) as readonly unknown[];
+    const values: readonly unknown[] = args;
     const filled = entry[words.language].replace(/\{(\d)(?::(\w+))?\}/g, (_, place: string, unit?: string) =>
       valueOf(values[Number(place)], unit as ErrorUnit | undefined, words),
     );

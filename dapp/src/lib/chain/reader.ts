@@ -8,7 +8,7 @@ export function useReader(): PublicClient | null {
   const signer = useSigner();
   const deployment = useDeployment().data;
   return useMemo(() => {
-    if (signer !== null) return signer.reader as PublicClient;
+    if (signer !== null) return signer.reader;
     if (deployment?.rpcUrl == null) return null;
     return createPublicClient({ transport: http(deployment.rpcUrl) });
   }, [signer, deployment]);

@@ -35,17 +35,17 @@ export async function send(at: Deployment, signer: Signer, write: Write, onStage
   const hash = await signer.writer.sendTransaction({ ...request, gas: (gas * 6n) / 5n, chain: signer.chain });
   onStage({ name: 'pending', deed, hash, replaced: false });
   let seen = hash;
-  let cancelled = false;
+  const replaced = { away: false };
   const receipt = await signer.reader.waitForTransactionReceipt({
     hash,
     timeout: 0,
     onReplaced: ({ reason, transaction }) => {
       seen = transaction.hash;
-      cancelled = reason !== 'repriced';
-      if (!cancelled) onStage({ name: 'pending', deed, hash: seen, replaced: true });
+      replaced.away = reason !== 'repriced';
+      if (!replaced.away) onStage({ name: 'pending', deed, hash: seen, replaced: true });
     },
   });
-  if (cancelled) throw new SentAndFailed(seen, new Said((t) => t('fault.replaced')));
+  if (replaced.away) throw new SentAndFailed(seen, new Said((t) => t('fault.replaced')));
   if (receipt.status === 'reverted')
     throw new SentAndFailed(seen, await reasonOf(signer, write, receipt.blockNumber));
   onStage({ name: 'mined', deed, hash: seen, block: receipt.blockNumber });

@@ -106,7 +106,7 @@ export type Deed =
 /** Throws for anything that the app has no words for: then nothing is sent. */
 export function describe(at: Deployment, write: Write): Deed {
   const call = decodeFunctionData({ abi: abiOf(at, write.to), data: write.data });
-  const args = (call.args ?? []) as readonly unknown[];
+  const args = call.args ?? [];
   const name = call.functionName;
   const terms = args[0] as TaskTerms;
   switch (name) {
@@ -142,8 +142,8 @@ export function describe(at: Deployment, write: Write): Deed {
 }
 
 function abiOf(at: Deployment, to: Address): Abi {
-  if (isAddressEqual(to, at.token)) return tallyTokenAbi as Abi;
-  if (isAddressEqual(to, at.escrow)) return computeEscrowAbi as Abi;
-  if (isAddressEqual(to, at.market)) return taskMarketAbi as Abi;
+  if (isAddressEqual(to, at.token)) return tallyTokenAbi;
+  if (isAddressEqual(to, at.escrow)) return computeEscrowAbi;
+  if (isAddressEqual(to, at.market)) return taskMarketAbi;
   throw new Error(`${to} is none of this market's contracts: nothing is sent there.`);
 }

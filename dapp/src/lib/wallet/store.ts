@@ -89,8 +89,8 @@ export class WalletStore {
   async #use(wallet: AnnouncedWallet, accounts: unknown): Promise<void> {
     this.#forget?.();
     const { provider } = wallet;
-    const onAccounts = (value: never) => this.#setAccount(value as unknown);
-    const onChain = (value: never) => this.#set({ chainId: chainNumber(value as unknown) });
+    const onAccounts = (value: never) => this.#setAccount(value);
+    const onChain = (value: never) => this.#set({ chainId: chainNumber(value) });
     provider.on?.('accountsChanged', onAccounts);
     provider.on?.('chainChanged', onChain);
     this.#forget = () => {
