@@ -116,6 +116,7 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@$(PYTHON_IN_VENV) tools/dapp_types.py --check
 	@echo "== TypeScript"
 	@node_modules/.bin/tsc --noEmit --strict --target es2022 --module esnext --moduleResolution bundler dapp/src/generated/*.ts
+	@node_modules/.bin/tsc --noEmit -p embed
 	@$(if $(DAPP),$(MAKE) dapp/node_modules/.package-lock.json && npm run --silent --prefix dapp check)
 	@echo "check: everything passed"
 
@@ -209,10 +210,12 @@ dapp/node_modules/.package-lock.json: dapp/package.json dapp/package-lock.json |
 	@npm ci --prefix dapp --ignore-scripts --no-audit --no-fund --loglevel=error >&2
 	@touch $@
 
-dapp/dist/index.html: dapp/node_modules/.package-lock.json $(DAPP_SOURCES)
+# Behind the dApp: its build empties the folder.
+dapp/dist/index.html: dapp/node_modules/.package-lock.json node_modules/.package-lock.json $(DAPP_SOURCES) $(wildcard embed/*)
 	@echo "dapp: building into dapp/dist/" >&2
 	@mkdir -p build
 	@npm run --silent --prefix dapp build >build/dapp.log 2>&1 || { cat build/dapp.log >&2; exit 1; }
+	@node_modules/.bin/tsc -p embed
 	@touch $@
 
 $(COMPILER): brownie-config.yaml tools/compiler.py tools/solcjs.js .venv/.locked node_modules/.package-lock.json

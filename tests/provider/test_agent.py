@@ -353,6 +353,11 @@ async def test_a_task_goes_round(stand: Stand) -> None:
         ),
         what="the progress",
     )
+    for beat in stand.office.beats:
+        for lease in beat.leases:
+            # Its cards are among those whose readings go with it.
+            assert len(lease.gpu_ids) == terms.gpus
+            assert set(lease.gpu_ids) <= {gpu.gpu_id for gpu in beat.gpus}
     (stand.path / "tasks" / stand.lease(offer).name / "work" / "go").touch()
     await until(lambda: bool(stand.office.done), what="the report")
     (done,) = stand.office.done

@@ -26,7 +26,7 @@ from tallystick.protocol.errors import SignatureError, WireError
 from tallystick.protocol.messages import ChannelAllowance
 from tallystick.protocol.types import Address, Digest, to_address
 from tallystick.protocol.wire import ChannelAllowanceBody
-from tallystick_backend.api.callers import CallReader, CallWriter, Wallet, Writer
+from tallystick_backend.api.callers import CallReader, CallWriter, Public, Wallet, Writer
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.problems import LOGGED_IN, WRITES, problems
 from tallystick_backend.api.refusals import (
@@ -308,16 +308,18 @@ async def put_manifest(
     "/manifests/{digest}",
     operation_id="getManifest",
     summary="An app's manifest, byte for byte",
+    description="Public, as its digest in the registry is.",
     response_class=Response,
+    dependencies=[Public],
     responses={
         200: {
             "description": "The file",
             "content": {"application/json": {"schema": {"type": "object"}}},
         },
-        **problems(LOGGED_IN, gateway.UnknownManifest),
+        **problems(gateway.UnknownManifest),
     },
 )
-async def get_manifest(backend: Ctx, caller: CallReader, digest: ManifestPath) -> Response:
+async def get_manifest(backend: Ctx, digest: ManifestPath) -> Response:
     async with backend.database.read() as session:
         row = await calls.manifest(session, digest)
     if row is None:

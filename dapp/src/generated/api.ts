@@ -719,7 +719,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** An app's manifest, byte for byte */
+        /**
+         * An app's manifest, byte for byte
+         * @description Public, as its digest in the registry is.
+         */
         get: operations["getManifest"];
         /**
          * Hand in an app's manifest
@@ -6812,24 +6815,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": Record<string, never>;
-                };
-            };
-            /** @description Not logged in */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Scope missing */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No such manifest */

@@ -150,14 +150,14 @@ async def test_readings_of_a_task_are_its_consumers(world: World) -> None:
     for number in range(3):
         async with world.database.transaction() as session:
             reading = {"gpu_id": "GPU-0", "utilization_percent": number, "power_mw": 250_000}
-            await work.add_sample(session, task["id"], 1, [reading], 1000 + number)
+            await work.add_sample(session, task["id"], 1, [reading], 1000 * number)
     path = f"/v1/tasks/{task['id']}/samples"
     items = (await me.get(path)).json()["items"]
 
     assert [item["gpus"][0]["utilization_percent"] for item in items] == [0, 1, 2]
     assert items[0]["gpus"][0]["temperature_c"] is None
     rest = (await me.get(path, params={"cursor": items[1]["id"]})).json()["items"]
-    assert [item["at_ms"] for item in rest] == [1002]
+    assert [item["at_ms"] for item in rest] == [2000]
     assert (await (await world.stranger()).get(path)).status_code == 404
 
 
@@ -167,9 +167,10 @@ async def test_a_long_task_keeps_its_beginning_further_apart(
     monkeypatch.setattr(work, "MOST_SAMPLES", 8)
     async with world.database.transaction() as session:
         for number in range(40):
-            await work.add_sample(session, "0x1", 1, [{"gpu_id": "a"}], number)
+            await work.add_sample(session, "0x1", 1, [{"gpu_id": "a"}], number * 1000)
+        await work.add_sample(session, "0x1", 1, [{"gpu_id": "a"}], 39_999)  # within the second
         kept = [row.at_ms for row in await work.samples(session, "0x1")]
     assert len(kept) <= 8
-    assert (kept[0], kept[-1]) == (0, 39)
+    assert (kept[0], kept[-1]) == (0, 39_000)
     gaps = [later - before for before, later in itertools.pairwise(kept)]
     assert gaps == sorted(gaps, reverse=True)

@@ -349,6 +349,34 @@ async def test_a_heartbeat_answers_each_lease_once(market: Market) -> None:
     assert [answer.verdict for answer in reply.leases] == ["renewed"] * 3 + ["lost"]
 
 
+async def test_readings_of_a_leases_own_cards_are_kept_while_it_runs(market: Market) -> None:
+    provider = await market.provider()
+    task = await market.order()
+    await market.go()
+    cards = tuple(
+        GpuBody(
+            gpu_id=f"{provider.id}-{number}",
+            model="M",
+            gpu_class="gpu1",
+            memory_mib=24_000,
+            utilization_percent=90 - number,
+            driver="not kept",
+        )
+        for number in range(3)
+    )
+    for stage, fence in (("starting", 1), ("running", 1), ("running", 9)):
+        market.clock.advance(seconds=2)
+        beat = LeaseBeat(task_id=task, fence=fence, stage=stage, gpu_ids=(cards[1].gpu_id, "gone"))
+        said = Heartbeat(leases=(beat,), gpus=cards)
+        await market.say(provider, "heartbeat", said, HeartbeatReply)
+    async with market.database.read() as session:
+        rows = await work.samples(session, task)
+    assert [row.fence for row in rows] == [1]
+    (shown,) = rows[0].gpus
+    assert (shown["gpu_id"], shown["utilization_percent"]) == (f"{provider.id}-1", 89)
+    assert "driver" not in shown
+
+
 async def test_readings_are_refreshed_and_cards_are_not(market: Market) -> None:
     provider = await market.provider()
     said = Heartbeat(

@@ -115,6 +115,19 @@ async def test_a_database_from_before_apps_were_followed_asks_to_be_read_again(
     assert "tallystick-backend reindex" in refused.value.next_step
 
 
+async def test_a_database_from_before_earnings_were_followed_has_to_read_the_chain_again(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    await index_of(node, database).catch_up()
+    async with database.transaction() as session:
+        cursor = await rows.cursor(session)
+        assert cursor is not None
+        cursor.fold = None
+    with pytest.raises(WrongChain, match="before earnings") as refused:
+        await index_of(node, database).check()
+    assert "tallystick-backend reindex" in refused.value.next_step
+
+
 async def test_a_deployment_without_a_registry_is_followed_without_it(
     node: Node, database: Database, clock: ManualClock
 ) -> None:

@@ -38,6 +38,7 @@ _IN_LIMIT = 500
 
 MOST_SAMPLES = 480
 """Readings kept of one task; when there are so many, every second one of the older half goes."""
+SAMPLES_APART_MS = 1_000
 
 # --- questions for everybody ------------------------------------------------------------------
 
@@ -528,9 +529,13 @@ async def _ask(session: AsyncSession, query: Any) -> Result[*tuple[Any, ...]]:
 async def add_sample(
     session: AsyncSession, task_id: str, fence: int, gpus: list[dict[str, Any]], now_ms: int
 ) -> None:
-    """Appends one reading; thins the older ones out when there are too many."""
+    """Appends one reading, unless the last one is of this second; thins the older ones out when
+    there are too many."""
     mine = col(LeaseSampleRow.task_id) == task_id
-    count = (await _ask(session, select(func.count()).where(mine))).scalar_one()
+    known = select(func.count(), func.max(col(LeaseSampleRow.at_ms))).where(mine)
+    count, last_ms = (await _ask(session, known)).one()
+    if last_ms is not None and now_ms - last_ms < SAMPLES_APART_MS:
+        return
     if count >= MOST_SAMPLES:
         oldest = select(col(LeaseSampleRow.id)).where(mine).order_by(col(LeaseSampleRow.id))
         ids = (await _ask(session, oldest.limit(MOST_SAMPLES // 2))).scalars().all()

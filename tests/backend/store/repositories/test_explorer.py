@@ -187,4 +187,7 @@ def _walks_a_table(plan: str) -> bool:
     sorts what an index should have in order; PostgreSQL says Seq Scan."""
     if plan.startswith("["):
         return '"Seq Scan"' in plan
-    return any(line.startswith("SCAN") and line != "SCAN chain_event" for line in plan.splitlines())
+    return any(
+        (line.startswith("SCAN") and line != "SCAN chain_event") or "TEMP B-TREE" in line
+        for line in plan.splitlines()
+    )
