@@ -36,11 +36,20 @@ test('every screen', async ({ page, market, wallets }) => {
   await go('Market');
   await expect(page.getByRole('heading', { name: /^Offers/ })).toBeVisible();
   await take('03-market');
-  await page.getByRole('region', { name: /Offers by provider/ }).getByRole('link').first().click();
+  await page
+    .getByRole('region', { name: /Offers by provider/ })
+    .getByRole('link')
+    .first()
+    .click();
   await expect(page.getByText('Stake', { exact: true })).toBeVisible();
   await take('04-provider');
   await go('Explorer');
-  await expect(page.getByRole('region', { name: /Events on chain/ }).getByRole('row').nth(1)).toBeVisible();
+  await expect(
+    page
+      .getByRole('region', { name: /Events on chain/ })
+      .getByRole('row')
+      .nth(1),
+  ).toBeVisible();
   await take('05-explorer');
   await go('Apps');
   await expect(page.getByRole('region', { name: /Apps with/ })).toBeVisible();
@@ -56,7 +65,7 @@ test('every screen', async ({ page, market, wallets }) => {
   await expect(page.getByRole('heading', { name: 'No task yet' })).toBeVisible();
   await take('08-tasks-empty');
   await page.getByRole('main').getByRole('link', { name: 'New task' }).first().click();
-  await expect(page.getByText('can take it (simulated card)').first()).toBeVisible();
+  await expect(page.getByText('ready (simulated)').first()).toBeVisible();
   await take('09-new-task');
   await page.getByRole('button', { name: 'Submit the task' }).click();
   await expect(page).toHaveURL(/\/tasks\/0x/);

@@ -1,5 +1,6 @@
 // A task from the form to the money: ordered, locked, run, verified, accepted, paid.
 
+import { readFileSync } from 'node:fs';
 import { connect, deposit, expect, expectAccessible, giveTokens, logIn, test } from './people';
 
 test('a script goes round', async ({ page, market, wallets }) => {
@@ -15,10 +16,10 @@ test('a script goes round', async ({ page, market, wallets }) => {
     .getByLabel('Script', { exact: true })
     .last()
     .fill(
-      'import time\nfor n in range(4):\n    print("line", n, flush=True)\n    time.sleep(0.5)\nopen("/task/out/answer.txt", "w").write("42")\n',
+      'import os, time\nfor n in range(4):\n    print("line", n, flush=True)\n    time.sleep(0.5)\nopen(os.environ["TALLYSTICK_OUTPUT"] + "/answer.txt", "w").write("42")\n',
     );
   await page.getByLabel('Time limit').fill('5m');
-  await expect(page.getByText('can take it (simulated card)').first()).toBeVisible();
+  await expect(page.getByText('ready (simulated)').first()).toBeVisible();
   await page.getByRole('button', { name: 'Submit the task' }).click();
   await expect(page).toHaveURL(/\/tasks\/0x/);
   await expect(page.getByRole('log')).toContainText('line 3');
@@ -29,7 +30,11 @@ test('a script goes round', async ({ page, market, wallets }) => {
   await expect(page.locator('[data-ok=false]')).toHaveCount(0);
   await expect(page.locator('[data-check="check.signature"]')).toHaveAttribute('data-ok', 'true');
   await page.getByRole('button', { name: 'Open the result' }).click();
-  await expect(page.getByText('answer.txt')).toBeVisible();
+  const receipt = page.getByRole('region', { name: 'Receipt' });
+  await expect(receipt.getByText('answer.txt')).toBeVisible();
+  const saved = page.waitForEvent('download');
+  await receipt.getByRole('button', { name: 'Save' }).click();
+  expect(readFileSync(await (await saved).path(), 'utf8')).toBe('42');
   await page.getByRole('button', { name: 'Accept and pay' }).click();
   await expect(page.getByText('Both halves signed')).toBeVisible();
   await expect(page.getByText('Paid by the receipt', { exact: false })).toBeVisible({ timeout: 60_000 });

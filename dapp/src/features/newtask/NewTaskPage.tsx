@@ -33,14 +33,16 @@ import { parseDurationSeconds, shownSeconds } from '~/lib/time';
 import { useWallet } from '~/lib/wallet/useWallet';
 import { commandOf, splitCommand, taskFault, type Draft } from './draft';
 
-const EXAMPLE = `import time
+const EXAMPLE = `import os, time
 
 for step in range(1, 11):
-    print(f"step {step} of 10", flush=True)
+    print(f"::progress {step * 10} step {step} of 10", flush=True)
+    print("step", step, flush=True)
     time.sleep(0.5)
 
-with open("/task/out/result.txt", "w") as file:
-    file.write("done\\n")
+folder = os.environ["TALLYSTICK_OUTPUT"]
+with open(os.path.join(folder, "result.txt"), "w") as file:
+    file.write("done")
 `;
 
 const FRESH: Draft = {

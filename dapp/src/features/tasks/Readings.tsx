@@ -34,10 +34,7 @@ export function Readings({ task }: { task: Task }) {
         <div className="columns">
           {drawn.map((chart) => {
             const last = chart.series.findLast((point) => point !== null);
-            const now =
-              last === undefined || last === null
-                ? t('none')
-                : `${(last.value * chart.scale).toFixed(1)} ${chart.unit}`;
+            const now = last == null ? t('none') : `${(last.value * chart.scale).toFixed(1)} ${chart.unit}`;
             return (
               <figure key={chart.reading} className="stack-s">
                 <figcaption className="row-between">

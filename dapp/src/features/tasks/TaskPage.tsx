@@ -99,10 +99,14 @@ function TaskView({ task }: { task: Task }) {
             : `${terms.gpus.toString()} × ${task.manifest.resources?.gpu_class ?? ''}`}
         </Figure>
         <Figure
-          name={t('task.attempts')}
-          note={task.lease == null ? t('task.noProvider') : <ProviderOf address={task.lease.provider} />}
+          name={t('market.provider')}
+          note={task.lease?.simulated === true ? t('simulated') : undefined}
         >
-          {task.attempts ?? 0}
+          {task.lease == null ? (
+            <span className="unit">{t('task.noProvider')}</span>
+          ) : (
+            <ProviderOf address={task.lease.provider} />
+          )}
         </Figure>
       </dl>
       {progress.percent != null && task.state === 'running' ? (
