@@ -33,7 +33,7 @@ test('a script goes round', async ({ page, market, wallets }) => {
   const receipt = page.getByRole('region', { name: 'Receipt' });
   await expect(receipt.getByText('answer.txt')).toBeVisible();
   const saved = page.waitForEvent('download');
-  await receipt.getByRole('button', { name: 'Save' }).click();
+  await receipt.locator('li', { hasText: 'answer.txt' }).getByRole('button', { name: 'Save' }).click();
   expect(readFileSync(await (await saved).path(), 'utf8')).toBe('42');
   await page.getByRole('button', { name: 'Accept and pay' }).click();
   await expect(page.getByText('Both halves signed')).toBeVisible();
