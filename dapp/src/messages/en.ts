@@ -410,7 +410,7 @@ export const en = {
   'new.limitFault': 'From 1 second to 30 days, such as 90m or 8h.',
   'new.limitHint': 'The task is stopped then: 45s, 90m, 8h, 1d12h.',
   'new.most': 'At most',
-  'new.mostNote': '{gpus} GPUs for {time}',
+  'new.mostNote': '{gpus} × GPU for {time}',
   'new.needsImage': 'An image is needed',
   'new.needsImageText':
     'These providers run containers. Choose “Image and command”, or name an image there that has Python.',
