@@ -31,25 +31,60 @@ export async function send(at: Deployment, signer: Signer, write: Write, onStage
   // The contract says no here, with its reason, before the wallet is asked for anything.
   const gas = await signer.reader.estimateGas(request);
   requireSameAccount(signer);
+  const [from, nonce] = await Promise.all([
+    signer.reader.getBlockNumber(),
+    signer.reader.getTransactionCount({ address: signer.address, blockTag: 'pending' }),
+  ]);
   onStage({ name: 'asking', deed });
   const hash = await signer.writer.sendTransaction({ ...request, gas: (gas * 6n) / 5n, chain: signer.chain });
   onStage({ name: 'pending', deed, hash, replaced: false });
-  let seen = hash;
-  const replaced = { away: false };
-  const receipt = await signer.reader.waitForTransactionReceipt({
-    hash,
-    timeout: 0,
-    onReplaced: ({ reason, transaction }) => {
-      seen = transaction.hash;
-      replaced.away = reason !== 'repriced';
-      if (!replaced.away) onStage({ name: 'pending', deed, hash: seen, replaced: true });
-    },
-  });
-  if (replaced.away) throw new SentAndFailed(seen, new Said((t) => t('fault.replaced')));
+  const ended = await followToBlock(signer, write, { hash, nonce, from }, (seen) =>
+    onStage({ name: 'pending', deed, hash: seen, replaced: true }),
+  );
+  const { receipt } = ended;
+  const seen = receipt.transactionHash;
+  if (ended.cancelled) throw new SentAndFailed(seen, new Said((t) => t('fault.replaced')));
   if (receipt.status === 'reverted')
     throw new SentAndFailed(seen, await reasonOf(signer, write, receipt.blockNumber));
   onStage({ name: 'mined', deed, hash: seen, block: receipt.blockNumber });
   return seen;
+}
+
+interface Sent {
+  hash: Hash;
+  /** As counted before it was sent; the transaction itself says better once the node shows it. */
+  nonce: number;
+  /** The last block before it was sent. */
+  from: bigint;
+}
+
+const ASKED_EVERY_MS = 700;
+
+/**
+ * Until the transaction, or the one that took its place, is in a block. Whoever speeds it up or cancels it in the
+ * wallet sends another with the same number: that is looked for in each block, so that nobody waits for ever.
+ */
+async function followToBlock(signer: Signer, write: Write, sent: Sent, onReplaced: (hash: Hash) => void) {
+  let { nonce } = sent;
+  let next = sent.from + 1n;
+  for (;;) {
+    const receipt = await signer.reader.getTransactionReceipt({ hash: sent.hash }).catch(() => null);
+    if (receipt !== null) return { receipt, cancelled: false };
+    const known = await signer.reader.getTransaction({ hash: sent.hash }).catch(() => null);
+    nonce = known?.nonce ?? nonce;
+    const head = await signer.reader.getBlockNumber().catch(() => next - 1n);
+    for (; next <= head; next += 1n) {
+      const block = await signer.reader.getBlock({ blockNumber: next, includeTransactions: true });
+      const other = block.transactions.find(
+        (one) => one.nonce === nonce && isAddressEqual(one.from, signer.address) && one.hash !== sent.hash,
+      );
+      if (other === undefined) continue;
+      const same = other.input === write.data && other.to !== null && isAddressEqual(other.to, write.to);
+      if (same) onReplaced(other.hash);
+      return { receipt: await signer.reader.getTransactionReceipt({ hash: other.hash }), cancelled: !same };
+    }
+    await new Promise((go) => setTimeout(go, ASKED_EVERY_MS));
+  }
 }
 
 /** It went out and came to nothing; the chain shows it under this hash. */
