@@ -88,6 +88,19 @@ e2e: compiled ## Run real chain, broker, backend and providers against each othe
 	@echo "== End-to-end tests"
 	@.venv/bin/pytest tests/e2e $(ARGS)
 
+test-web: setup dapp/node_modules/.package-lock.json ## Run the dApp's unit tests
+	@npm run --silent --prefix dapp test -- $(ARGS)
+
+e2e-web: compiled $(DAPP) ## Use the dApp as people do: real Chromium, two wallets, a real market
+	@echo "== Browser tests"
+	@cd dapp && node_modules/.bin/playwright test --project=e2e $(ARGS)
+
+screenshots: compiled $(DAPP) ## Picture every screen of the dApp, narrow and wide, light and dark, in build/screenshots
+	@cd dapp && node_modules/.bin/playwright test --project=screenshots $(ARGS)
+
+sizes-web: setup $(DAPP) ## Print what a visitor of the dApp downloads; fails above 250 kB on first load
+	@npm run --silent --prefix dapp sizes
+
 gas: compiled ## Measure gas; print it beside bar, floor, best of the field, and what moved since the snapshot
 	@$(PYTHON_IN_VENV) benchmarks/gas.py $(ARGS)
 	@$(PYTHON_IN_VENV) tools/gas_drift.py
@@ -157,7 +170,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts dapp abi openapi dapp-types compiled format clean help
+.PHONY: demo up down test test-web e2e-web screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts dapp abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 

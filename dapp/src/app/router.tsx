@@ -1,0 +1,111 @@
+// Every page is a chunk of its own, fetched when it is gone to (or nearly: a link under the pointer preloads).
+
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
+import { isAddress } from 'viem';
+import { NotFoundPage, PageFault, Shell } from './shell';
+
+const root = createRootRoute({
+  component: Shell,
+  notFoundComponent: NotFoundPage,
+  errorComponent: PageFault,
+});
+
+const home = createRoute({
+  getParentRoute: () => root,
+  path: '/',
+  component: lazyRouteComponent(() => import('~/features/home/HomePage'), 'HomePage'),
+});
+const market = createRoute({
+  getParentRoute: () => root,
+  path: '/market',
+  component: lazyRouteComponent(() => import('~/features/market/MarketPage'), 'MarketPage'),
+});
+const provider = createRoute({
+  getParentRoute: () => root,
+  path: '/providers/$address',
+  component: lazyRouteComponent(() => import('~/features/market/ProviderPage'), 'ProviderPage'),
+});
+const money = createRoute({
+  getParentRoute: () => root,
+  path: '/money',
+  component: lazyRouteComponent(() => import('~/features/money/MoneyPage'), 'MoneyPage'),
+});
+
+const tasks = createRoute({
+  getParentRoute: () => root,
+  path: '/tasks',
+  component: lazyRouteComponent(() => import('~/features/tasks/TasksPage'), 'TasksPage'),
+});
+const newTask = createRoute({
+  getParentRoute: () => root,
+  path: '/tasks/new',
+  component: lazyRouteComponent(() => import('~/features/newtask/NewTaskPage'), 'NewTaskPage'),
+});
+const task = createRoute({
+  getParentRoute: () => root,
+  path: '/tasks/$id',
+  component: lazyRouteComponent(() => import('~/features/tasks/TaskPage'), 'TaskPage'),
+});
+const apps = createRoute({
+  getParentRoute: () => root,
+  path: '/apps',
+  component: lazyRouteComponent(() => import('~/features/apps/AppsPage'), 'AppsPage'),
+});
+const app = createRoute({
+  getParentRoute: () => root,
+  path: '/apps/$id',
+  component: lazyRouteComponent(() => import('~/features/apps/AppPage'), 'AppPage'),
+});
+const costs = createRoute({
+  getParentRoute: () => root,
+  path: '/costs',
+  component: lazyRouteComponent(() => import('~/features/costs/CostsPage'), 'CostsPage'),
+});
+const keys = createRoute({
+  getParentRoute: () => root,
+  path: '/keys',
+  component: lazyRouteComponent(() => import('~/features/keys/KeysPage'), 'KeysPage'),
+});
+const explorer = createRoute({
+  getParentRoute: () => root,
+  path: '/explorer',
+  validateSearch: (search: Record<string, unknown>): { address?: string } =>
+    typeof search['address'] === 'string' && isAddress(search['address'], { strict: false })
+      ? { address: search['address'] }
+      : {},
+  component: lazyRouteComponent(() => import('~/features/explorer/ExplorerPage'), 'ExplorerPage'),
+});
+const transaction = createRoute({
+  getParentRoute: () => root,
+  path: '/explorer/tx/$hash',
+  component: lazyRouteComponent(() => import('~/features/explorer/TransactionPage'), 'TransactionPage'),
+});
+
+const routes = root.addChildren([
+  home,
+  market,
+  provider,
+  money,
+  tasks,
+  newTask,
+  task,
+  apps,
+  app,
+  costs,
+  keys,
+  explorer,
+  transaction,
+]);
+
+export const router = createRouter({
+  routeTree: routes,
+  defaultPreload: 'intent',
+  scrollRestoration: true,
+  defaultErrorComponent: PageFault,
+});
+
+declare module '@tanstack/react-router' {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,289 @@
+import { useQuery } from '@tanstack/react-query';
+import { useParams } from '@tanstack/react-router';
+import { useState } from 'react';
+import { NeedsLogIn } from '~/app/gates';
+import { Asked } from '~/components/asking';
+import { Card, Choices, Empty, Figure, Note, Page, Table, TableCard, Tag } from '~/components/parts';
+import { Amount, Copy, Hex, Moment, shortHex } from '~/components/values';
+import { ask, client } from '~/lib/api';
+import { useT } from '~/lib/i18n';
+import { SECONDS_PER_HOUR } from '~/lib/money';
+import { shownMs, shownSeconds } from '~/lib/time';
+import { AppState, Part } from './AppsPage';
+import { Playground } from './Playground';
+import { useApp, useManifest, type App, type AppManifest } from './queries';
+import { exampleInput, samples, type Sample } from './samples';
+
+export function AppPage() {
+  const t = useT();
+  const { id } = useParams({ from: '/apps/$id' });
+  const app = useApp(id);
+  const manifest = useManifest(app.data?.latest.manifest_digest).data;
+  return (
+    <Page
+      title={manifest?.name ?? t('app.title', { id: shortHex(id) })}
+      lead={<Hex value={id} />}
+      actions={app.data === undefined ? undefined : <AppState app={app.data} />}
+    >
+      <Asked query={app}>{(found) => <AppView app={found} manifest={manifest ?? null} />}</Asked>
+    </Page>
+  );
+}
+
+function AppView({ app, manifest }: { app: App; manifest: AppManifest | null }) {
+  const t = useT();
+  return (
+    <>
+      <dl className="figures">
+        <Figure name={t('app.perCall')} note={t('app.perCallNote')}>
+          <Part units={app.price?.fee_per_call} />
+        </Figure>
+        <Figure name={t('app.perHour')} note={t('app.perHourNote')}>
+          <Part units={app.price?.rate_per_gpu_second} times={SECONDS_PER_HOUR} />
+        </Figure>
+        <Figure name={t('app.flat')}>
+          <Part units={app.price?.flat} />
+        </Figure>
+        <Figure name={t('app.idle')} note={t('app.idleNote')}>
+          <Amount units={0n} />
+        </Figure>
+      </dl>
+      {app.retired_at === null ? null : (
+        <Note tone="warn" title={t('apps.retiring')}>
+          {t('app.retiresAt')} <Moment ms={app.retired_at * 1000} />
+        </Note>
+      )}
+      {app.price === null ? null : (
+        <Card title={t('play.title')}>
+          <NeedsLogIn why={t('play.why')}>
+            <Playground app={app} manifest={manifest} />
+          </NeedsLogIn>
+        </Card>
+      )}
+      <Load app={app} />
+      <div className="columns">
+        <Endpoint app={app} manifest={manifest} />
+        <Facts app={app} manifest={manifest} />
+      </div>
+      <Versions app={app} />
+    </>
+  );
+}
+
+function Load({ app }: { app: App }) {
+  const t = useT();
+  const load = useQuery({
+    queryKey: ['load', app.id],
+    queryFn: () => ask(client.GET('/v1/apps/{app}/load', { params: { path: { app: app.id } } })),
+    refetchInterval: 3_000,
+  });
+  return (
+    <TableCard title={t('load.title')}>
+      <Asked query={load}>
+        {({ workers, calls }) => (
+          <>
+            {workers.length === 0 ? (
+              <Empty title={t('load.none')}>{t('load.noneText')}</Empty>
+            ) : (
+              <Table
+                caption={t('load.title')}
+                rows={workers}
+                rowKey={(row) => `${row.provider}-${row.version.toString()}`}
+                columns={[
+                  {
+                    key: 'provider',
+                    head: t('market.provider'),
+                    cell: (row) => <Hex value={row.provider} />,
+                  },
+                  {
+                    key: 'state',
+                    head: t('state'),
+                    cell: (row) => <Tag tone={row.state === 'ready' ? 'good' : 'plain'}>{row.state}</Tag>,
+                  },
+                  {
+                    key: 'workers',
+                    head: t('app.workers'),
+                    number: true,
+                    cell: (row) => `${row.workers.toString()} / ${row.max_workers.toString()}`,
+                  },
+                  {
+                    key: 'running',
+                    head: t('load.running'),
+                    number: true,
+                    cell: (row) => `${row.running.toString()} / ${row.places.toString()}`,
+                  },
+                  { key: 'queued', head: t('load.queued'), number: true, cell: (row) => row.queued },
+                ]}
+              />
+            )}
+            <p className="small soft load-calls">
+              {t('load.calls', {
+                calls: calls.calls,
+                minutes: Math.round(calls.window_s / 60),
+                p50: calls.p50_ms === null ? '–' : shownMs(calls.p50_ms),
+                p95: calls.p95_ms === null ? '–' : shownMs(calls.p95_ms),
+              })}
+            </p>
+          </>
+        )}
+      </Asked>
+    </TableCard>
+  );
+}
+
+function Endpoint({ app, manifest }: { app: App; manifest: AppManifest | null }) {
+  const t = useT();
+  const [sample, setSample] = useState<Sample>('curl');
+  const code = samples(location.origin, app.id, exampleInput(manifest?.input ?? null))[sample];
+  return (
+    <Card title={t('app.endpoint')}>
+      <p className="row">
+        <span className="mono small">POST /v1/apps/{shortHex(app.id)}/calls</span>
+        <Copy text={`${location.origin}/v1/apps/${app.id}/calls`} what={t('app.endpoint')} />
+      </p>
+      <Choices
+        label={t('app.language')}
+        value={sample}
+        options={[
+          { value: 'curl', label: 'curl' },
+          { value: 'python', label: 'Python' },
+          { value: 'typescript', label: 'TypeScript' },
+        ]}
+        onValue={setSample}
+      />
+      <pre className="code" tabIndex={0}>
+        {code}
+      </pre>
+      <div className="row">
+        <Copy text={code} what={t('app.sample')} />
+        <span className="small soft">{t('app.keyHint')}</span>
+      </div>
+    </Card>
+  );
+}
+
+function Facts({ app, manifest }: { app: App; manifest: AppManifest | null }) {
+  const t = useT();
+  return (
+    <Card title={t('app.about')}>
+      <dl className="facts">
+        <dt>{t('apps.publisher')}</dt>
+        <dd>
+          <Hex value={app.publisher} />
+        </dd>
+        <dt>{t('app.permanence')}</dt>
+        <dd>{app.permanent ? t('app.isPermanent') : t('app.canChange')}</dd>
+        <dt>{t('app.royalty')}</dt>
+        <dd className="number">{app.royalty_bps / 100} %</dd>
+        {manifest === null ? null : (
+          <>
+            <dt>{t('task.gpus')}</dt>
+            <dd>
+              {manifest.resources.gpus === 0
+                ? t('task.noGpu')
+                : `${manifest.resources.gpus.toString()} × ${manifest.resources.gpu_class}`}
+            </dd>
+            <dt>{t('market.vram')}</dt>
+            <dd>{manifest.resources.memory_mib} MiB</dd>
+            <dt>{t('app.atOnce')}</dt>
+            <dd>{manifest.concurrency}</dd>
+            <dt>{t('app.workers')}</dt>
+            <dd>
+              {t('app.workersText', {
+                min: manifest.scaling.min_workers,
+                max: manifest.scaling.max_workers,
+                idle: shownSeconds(manifest.scaling.cooldown_s),
+              })}
+            </dd>
+            <dt>{t('app.longest')}</dt>
+            <dd>{shownSeconds(manifest.timeout_s)}</dd>
+          </>
+        )}
+        <dt>{t('app.manifest')}</dt>
+        <dd>
+          <Hex value={app.latest.manifest_digest} />
+        </dd>
+        <dt>{t('app.image')}</dt>
+        <dd>
+          <Hex value={app.latest.image_digest} />
+        </dd>
+      </dl>
+    </Card>
+  );
+}
+
+function Versions({ app }: { app: App }) {
+  const t = useT();
+  const versions = useQuery({
+    queryKey: ['versions', app.id, app.versions],
+    queryFn: async () => {
+      const path = { app: app.id };
+      const [listed, prices, discounts] = await Promise.all([
+        ask(client.GET('/v1/apps/{app}/versions', { params: { path } })),
+        ask(client.GET('/v1/apps/{app}/prices', { params: { path } })),
+        ask(client.GET('/v1/apps/{app}/discounts', { params: { path } })),
+      ]);
+      return { versions: listed.items, prices: prices.items, discounts: discounts.items };
+    },
+  });
+  return (
+    <Asked query={versions}>
+      {(found) => (
+        <>
+          <TableCard title={t('app.prices')}>
+            <Table
+              caption={t('app.prices')}
+              rows={[...found.prices].reverse()}
+              rowKey={(row) => `${row.version.toString()}-${row.takes_effect_at.toString()}`}
+              columns={[
+                { key: 'version', head: t('app.version'), cell: (row) => row.version },
+                {
+                  key: 'from',
+                  head: t('app.from'),
+                  cell: (row) => <Moment ms={row.takes_effect_at * 1000} />,
+                },
+                {
+                  key: 'call',
+                  head: t('market.perCall'),
+                  number: true,
+                  cell: (row) => <Part units={row.price.fee_per_call} />,
+                },
+                {
+                  key: 'hour',
+                  head: t('apps.gpuHour'),
+                  number: true,
+                  cell: (row) => <Part units={row.price.rate_per_gpu_second} times={SECONDS_PER_HOUR} />,
+                },
+                {
+                  key: 'flat',
+                  head: t('app.flat'),
+                  number: true,
+                  cell: (row) => <Part units={row.price.flat} />,
+                },
+              ]}
+            />
+          </TableCard>
+          {found.discounts.length === 0 ? null : (
+            <TableCard title={t('app.discounts')}>
+              <Table
+                caption={t('app.discounts')}
+                rows={found.discounts}
+                rowKey={(row) => `${row.start.toString()}-${row.bps.toString()}`}
+                columns={[
+                  {
+                    key: 'bps',
+                    head: t('app.off'),
+                    number: true,
+                    cell: (row) => `${(row.bps / 100).toString()} %`,
+                  },
+                  { key: 'start', head: t('app.from'), cell: (row) => <Moment ms={row.start * 1000} /> },
+                  { key: 'end', head: t('app.until'), cell: (row) => <Moment ms={row.end * 1000} /> },
+                ]}
+              />
+            </TableCard>
+          )}
+        </>
+      )}
+    </Asked>
+  );
+}

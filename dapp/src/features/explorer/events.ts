@@ -1,0 +1,50 @@
+import type { Tone } from '~/components/parts';
+
+export const KINDS = [
+  'task',
+  'redemption',
+  'stake',
+  'slash',
+  'dispute',
+  'delegation',
+  'channel',
+  'money',
+  'app',
+] as const;
+export type Kind = (typeof KINDS)[number];
+
+export function toneOfKind(kind: string): Tone {
+  if (kind === 'slash' || kind === 'dispute') return 'bad';
+  if (kind === 'task' || kind === 'redemption') return 'good';
+  return kind === 'stake' || kind === 'delegation' ? 'busy' : 'plain';
+}
+
+/** Events that have words of their own in the catalogue. */
+export const EVENT_NAMES = [
+  'TaskCreated',
+  'TaskSettled',
+  'TaskProven',
+  'TaskCancelled',
+  'TaskRefunded',
+  'TaskDisputed',
+  'VoucherRedeemed',
+  'CreditWithdrawn',
+  'Deposited',
+  'Withdrawn',
+  'ChannelFunded',
+  'ChannelDeposited',
+  'ChannelClosed',
+  'ChannelReleased',
+  'CloseRequested',
+  'AllowanceUsed',
+  'AllowanceRevoked',
+  'Staked',
+  'GpusRegistered',
+  'OperatorKeyBound',
+  'AppPublished',
+  'VersionAdded',
+  'PriceAnnounced',
+  'DiscountAnnounced',
+  'Slashed',
+  'Delegated',
+] as const;

@@ -1,0 +1,132 @@
+import { useQuery } from '@tanstack/react-query';
+import { useParams } from '@tanstack/react-router';
+import { Asked } from '~/components/asking';
+import { Card, Empty, Figure, Page, Table, TableCard, Tag } from '~/components/parts';
+import { Amount, Hex, Moment, shortHex } from '~/components/values';
+import { ask, client, type Schemas } from '~/lib/api';
+import { useT } from '~/lib/i18n';
+import { SECONDS_PER_HOUR } from '~/lib/money';
+import { Model } from './MarketPage';
+
+export function ProviderPage() {
+  const t = useT();
+  const { address } = useParams({ from: '/providers/$address' });
+  const provider = useQuery({
+    queryKey: ['provider', address],
+    queryFn: () => ask(client.GET('/v1/providers/{address}', { params: { path: { address } } })),
+    refetchInterval: 5_000,
+  });
+  return (
+    <Page title={t('provider.title', { address: shortHex(address) })} lead={t('provider.lead')}>
+      <Asked query={provider}>{(found) => <Provider provider={found} />}</Asked>
+    </Page>
+  );
+}
+
+function Provider({ provider }: { provider: Schemas['ProviderBody'] }) {
+  const t = useT();
+  return (
+    <>
+      <dl className="figures">
+        <Figure name={t('provider.stake')} note={t('provider.stakeNote')}>
+          <Amount units={BigInt(provider.stake)} />
+        </Figure>
+        <Figure name={t('provider.unbonding')}>
+          <Amount units={BigInt(provider.unbonding)} />
+        </Figure>
+        <Figure name={t('provider.gpus')}>{provider.gpus_registered}</Figure>
+        <Figure name={t('provider.settled')}>{provider.tasks_settled}</Figure>
+      </dl>
+      <Card title={t('provider.who')}>
+        <dl className="facts">
+          <dt>{t('account.address')}</dt>
+          <dd>
+            <Hex value={provider.address} />
+          </dd>
+          <dt>{t('state')}</dt>
+          <dd>
+            <Tag tone={provider.online ? 'good' : 'plain'}>
+              {provider.online
+                ? provider.draining
+                  ? t('state.draining')
+                  : t('state.online')
+                : t('state.offline')}
+            </Tag>
+          </dd>
+          <dt>{t('provider.seen')}</dt>
+          <dd>{provider.last_seen_ms === null ? t('none') : <Moment ms={provider.last_seen_ms} />}</dd>
+          <dt>{t('provider.runtime')}</dt>
+          <dd>
+            {provider.runtime ?? t('none')}
+            {provider.runtime === 'process' ? ` – ${t('provider.processNote')}` : ''}
+          </dd>
+          <dt>{t('provider.keys')}</dt>
+          <dd className="stack-s">
+            {provider.operator_keys.map((key) => (
+              <Hex key={key} value={key} />
+            ))}
+          </dd>
+        </dl>
+      </Card>
+      <TableCard title={t('provider.cards')}>
+        {provider.gpus.length === 0 ? (
+          <Empty title={t('provider.noCards')}>{t('provider.noCardsText')}</Empty>
+        ) : (
+          <Table
+            caption={t('provider.cards')}
+            rows={provider.gpus}
+            rowKey={(gpu) => gpu.gpu_id}
+            columns={[
+              {
+                key: 'model',
+                head: t('market.model'),
+                cell: (gpu) => <Model gpuClass={gpu.gpu_class} model={gpu.model} simulated={gpu.simulated} />,
+              },
+              {
+                key: 'memory',
+                head: t('market.vram'),
+                number: true,
+                cell: (gpu) => `${Math.round(gpu.memory_mib / 1024).toString()} GiB`,
+              },
+              {
+                key: 'load',
+                head: t('provider.load'),
+                number: true,
+                cell: (gpu) => reading(gpu.utilization_percent, '%', t('none')),
+              },
+              {
+                key: 'heat',
+                head: t('provider.heat'),
+                number: true,
+                cell: (gpu) => reading(gpu.temperature_c, '°C', t('none')),
+              },
+              {
+                key: 'power',
+                head: t('provider.power'),
+                number: true,
+                cell: (gpu) =>
+                  reading(gpu.power_mw == null ? null : Math.round(gpu.power_mw / 1000), 'W', t('none')),
+              },
+              {
+                key: 'price',
+                head: t('market.perHour'),
+                number: true,
+                cell: (gpu) => (
+                  <Amount
+                    price
+                    units={BigInt(provider.rate_per_gpu_second[gpu.gpu_class] ?? '0') * SECONDS_PER_HOUR}
+                  />
+                ),
+              },
+            ]}
+          />
+        )}
+      </TableCard>
+    </>
+  );
+}
+
+/** A reading that the driver cannot give is said to be none, never zero. */
+function reading(value: number | null | undefined, unit: string, none: string): string {
+  return value === null || value === undefined ? none : `${value.toString()} ${unit}`;
+}

@@ -1,0 +1,66 @@
+// One signature instead of an approval: EIP-2612. The token says itself which domain it signs under.
+
+import type { Hex } from 'viem';
+import { computeEscrowAbi, tallyTokenAbi } from '~/generated/abi';
+import { tokenEip712Types } from '~/generated/typedData';
+import type { Deployment } from '~/lib/deployment';
+import type { Signer } from '~/lib/wallet/useWallet';
+import { requireSameAccount } from './transaction';
+
+const GOOD_FOR_SECONDS = 3600n;
+
+/** Null when the token knows no permit: then it has to be approved, for exactly the amount. */
+export async function signPermit(
+  at: Deployment,
+  signer: Signer,
+  amount: bigint,
+): Promise<{ deadline: bigint; signature: Hex } | null> {
+  const token = { address: at.token, abi: tallyTokenAbi } as const;
+  let nonce: bigint;
+  let found: Awaited<ReturnType<typeof domainOf>>;
+  try {
+    nonce = await signer.reader.readContract({ ...token, functionName: 'nonces', args: [signer.address] });
+    found = await domainOf(at, signer);
+  } catch {
+    return null;
+  }
+  const { timestamp } = await signer.reader.getBlock();
+  const deadline = timestamp + GOOD_FOR_SECONDS;
+  requireSameAccount(signer);
+  const signature = await signer.writer.signTypedData({
+    domain: found,
+    types: { Permit: tokenEip712Types.Permit },
+    primaryType: 'Permit',
+    message: { owner: signer.address, spender: at.escrow, value: amount, nonce, deadline },
+  });
+  return { deadline, signature };
+}
+
+async function domainOf(at: Deployment, signer: Signer) {
+  const [, name, version, chainId, verifyingContract] = await signer.reader.readContract({
+    address: at.token,
+    abi: tallyTokenAbi,
+    functionName: 'eip712Domain',
+  });
+  return { name, version, chainId: Number(chainId), verifyingContract };
+}
+
+export async function readBalances(at: Deployment, signer: Signer): Promise<Balances> {
+  const escrow = { address: at.escrow, abi: computeEscrowAbi } as const;
+  const [wallet, [available, locked]] = await Promise.all([
+    signer.reader.readContract({
+      address: at.token,
+      abi: tallyTokenAbi,
+      functionName: 'balanceOf',
+      args: [signer.address],
+    }),
+    signer.reader.readContract({ ...escrow, functionName: 'accountOf', args: [signer.address] }),
+  ]);
+  return { wallet, available, locked };
+}
+
+export interface Balances {
+  wallet: bigint;
+  available: bigint;
+  locked: bigint;
+}

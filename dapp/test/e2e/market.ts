@@ -1,0 +1,108 @@
+// A real market for the browser to look at: chain, contracts, bus, backend, providers, as own processes.
+
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+export const ROOT = resolve(import.meta.dirname, '../../..');
+export const PLACE = join(ROOT, 'build', 'dapp-e2e');
+
+export interface Market {
+  url: string;
+  rpcUrl: string;
+  directory: string;
+  app: string;
+}
+
+export function market(): Market {
+  return JSON.parse(readFileSync(join(PLACE, 'market.json'), 'utf8')) as Market;
+}
+
+const APP_HANDLER = `from tallystick.app import handler
+
+
+@handler
+def greet(name: str, times: int = 1, loud: bool = False) -> dict[str, str]:
+    text = " ".join([f"Hello, {name}!"] * times)
+    return {"greeting": text.upper() if loud else text}
+`;
+
+const APP_PROJECT = `name = "greet"
+timeout_s = 20
+
+[handler]
+kind = "function"
+entry = "handler:greet"
+
+[resources]
+cpu_milli = 100
+memory_mib = 1024
+disk_mib = 16
+
+[input_schema]
+type = "object"
+required = ["name"]
+additionalProperties = false
+[input_schema.properties.name]
+type = "string"
+description = "Who is greeted"
+default = "Ada"
+[input_schema.properties.times]
+type = "integer"
+minimum = 1
+maximum = 5
+default = 1
+[input_schema.properties.loud]
+type = "boolean"
+default = false
+
+[price]
+call = "0.001"
+`;
+
+/** Starts it, publishes an app, and leaves both running until `stop`. */
+export function start(): Market {
+  const given = process.env['TALLYSTICK_E2E_DIR'];
+  const directory = given ?? join(PLACE, 'market');
+  if (given === undefined) {
+    rmSync(PLACE, { recursive: true, force: true });
+    run(['dev', 'up', '--dir', directory, '--runtime', 'process', '--providers', '2', '--gpus', '2']);
+  }
+  mkdirSync(PLACE, { recursive: true });
+  const state = JSON.parse(readFileSync(join(directory, 'state.json'), 'utf8')) as {
+    url: string;
+    rpc_url: string;
+    consumer: Record<string, string>;
+  };
+  const app = publish(directory, state.consumer);
+  const found = { url: state.url, rpcUrl: state.rpc_url, directory, app };
+  writeFileSync(join(PLACE, 'market.json'), JSON.stringify(found));
+  return found;
+}
+
+export function stop(): void {
+  if (process.env['TALLYSTICK_E2E_DIR'] === undefined) run(['dev', 'down', '--dir', join(PLACE, 'market')]);
+}
+
+/** The publisher is the deployer's account, so that consumers in the tests own nothing special. */
+function publish(directory: string, consumer: Record<string, string>): string {
+  const project = join(directory, 'apps', 'greet');
+  mkdirSync(project, { recursive: true });
+  writeFileSync(join(project, 'handler.py'), APP_HANDLER);
+  writeFileSync(join(project, 'tallystick.toml'), APP_PROJECT);
+  const env = { ...consumer, TALLYSTICK_KEY_FILE: join(directory, 'keys', 'deployer') };
+  const said = run(['app', 'deploy', '--dir', project, '--image', 'process', '--yes', '--json'], env);
+  const found = /0x[0-9a-f]{64}/.exec(said);
+  if (found === null) throw new Error(`no app id in: ${said}`);
+  return found[0];
+}
+
+function run(args: string[], env: Record<string, string> = {}): string {
+  const program = join(ROOT, '.venv', 'bin', 'tallystick');
+  return execFileSync(program, args, {
+    cwd: ROOT,
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}

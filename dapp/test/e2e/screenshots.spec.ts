@@ -1,0 +1,103 @@
+// Every screen in four variants, under build/screenshots: for people to look at, not for a machine to compare.
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { ROOT } from './market';
+import { connect, deposit, expect, giveTokens, logIn, test } from './people';
+
+const FOLDER = join(ROOT, 'build', 'screenshots');
+const VARIANTS = [
+  { name: 'wide-light', width: 1360, theme: 'light' },
+  { name: 'wide-dark', width: 1360, theme: 'dark' },
+  { name: 'narrow-light', width: 390, theme: 'light' },
+  { name: 'narrow-dark', width: 390, theme: 'dark' },
+] as const;
+
+test('every screen', async ({ page, market, wallets }) => {
+  test.setTimeout(600_000);
+  mkdirSync(FOLDER, { recursive: true });
+  const take = async (name: string) => {
+    for (const { name: variant, width, theme } of VARIANTS) {
+      await page.setViewportSize({ width, height: 844 });
+      await page.emulateMedia({ colorScheme: theme });
+      await page.waitForTimeout(250);
+      await page.screenshot({ path: join(FOLDER, `${name}-${variant}.png`), fullPage: true });
+    }
+    await page.setViewportSize({ width: 1360, height: 844 });
+    await page.emulateMedia({ colorScheme: 'light' });
+  };
+  const go = (name: string) => page.getByRole('navigation').getByRole('link', { name, exact: true }).click();
+
+  await page.goto('/');
+  await take('01-home-visitor');
+  await page.getByRole('banner').getByRole('button', { name: 'Connect wallet' }).click();
+  await take('02-connect');
+  await page.keyboard.press('Escape');
+  await go('Market');
+  await expect(page.getByRole('heading', { name: /^Offers/ })).toBeVisible();
+  await take('03-market');
+  await page
+    .getByRole('region', { name: /Offers by provider/ })
+    .getByRole('link')
+    .first()
+    .click();
+  await expect(page.getByText('Stake', { exact: true })).toBeVisible();
+  await take('04-provider');
+  await go('Explorer');
+  await expect(
+    page
+      .getByRole('region', { name: /Events on chain/ })
+      .getByRole('row')
+      .nth(1),
+  ).toBeVisible();
+  await take('05-explorer');
+  await go('Apps');
+  await expect(page.getByRole('region', { name: /Apps with/ })).toBeVisible();
+  await take('06-apps');
+
+  await giveTokens(market, wallets, 100n);
+  await go('Money');
+  await connect(page);
+  await deposit(page, '50');
+  await take('07-money');
+  await go('Tasks');
+  await logIn(page);
+  await expect(page.getByRole('heading', { name: 'No task yet' })).toBeVisible();
+  await take('08-tasks-empty');
+  await page.getByRole('main').getByRole('link', { name: 'New task' }).first().click();
+  await expect(page.getByText('ready (simulated)').first()).toBeVisible();
+  await take('09-new-task');
+  await page.getByRole('button', { name: 'Submit the task' }).click();
+  await expect(page).toHaveURL(/\/tasks\/0x/);
+  await expect(page.getByRole('log')).toContainText('step 4');
+  await take('10-task-running');
+  await go('Home');
+  await expect(page.getByRole('heading', { name: 'Under way' })).toBeVisible();
+  await page.waitForTimeout(1_000);
+  await take('11-home');
+  await go('Tasks');
+  await page.getByRole('main').getByRole('link', { name: 'main.py' }).first().click();
+  await page.getByRole('button', { name: 'Verify in this browser' }).click();
+  await expect(page.getByText('The receipt holds')).toBeVisible();
+  await take('12-task-receipt');
+
+  await go('Apps');
+  await page.getByRole('main').getByRole('link', { name: 'greet' }).click();
+  await page.getByRole('button', { name: 'Call it', exact: true }).click();
+  await page.getByRole('button', { name: 'Sign the permission' }).click();
+  await expect(page.getByRole('heading', { name: 'Allow calls to be paid' })).toBeHidden();
+  await page.getByRole('button', { name: 'Call it', exact: true }).click();
+  await expect(page.locator('[data-answer]')).toBeVisible({ timeout: 60_000 });
+  await take('13-app');
+  await go('Costs');
+  await expect(page.getByRole('heading', { name: 'Spent over time' })).toBeVisible();
+  await take('14-costs');
+  await go('Keys');
+  await expect(page.getByRole('region', { name: 'Who may pay calls for you' })).toBeVisible();
+  await take('15-keys');
+  await page.getByRole('radio', { name: '中文' }).click();
+  await expect(page.getByRole('heading', { name: '密钥与会话' })).toBeVisible();
+  await go('首页');
+  await page.waitForTimeout(1_000);
+  await take('16-home-zh');
+});

@@ -1,0 +1,5 @@
+import { start } from './market';
+
+export default function setup(): void {
+  start();
+}

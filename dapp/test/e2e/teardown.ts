@@ -1,0 +1,5 @@
+import { stop } from './market';
+
+export default function teardown(): void {
+  stop();
+}

@@ -1,0 +1,118 @@
+// What the screen says is what the calldata does: each write is read back out of its own bytes.
+
+import { decodeFunctionData, encodeFunctionData, type Address, type Hex } from 'viem';
+import { privateKeyToAccount } from 'viem/accounts';
+import { describe as group, expect, it } from 'vitest';
+import { deedText } from '~/components/deeds';
+import { computeEscrowAbi, tallyTokenAbi } from '~/generated/abi';
+import * as writes from '~/lib/chain/writes';
+import { translator } from '~/lib/i18n';
+import { termsOf } from '~/lib/protocol/hashing';
+import { en } from '~/messages/en';
+import { zh } from '~/messages/zh';
+import { deployment, vectors } from './fixtures';
+
+const account: Address = '0x90F79bf6EB2c4f870365E785982E1f101E93b906';
+const other: Address = '0x70997970C51812dc3A010C7d01b50e0d17dc79C8';
+const amount = 12_500_000_000_000_000_000n;
+const digest: Hex = `0x${'5a'.repeat(32)}`;
+const terms = termsOf(vectors.terms);
+const signer = privateKeyToAccount(`0x${'11'.repeat(32)}`);
+
+async function permit() {
+  return { deadline: 1_900_000_000n, signature: await signer.signMessage({ message: 'any' }) };
+}
+
+const cases: [string, () => writes.Write | Promise<writes.Write>, writes.Deed, RegExp][] = [
+  [
+    'approveExactly',
+    () => writes.approveExactly(deployment, amount),
+    { kind: 'approve', spender: deployment.escrow, amount },
+    /exactly 12\.5 TALLY/,
+  ],
+  [
+    'deposit',
+    () => writes.deposit(deployment, account, amount),
+    { kind: 'deposit', account, amount, permit: false },
+    /Deposit 12\.5 TALLY/,
+  ],
+  [
+    'depositWithPermit',
+    async () => writes.depositWithPermit(deployment, account, amount, await permit()),
+    { kind: 'deposit', account, amount, permit: true },
+    /Deposit 12\.5 TALLY to the account of 0x90F7…b906/,
+  ],
+  [
+    'withdraw',
+    () => writes.withdraw(deployment, amount, other),
+    { kind: 'withdraw', to: other, amount },
+    /Withdraw 12\.5 TALLY to 0x7099…79C8/,
+  ],
+  [
+    'createTask',
+    () => writes.createTask(deployment, terms),
+    {
+      kind: 'createTask',
+      maxCharge: terms.maxCharge,
+      gpus: 2,
+      maxSeconds: 600,
+      secondsPrice: terms.ratePerGpuSecond,
+    },
+    /Lock up to 0\.1666 TALLY for 2 GPUs and at most 10m 00s/,
+  ],
+  [
+    'cancelTask',
+    () => writes.cancelTask(deployment, terms),
+    { kind: 'cancelTask', maxCharge: terms.maxCharge },
+    /Cancel the task/,
+  ],
+  [
+    'reclaimTask',
+    () => writes.reclaimTask(deployment, terms),
+    { kind: 'reclaimTask', maxCharge: terms.maxCharge },
+    /back that the task locked/,
+  ],
+  [
+    'revokeAllowance',
+    () => writes.revokeAllowance(deployment, digest),
+    { kind: 'revokeAllowance', digest },
+    /Revoke the allowance/,
+  ],
+];
+
+group('every write', () => {
+  it('has a case here', () => {
+    const makers = Object.keys(writes).filter((name) => name !== 'describe');
+    expect(cases.map(([name]) => name).sort()).toEqual(makers.sort());
+  });
+
+  it.each(cases)('%s says what its bytes do', async (_, make, deed, sentence) => {
+    const read = writes.describe(deployment, await make());
+    expect(read).toEqual(deed);
+    expect(deedText(read, translator(en), deployment.payment)).toMatch(sentence);
+    expect(deedText(read, translator(zh), deployment.payment)).not.toMatch(/\{/);
+  });
+});
+
+group('describe', () => {
+  it('has no words for a stranger contract', () => {
+    expect(() => writes.describe(deployment, { to: other, data: '0x' })).toThrow(
+      /none of this market's contracts/,
+    );
+  });
+  it('has no words for a call that the app never makes', () => {
+    const data = encodeFunctionData({ abi: tallyTokenAbi, functionName: 'transfer', args: [other, 1n] });
+    expect(() => writes.describe(deployment, { to: deployment.token, data })).toThrow(/no words/);
+  });
+});
+
+group('a permit', () => {
+  it('travels as v, r and s of its signature', async () => {
+    const signed = await permit();
+    const { data } = writes.depositWithPermit(deployment, account, amount, signed);
+    const { args } = decodeFunctionData({ abi: computeEscrowAbi, data });
+    expect(`${String(args[4])}${String(args[5]).slice(2)}${Number(args[3]).toString(16)}`).toBe(
+      signed.signature,
+    );
+  });
+});
