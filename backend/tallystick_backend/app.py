@@ -45,6 +45,7 @@ from tallystick_backend.api import (
     streams,
     summaries,
     tasks,
+    vouchers,
 )
 from tallystick_backend.api.call_door import CallDoor
 from tallystick_backend.api.context import Backend, Wallets
@@ -123,6 +124,7 @@ def http_app(
         receipts,
         summaries,
         spending,
+        vouchers,
         blobs,
         streams,
         tasks,

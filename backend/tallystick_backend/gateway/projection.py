@@ -72,6 +72,7 @@ NEW_CALL: Final[Values] = {
     "webhook_state": "",
     "webhook_attempts": 0,
     "webhook_at_ms": None,
+    "signer": "",
 }
 """A row of `call` of which nothing is said."""
 

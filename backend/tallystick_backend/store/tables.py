@@ -576,6 +576,8 @@ class CallRow(Table, table=True):
     webhook_attempts: int = 0
     webhook_at_ms: int | None = _big_or_none()
     """When the next attempt is due."""
+    signer: str = ""
+    """The consumer's own session key, whose channels alone may pay; empty: the one it lent."""
 
 
 class SpendLimitRow(Table, table=True):
