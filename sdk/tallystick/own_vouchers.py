@@ -163,7 +163,7 @@ async def _sign(
         allowed_open |= {"result"}
     bad = [*verdict.wrong, *(one for one in verdict.open if one not in allowed_open)]
     _require(not bad, call_id, f"not good are: {', '.join(bad)}")
-    if not again:
+    if own.notes.last(name) != link:  # nobody else with this key was quicker
         await _require_place(session, own, name, call_id, before)
         if asked is not None:
             _require_asked(session, asked, view, link.total - before.total)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -330,6 +331,15 @@ async def test_time_that_nobody_waited_is_not_signed_for(
         await own.call(app, {})
 
 
+async def test_calls_at_once_on_one_channel_go_one_after_the_other(
+    market: InMemoryMarket, own: AsyncGPUClient, app: str
+) -> None:
+    """Whoever is told to sign for another's call first does, and the other finds it done."""
+    answers = await asyncio.gather(*(own.call(app, {"n": 1}) for _ in range(4)))
+    assert sorted(answer.charge.units for answer in answers) == [10] * 4
+    assert totals(market) == [40]
+
+
 async def test_what_failed_leaves_nothing_to_sign(
     market: InMemoryMarket, own: AsyncGPUClient, key_file: Path
 ) -> None:
@@ -404,15 +414,18 @@ def test_notes_let_each_call_be_signed_for_once(tmp_path: Path, kept: bool) -> N
     notes.sign("0xc", Link(), link, first)
     notes.sign("0xc", Link(), link, None)  # the same again is the same
     assert notes.last("0xc") == link
+    # Another program was quicker with the name: the other call with this input stands in, once.
+    notes.sign("0xc", link, Link(2, Digest("0x22"), 20), first)
+    link = Link(2, Digest("0x22"), 20)
     with pytest.raises(VerificationFailed, match="signed for before"):
-        notes.sign("0xc", link, Link(2, Digest("0x22"), 20), first)
-    with pytest.raises(VerificationFailed, match="up to receipt 1"):
+        notes.sign("0xc", link, Link(3, Digest("0x33"), 30), first)
+    with pytest.raises(VerificationFailed, match="up to receipt 2"):
         notes.sign("0xc", Link(), Link(1, Digest("0x12"), 11), None)
     assert notes.last("0xc") == link
-    found = notes.find(asked("b").app_id, asked("b").input)
-    assert found == asked("b", 2)
-    notes.failed(asked("b"))
-    assert notes.find(asked("b").app_id, asked("b").input) is None
+    notes.asked(asked("d", 3))
+    assert notes.find(asked("d").app_id, asked("d").input) == asked("d", 3)
+    notes.failed(asked("d"))
+    assert notes.find(asked("d").app_id, asked("d").input) is None
 
 
 def test_two_programs_share_one_file_of_notes(tmp_path: Path) -> None:
