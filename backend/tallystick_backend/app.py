@@ -150,6 +150,7 @@ def http_app(
                 "Last-Event-ID",
                 "Prefer",
                 "Tallystick-Max-Charge",
+                "Tallystick-Signer",
                 "Tallystick-Webhook",
             ),
             expose_headers=("Idempotency-Replayed", "Retry-After", "X-Request-Id"),
