@@ -12,11 +12,12 @@ from tallystick.protocol.channels import SignedVoucher
 from tallystick.protocol.errors import SignatureError
 from tallystick.protocol.wire import SignedVoucherBody
 from tallystick_backend.api.callers import CallReader, CallWriter
-from tallystick_backend.api.context import Ctx
+from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.problems import LOGGED_IN, WRITES, problems
 from tallystick_backend.api.schemas import ChannelIdPath
 from tallystick_backend.api.writes import IdempotencyKey
 from tallystick_backend.gateway import errors as gateway
+from tallystick_backend.store.repositories import apps
 
 router = APIRouter(prefix="/v1/channels", tags=["calls"])
 
@@ -31,6 +32,7 @@ router = APIRouter(prefix="/v1/channels", tags=["calls"])
     responses=problems(LOGGED_IN, gateway.UnknownOwnChannel, gateway.GatewayNotReady),
 )
 async def get_unsigned(backend: Ctx, caller: CallReader, channel: ChannelIdPath) -> UnsignedView:
+    await _require_mine(backend, caller.address, channel)
     waiting = await backend.gateway.parts.own.unsigned(caller.address, channel)
     return UnsignedView(
         channel=waiting.channel.to_body(),
@@ -65,6 +67,16 @@ async def hand_in_voucher(
     idempotency_key: IdempotencyKey = None,
 ) -> SignedVoucherBody:
     """A repeat is harmless by itself: the key only has to be one."""
-    own = backend.gateway.parts.own
-    held = await own.take(caller.address, channel, SignedVoucher.from_body(body))
+    await _require_mine(backend, caller.address, channel)
+    held = await backend.gateway.parts.own.take(
+        caller.address, channel, SignedVoucher.from_body(body)
+    )
     return held.to_body()
+
+
+async def _require_mine(backend: Backend, account: str, channel: str) -> None:
+    """Before the gateway is asked, which may not be up."""
+    async with backend.database.read() as session:
+        row = await apps.channel(session, channel)
+    if row is None or row.payer != account.lower():
+        raise gateway.UnknownOwnChannel(channel)
