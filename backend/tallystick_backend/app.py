@@ -51,6 +51,7 @@ from tallystick_backend.api import (
     streams,
     summaries,
     tasks,
+    vouchers,
 )
 from tallystick_backend.api.call_door import CallDoor
 from tallystick_backend.api.context import Backend, Wallets
@@ -135,6 +136,7 @@ def http_app(
         explorer,
         overview,
         embed,
+        vouchers,
         blobs,
         streams,
         tasks,
@@ -160,6 +162,7 @@ def http_app(
                 "Last-Event-ID",
                 "Prefer",
                 "Tallystick-Max-Charge",
+                "Tallystick-Signer",
                 "Tallystick-Webhook",
             ),
             expose_headers=("Idempotency-Replayed", "Retry-After", "X-Request-Id"),

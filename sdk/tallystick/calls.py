@@ -10,21 +10,25 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from tallystick import apps, sse
+from tallystick import apps, own_vouchers, sse
 from tallystick.errors import (
     CallFailed,
+    Conflict,
     InvalidRequest,
     NotFound,
     ServiceError,
     TallystickError,
     TimedOut,
+    VerificationFailed,
 )
 from tallystick.jobs import Money
+from tallystick.own_key import AskedCall
 from tallystick.prices import Price
 from tallystick.protocol.app_manifest import MIB
 from tallystick.protocol.call_views import (
@@ -32,6 +36,7 @@ from tallystick.protocol.call_views import (
     CALL_ID_HEADER,
     CHARGE_HEADER,
     MAX_CHARGE_HEADER,
+    SIGNER_HEADER,
     TOTAL_HEADER,
     CallPage,
     CallReceiptView,
@@ -57,6 +62,8 @@ FAILURES: Final = frozenset(
     {"handler_failed", "call_timed_out", "result_too_large", "call_canceled", "call_stopped"}
 )
 """Problems of calls that came to nothing; nothing was charged."""
+_UNSURE: Final = frozenset({"journal_failed", "gateway_not_ready", "internal_error"})
+"""Problems after which the call may have been answered all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class _Asked:
     body: bytes
     headers: Mapping[str, str]
     version: int | None
+    most_units: int | None = None
 
     @property
     def path(self) -> str:
@@ -139,10 +147,18 @@ async def call(
     ends_s = None if timeout_s is None else session.now() + timeout_s
     asked = await _asked(session, app, input, version, max_charge)
     wait_s = LONGEST_WAIT_S if timeout_s is None else min(LONGEST_WAIT_S, max(1, int(timeout_s)))
-    answer = await _send(session, asked, {"Prefer": f"wait={wait_s}"}, wait_s + 30)
-    if answer.status_code == 202:
-        return await wait(session, _call_id(answer), ends_s, digest_of(asked.body))
-    return await _result(session, answer, digest_of(asked.body))
+    noted = _noted(session, asked)
+    try:
+        answer = await _send_signed(session, asked, {"Prefer": f"wait={wait_s}"}, wait_s + 30)
+        if answer.status_code == 202:
+            made = await wait(session, _call_id(answer), ends_s, digest_of(asked.body))
+        else:
+            made = await _result(session, answer, digest_of(asked.body))
+    except TallystickError as problem:
+        _give_up(session, noted, problem)
+        raise
+    await own_vouchers.sign_for(session, made.call_id, noted, made.content)
+    return made
 
 
 async def submit_call(
@@ -158,7 +174,12 @@ async def submit_call(
     prefer = {"Prefer": "respond-async"}
     if webhook is not None:
         prefer["Tallystick-Webhook"] = webhook
-    answer = await _send(session, asked, prefer, 30)
+    noted = _noted(session, asked)
+    try:
+        answer = await _send_signed(session, asked, prefer, 30)
+    except TallystickError as problem:
+        _give_up(session, noted, problem)
+        raise
     return await _written_down(session, _call_id(answer))
 
 
@@ -192,21 +213,44 @@ def stream(
 ) -> CallStream:
     async def pieces() -> AsyncIterator[Any]:
         asked = await _asked(session, app, input, version, max_charge)
-        headers = {**asked.headers, "Accept": EVENTS, "Idempotency-Key": secrets.token_hex(16)}
+        noted = _noted(session, asked)
+        seen: list[Any] = []
         try:
-            async with session.connection.post_stream(asked.path, asked.body, headers) as answer:
+            async with _streamed(session, asked) as answer:
                 made.call_id = answer.headers.get(CALL_ID_HEADER, "")
                 if _kind(answer) == EVENTS:
                     async for value in _outputs(made, answer):
+                        if noted is not None:
+                            seen.append(value)
                         yield value
+                    await own_vouchers.sign_for_stream(session, made.call_id, noted, seen)
                 else:
                     await answer.aread()
+                    await own_vouchers.sign_for(session, made.call_id, noted, answer.content)
                     yield output_of(answer.content, _kind(answer), made.call_id)
+        except TallystickError as problem:
+            _give_up(session, noted, problem)
+            raise
         except httpx.TransportError as lost:
             raise _broken(made.call_id, str(lost) or type(lost).__name__) from lost
 
     made = CallStream(pieces())
     return made
+
+
+@asynccontextmanager
+async def _streamed(session: Session, asked: _Asked) -> AsyncIterator[httpx.Response]:
+    headers = {**asked.headers, "Accept": EVENTS, "Idempotency-Key": secrets.token_hex(16)}
+    post = session.connection.post_stream
+    async with AsyncExitStack() as opened:
+        try:
+            answer = await opened.enter_async_context(post(asked.path, asked.body, headers))
+        except Conflict as problem:
+            if not _is_voucher_due(session, problem):
+                raise
+            await own_vouchers.sign_left(session)
+            answer = await opened.enter_async_context(post(asked.path, asked.body, headers))
+        yield answer
 
 
 async def _outputs(made: CallStream, answer: httpx.Response) -> AsyncIterator[Any]:
@@ -261,7 +305,9 @@ async def _written_down(session: Session, call_id: str) -> CallView:
 async def result(session: Session, call_id: str, timeout_s: float | None) -> CallResult:
     """Of a call made earlier: waits until it is over."""
     ends_s = None if timeout_s is None else session.now() + timeout_s
-    return await wait(session, call_id, ends_s, None)
+    made = await wait(session, call_id, ends_s, None)
+    await own_vouchers.sign_for(session, call_id, None, made.content)
+    return made
 
 
 async def cancel(session: Session, call_id: str) -> CallView:
@@ -369,9 +415,42 @@ async def _asked(
 ) -> _Asked:
     body, app_id = input_bytes(input), await apps.find(session, app)
     headers = {"Content-Type": JSON, "Accept": "*/*"}
+    most: int | None = None
     if max_charge is not None:
-        headers[MAX_CHARGE_HEADER] = str(await session.units(max_charge, may_be=0))
-    return _Asked(app_id, body, headers, version)
+        most = await session.units(max_charge, may_be=0)
+        headers[MAX_CHARGE_HEADER] = str(most)
+    if session.own_key is not None:
+        headers[SIGNER_HEADER] = session.own_key.address
+    return _Asked(app_id, body, headers, version, most)
+
+
+def _noted(session: Session, asked: _Asked) -> AskedCall | None:
+    return own_vouchers.begin(session, asked.app_id, asked.version, asked.body, asked.most_units)
+
+
+def _give_up(session: Session, noted: AskedCall | None, problem: TallystickError) -> None:
+    """No voucher is owed for it, unless only its answer was lost."""
+    told = problem.values.get("problem")
+    refused = isinstance(problem, InvalidRequest | VerificationFailed) or told
+    if refused and told not in _UNSURE:
+        own_vouchers.failed(session, noted)
+
+
+async def _send_signed(
+    session: Session, asked: _Asked, headers: Mapping[str, str], timeout_s: float
+) -> httpx.Response:
+    """The same once more after signing for a call that was left unsigned."""
+    try:
+        return await _send(session, asked, headers, timeout_s)
+    except Conflict as problem:
+        if not _is_voucher_due(session, problem):
+            raise
+        await own_vouchers.sign_left(session)
+        return await _send(session, asked, headers, timeout_s)
+
+
+def _is_voucher_due(session: Session, problem: Conflict) -> bool:
+    return session.own_key is not None and problem.values.get("problem") == "voucher_due"
 
 
 async def _send(

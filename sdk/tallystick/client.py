@@ -22,6 +22,7 @@ from tallystick import calls as calling
 from tallystick import (
     checking,
     funding,
+    own_vouchers,
     prices,
     results,
     spending,
@@ -49,6 +50,7 @@ from tallystick.jobs import (
     Sent,
 )
 from tallystick.orders import checked_text, make_wish
+from tallystick.own_vouchers import SignedCall
 from tallystick.prices import Duration, Price
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.call_views import (
@@ -64,7 +66,7 @@ from tallystick.protocol.call_views import (
     SummaryPage,
 )
 from tallystick.protocol.hashing import digest_of
-from tallystick.protocol.messages import Channel
+from tallystick.protocol.messages import Channel, channel_id
 from tallystick.protocol.pricing import rate_per_gpu_second_down
 from tallystick.protocol.wire import (
     ApiKeyBody,
@@ -93,7 +95,8 @@ class AsyncGPUClient:
     """A consumer's way into the market, for asyncio programs.
 
     Settings come from the arguments, the environment (`TALLYSTICK_...`) or a context file; see
-    `tallystick.config`. `transport` and `chain` replace the network: `tallystick.testing` has both.
+    `tallystick.config`. With a session key of your own (`own_key_file`) this client signs for its
+    calls itself. `transport` and `chain` replace the network: `tallystick.testing` has both.
     """
 
     def __init__(
@@ -102,6 +105,8 @@ class AsyncGPUClient:
         *,
         private_key: str | None = None,
         key_file: str | Path | None = None,
+        own_key: str | None = None,
+        own_key_file: str | Path | None = None,
         api_key: str | None = None,
         rpc_url: str | None = None,
         deployment: str | Path | None = None,
@@ -118,6 +123,8 @@ class AsyncGPUClient:
             url=url,
             private_key=private_key,
             key_file=key_file,
+            own_key=own_key,
+            own_key_file=own_key_file,
             api_key=api_key,
             rpc_url=rpc_url,
             deployment=deployment,
@@ -540,6 +547,24 @@ class AsyncGPUClient:
     async def revoke_allowance(self, digest: str) -> Sent:
         """Ends an allowance on chain, at once; what is in channels stays there."""
         return await spending.revoke_allowance(self._session, digest)
+
+    async def open_channel(
+        self, provider: str, amount: Price, signer: str | None = None
+    ) -> tuple[str, Sent]:
+        """Opens a channel with a provider, out of your account: for calls that you sign for by your
+        own session key, or by another `signer`'s. Answers its id."""
+        channel, sent = await spending.open_channel(self._session, provider, amount, signer)
+        return channel_id(channel), sent
+
+    async def fund_channel(self, channel_id: str, amount: Price) -> Sent:
+        """Tops a channel up, out of your account."""
+        found = await registry.channel(self._session, channel_id)
+        return await spending.fund_channel(self._session, Channel.from_body(found.channel), amount)
+
+    async def sign_vouchers(self, *, unseen: bool = False) -> tuple[SignedCall, ...]:
+        """Signs for calls that were answered and not signed for, after a program was killed: those
+        that the notes of your own key know. `unseen` signs for others, too: check them first."""
+        return await own_vouchers.sign_left(self._session, unseen=unseen)
 
     async def close_channel(self, channel_id: str) -> tuple[Sent, int]:
         """Asks for a channel's close; once the close period is over, carries it out. Answers the

@@ -7,6 +7,8 @@ chosen context in `~/.config/tallystick/config.toml`, the default.
     rpc_url      TALLYSTICK_RPC_URL        chain endpoint: to deposit, withdraw and secure tasks
     private_key  TALLYSTICK_PRIVATE_KEY    the consumer's wallet key as hex ...
     key_file     TALLYSTICK_KEY_FILE       ... or a file with it, readable by you alone (mode 0600)
+    own_key      TALLYSTICK_OWN_KEY        a session key that you keep: you sign for each call ...
+    own_key_file TALLYSTICK_OWN_KEY_FILE   ... or a file with it (mode 0600); notes lie beside it
     api_key      TALLYSTICK_API_KEY        instead of a wallet, for reading
     escrow       TALLYSTICK_ESCROW         escrow address to insist on; another one is refused
     chain_id     TALLYSTICK_CHAIN_ID       chain to insist on; another one is refused
@@ -43,8 +45,18 @@ import platformdirs
 from tallystick.errors import ConfigurationError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-SETTABLE = ("url", "rpc_url", "key_file", "api_key", "escrow", "chain_id", "image", "deployment")
-SECRET = ("private_key", "api_key")
+SETTABLE = (
+    "url",
+    "rpc_url",
+    "key_file",
+    "own_key_file",
+    "api_key",
+    "escrow",
+    "chain_id",
+    "image",
+    "deployment",
+)
+SECRET = ("private_key", "own_key", "api_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,8 @@ class Config:
     url: str = DEFAULT_URL
     rpc_url: str | None = None
     private_key: str | None = field(default=None, repr=False)
+    own_key: str | None = field(default=None, repr=False)
+    own_key_file: str | None = None
     api_key: str | None = field(default=None, repr=False)
     escrow: str | None = None
     chain_id: int | None = None
@@ -96,6 +110,8 @@ def load_config(
         url=_checked_url("url", setting("url") or DEFAULT_URL),
         rpc_url=_optional_url("rpc_url", setting("rpc_url")),
         private_key=_private_key(setting("private_key"), setting("key_file")),
+        own_key=_private_key(setting("own_key"), setting("own_key_file")),
+        own_key_file=None if setting("own_key") else setting("own_key_file"),
         api_key=setting("api_key"),
         escrow=setting("escrow"),
         chain_id=_chain_id(setting("chain_id")),

@@ -152,6 +152,9 @@ class RpcChain:
     async def revoke_allowance(self, wallet: Wallet, allowance: Digest) -> Sent:
         return await self._send(wallet, self._escrow.revoke_allowance(allowance))
 
+    async def fund_channel(self, wallet: Wallet, channel: Channel, units: int) -> Sent:
+        return await self._send(wallet, self._escrow.fund(channel, units))
+
     async def request_close(self, wallet: Wallet, channel: Channel) -> Sent:
         return await self._send(wallet, self._escrow.request_close(channel))
 

@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from tallystick.errors import ConfigurationError, InvalidRequest, VerificationFa
 from tallystick.jobs import Money
 from tallystick.nonces import Nonces
 from tallystick.orders import domain_of
+from tallystick.own_key import OwnKey
 from tallystick.prices import Price, checked_price
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.money import parse_amount
@@ -35,6 +37,13 @@ class WhoAmI(BaseModel):
     """The part of GET /v1/auth/me that matters here."""
 
     address: str
+
+
+def _own_key(config: Config) -> OwnKey | None:
+    if config.own_key is None:
+        return None
+    notes = None if config.own_key_file is None else f"{config.own_key_file}.notes"
+    return OwnKey(config.own_key, None if notes is None else Path(notes).expanduser())
 
 
 class Session:
@@ -56,6 +65,8 @@ class Session:
             config.url, authorize=self._authorize, transport=transport, sleep=sleep
         )
         self._wallet = Wallet(config.private_key) if config.private_key else None
+        self.own_key = _own_key(config)
+        """Signs vouchers; None: the gateway does, with the key that it was lent."""
         self._chain = chain
         self._connecting = asyncio.Lock()
         self._deployment: DeploymentBody | None = None

@@ -6,10 +6,13 @@ and until a time: nothing else, and never anywhere else. Limits are the gateway'
 
 from __future__ import annotations
 
+import contextlib
 import re
+import secrets
 from typing import TYPE_CHECKING
 
-from tallystick.errors import InvalidRequest, NotFound
+from tallystick import apps
+from tallystick.errors import InvalidRequest, NotFound, PaymentNeeded
 from tallystick.jobs import Sent
 from tallystick.prices import Duration, Price, duration_seconds
 from tallystick.protocol.call_views import (
@@ -23,13 +26,15 @@ from tallystick.protocol.call_views import (
     SpendLimitList,
     WantedLimit,
 )
-from tallystick.protocol.messages import Channel, ChannelAllowance
-from tallystick.protocol.types import ZERO_DIGEST, Digest, to_address
+from tallystick.protocol.messages import Channel, ChannelAllowance, channel_id
+from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, to_address
 
 if TYPE_CHECKING:
     from tallystick.session import Session
 
 LONGEST_ALLOWANCE_S = 366 * 86_400
+SEEN_LOOKS = 60
+SEEN_LOOK_S = 0.5
 _DIGEST = re.compile(r"0x[0-9a-f]{64}")
 
 
@@ -92,6 +97,51 @@ async def remove_spend_limit(session: Session, limit_id: str) -> None:
 # --- channels ----------------------------------------------------------------------------------
 
 
+async def open_channel(
+    session: Session, provider: str, amount: Price, signer: str | None
+) -> tuple[Channel, Sent]:
+    """With what is available in the escrow; vouchers are then signed by `signer`, this client's own
+    key if none."""
+    if signer is None:
+        if session.own_key is None:
+            raise InvalidRequest(
+                "It is not said who signs for the channel.",
+                next_step="Set a session key of your own (--own-key FILE), or name a signer.",
+            )
+        signer = session.own_key.address
+    channel = Channel(
+        session.wallet.address,
+        _address(signer, "signer"),
+        _address(provider, "provider"),
+        secrets.randbits(96),
+    )
+    return channel, await _fund(session, channel, await session.units(amount))
+
+
+async def fund_channel(session: Session, channel: Channel, amount: Price) -> Sent:
+    return await _fund(session, channel, await session.units(amount))
+
+
+async def _fund(session: Session, channel: Channel, units: int) -> Sent:
+    """Waits until the backend has seen it, as the next call is made there."""
+    chain, wallet = await session.need_chain(), session.wallet
+    available = (await chain.account(wallet.address)).available_units
+    if available < units:
+        raise PaymentNeeded(
+            f"The account {wallet.address} has {await session.money(available)} available; the "
+            f"channel is to get {await session.money(units)}.",
+            next_step="Deposit more with `client.deposit(...)` or `tallystick wallet deposit`.",
+        )
+    wanted = (await chain.channel_state(channel)).deposited + units
+    sent = await chain.fund_channel(wallet, channel, units)
+    for _ in range(SEEN_LOOKS):
+        with contextlib.suppress(NotFound):
+            if (await apps.channel(session, channel_id(channel))).deposited >= wanted:
+                break
+        await session.sleep(SEEN_LOOK_S)
+    return sent
+
+
 async def close_channel(session: Session, channel: Channel) -> tuple[Sent, int]:
     """The payer's way out: the first call asks for the close, one after the close period brings
     what is left. Answers when that will be; 0: it is closed."""
@@ -111,6 +161,16 @@ async def close_channel(session: Session, channel: Channel) -> tuple[Sent, int]:
         )
     sent = await chain.request_close(wallet, channel)
     return sent, (await chain.channel_state(channel)).close_at
+
+
+def _address(text: str, what: str) -> Address:
+    try:
+        return to_address(text)
+    except ValueError as problem:
+        raise InvalidRequest(
+            f"The {what} {text[:80]!r} is no address: {problem}.",
+            next_step="An address is 0x and 40 hex digits; copy it again.",
+        ) from problem
 
 
 def _checked(digest: str, what: str) -> Digest:

@@ -11,15 +11,20 @@ an allowance that is used up
     pauses, and the next one resumes
 a close requested with a call in flight
     redeems what is owed at once, and pays for nothing else
+a consumer that keeps its session key
+    opens its channel, signs for three calls and one that was left over; the chain pays to the unit
+    what they cost, and the gateway's database has no key
 """
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -265,3 +270,55 @@ def test_an_allowance_that_is_used_up_pauses_and_resumes(
         poor.grant_allowance("0.001")
         assert mine.call().charge.units == FEE
         assert mine.assert_sums_agree() == 3 * FEE
+
+
+def test_a_consumer_that_signs_for_its_calls_itself(
+    market: LocalMarket, calls: Calls, tmp_path: Path
+) -> None:
+    me, provider = people.person("own signer", 35), people.provider(1)
+    market.run_script("fund", people.DEPLOYER, me.address, "1")
+    key_file, wallet_file = tmp_path / "own.key", tmp_path / "wallet.key"
+    wallet_file.write_text(me.private_key)
+    wallet_file.chmod(0o600)
+    environment = market.consumer_environment() | {"TALLYSTICK_KEY_FILE": str(wallet_file)}
+
+    def tallystick(*words: str) -> str:
+        done = subprocess.run(
+            [program("tallystick"), *words, "--own-key", str(key_file)],
+            env=clean_environment(environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    settings = {**market.client_settings(), "private_key": me.private_key}
+    with GPUClient(**settings) as bare:
+        bare.deposit("0.1")
+        channel = tallystick("channel", "open", provider.address, "0.01").strip()
+        assert "Eva" in tallystick("call", calls.app, "-i", "name=Eva")
+        # Asked for by a program that then ends: the next one signs for it before its own call.
+    with GPUClient(**settings, own_key_file=str(key_file)) as mine:
+        left = mine.submit_call(calls.app, {"name": "Flo"})
+        eventually(lambda: mine.call_info(left.call_id).state == "completed", "the answer")
+        answer = mine.call(calls.app, {"name": "Gus"})
+        assert answer.output == {"greeting": "Hello, Gus!"}
+        assert answer.total.units == 3 * FEE
+        assert Calls(mine, market, calls.app).assert_sums_agree() == 3 * FEE
+        assert mine.allowances() == ()
+        mine.close_channel(channel)
+        eventually(lambda: mine.channel(channel).claimed == 3 * FEE, "the redeemed voucher")
+        for call in mine.calls():
+            verdict = mine.verify_receipt(call.call_id)
+            assert verdict.wrong == ()
+            assert set(verdict.open) <= {"input", "result"}
+        signer = mine.channel(channel).channel.signer
+    key = key_file.read_text().strip().removeprefix("0x")
+    database = market.plan.directory / "backend.db"
+    files = [database, *database.parent.glob("backend.db-*")]
+    assert not any(bytes.fromhex(key) in f.read_bytes() for f in files)
+    assert not any(key.encode() in f.read_bytes() for f in files)
+    with sqlite3.connect(database) as rows:
+        held = {str(row[0]) for row in rows.execute("select signer from session_key")}
+    assert signer.lower() not in held

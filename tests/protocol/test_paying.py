@@ -220,6 +220,12 @@ class TestOneVoucherForMany:
         assert step.records == (VoucherSigned(step.reply),)
         assert step.channel.countersign(sign_voucher) == PayingStep(step.channel, step.reply)
 
+    def test_what_is_to_be_signed_is_said_until_it_is(self) -> None:
+        assert payer_end().unsigned is None
+        end = self.taken().channel
+        assert end.unsigned == CHANNEL.voucher(2 * CHARGE, end.held.digest)
+        assert end.countersign(sign_voucher).channel.unsigned is None
+
     def test_nothing_is_owed_before_the_first(self) -> None:
         assert payer_end().countersign(sign_voucher) == PayingStep(payer_end())
 

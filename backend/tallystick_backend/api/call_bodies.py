@@ -12,13 +12,14 @@ from tallystick.protocol.call_views import (
     CallReceiptView,
     SpendLimitBody,
 )
-from tallystick.protocol.messages import Domain, Voucher
+from tallystick.protocol.messages import Domain, Receipt, Voucher
 from tallystick.protocol.types import to_address
 from tallystick.protocol.wire import (
     ChannelBody,
     SignedVoucherBody,
 )
 from tallystick_backend.api import bodies
+from tallystick_backend.gateway.orders import Due
 from tallystick_backend.store.tables import (
     AppDiscountRow,
     AppPriceRow,
@@ -76,6 +77,15 @@ def channel_of(domain: Domain, row: CallRow, channel: ChannelRow | None) -> Chan
         return None
     found = messages.channel_of(domain, Voucher.from_body(signed.voucher), signed.signature)
     return found.to_body()
+
+
+def due_of(domain: Domain, row: CallRow) -> Due | None:
+    """What its consumer has still to sign for a call."""
+    answer = answer_of(row)
+    if not row.signer or row.voucher is not None or answer is None:
+        return None
+    receipt = Receipt.from_body(answer.signed.receipt)
+    return Due(row.channel_id, receipt.total, messages.digest(domain, receipt))
 
 
 def app_terms(

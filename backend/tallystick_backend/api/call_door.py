@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallystick.protocol.types import ZERO_ADDRESS, to_address
 from tallystick_backend.access import Caller, NotLoggedIn
 from tallystick_backend.api.callers import CallerCache
 from tallystick_backend.api.context import Backend
@@ -40,7 +41,7 @@ from tallystick_backend.gateway.errors import (
     InputTooLarge,
     ResultForgotten,
 )
-from tallystick_backend.gateway.orders import Ended, Live, Order
+from tallystick_backend.gateway.orders import Due, Ended, Live, Order
 from tallystick_backend.gateway.shelf import Target, UnknownTarget
 
 log = structlog.get_logger(__name__)
@@ -64,7 +65,7 @@ _ALWAYS: Final = tuple(
 )
 _TOLD: Final = (
     "Idempotency-Replayed, Location, Retry-After, Server-Timing, Tallystick-Balance, "
-    "Tallystick-Call-Id, Tallystick-Charge, Tallystick-Total, X-Request-Id"
+    "Tallystick-Call-Id, Tallystick-Charge, Tallystick-Total, Tallystick-Voucher-Due, X-Request-Id"
 )
 
 Measure = Callable[[str, str, int, float], None]
@@ -86,6 +87,7 @@ class Wanted:
     """`EVENTS`, `LINES`, or empty."""
     origin: str = ""
     length: int | None = None
+    signer: str = ""
 
 
 class CallDoor:
@@ -161,6 +163,7 @@ class CallDoor:
             queued=queued,
             keep=wanted.wait_s is not None,
             stream=bool(wanted.stream) and not queued,
+            signer=wanted.signer,
         )
         target.require_input(order.media_type, body)
         placed = await calls.place(order)
@@ -261,6 +264,8 @@ class CallDoor:
                 f"run;dur={ended.run_ms}, gateway;dur={max(0.0, gateway_ms):.1f}".encode(),
             ),
         ]
+        if ended.due is not None:
+            headers.append((b"tallystick-voucher-due", due_text(ended.due).encode()))
         if ended.balance is not None:
             headers.append((b"tallystick-balance", str(ended.balance).encode()))
         if ended.replayed:
@@ -362,6 +367,8 @@ class EventWriter:
         document |= {"charge": str(ended.charge), "total": str(ended.total)}
         if ended.balance is not None:
             document["balance"] = str(ended.balance)
+        if ended.due is not None:
+            document["voucher_due"] = due_text(ended.due)
         text = json.dumps(document, separators=(",", ":")).encode()
         if self._kind == LINES:
             return b'{"' + name + b'":' + text + b"}\n"
@@ -410,6 +417,8 @@ def read_headers(raw: Sequence[tuple[bytes, bytes]]) -> Wanted:
                 if _AMOUNT.fullmatch(amount) is None:
                     raise InvalidRequest(1)
                 said["max_charge"] = int(amount)
+            case b"tallystick-signer":
+                said["signer"] = _signer(value.decode("latin-1").strip())
             case b"tallystick-webhook":
                 said["webhook_url"] = value.decode("latin-1").strip()
             case b"prefer":
@@ -421,6 +430,11 @@ def read_headers(raw: Sequence[tuple[bytes, bytes]]) -> Wanted:
     if size > MAX_HEADER_BYTES:
         raise HeadersTooLarge(len(raw), size)
     return Wanted(**said)
+
+
+def due_text(due: Due) -> str:
+    """`Tallystick-Voucher-Due`: what a consumer that keeps its key has to sign."""
+    return f"channel={due.channel}; total={due.total}; receipt={due.receipt}"
 
 
 def answer_is_unwanted(live: Live, wait_s: float | None) -> bool:
@@ -438,6 +452,16 @@ def _accepted(live: Live) -> dict[str, Any]:
         "events": f"/v1/calls/{live.call_id}/events",
         "result": f"/v1/calls/{live.call_id}/result",
     }
+
+
+def _signer(text: str) -> str:
+    try:
+        signer = to_address(text)
+    except ValueError:
+        raise InvalidRequest(1) from None
+    if signer == ZERO_ADDRESS:
+        raise InvalidRequest(1)
+    return signer
 
 
 def _preferences(text: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from tallystick.protocol.input_schemas import SchemaRefused, schema_of
 from tallystick.protocol.messages import ChannelAllowance
 from tallystick.protocol.types import Address, Digest, to_address
 from tallystick.protocol.wire import ChannelAllowanceBody
+from tallystick_backend.api import call_bodies
+from tallystick_backend.api.call_door import due_text
 from tallystick_backend.api.callers import (
     CallBooks,
     CallReader,
@@ -89,6 +91,9 @@ CALLING = (
     gateway.TooManyCallsOpen,
     gateway.SpendLimitReached,
     gateway.NoAllowance,
+    gateway.NoOwnChannel,
+    gateway.VoucherDue,
+    gateway.OwnSignerRefused,
     gateway.PausedFunds,
     gateway.ChannelsClosing,
     gateway.NoProvider,
@@ -113,8 +118,9 @@ CALLING = (
     "HTTP server of its own. The answer is the app's, byte for byte, with `Tallystick-Call-Id`, "
     "`Tallystick-Charge`, `Tallystick-Total`, `Tallystick-Balance` and `Server-Timing`. "
     "`Accept: text/event-stream` or `application/x-ndjson` sends the pieces of a stream as they "
-    "come and ends with an event `charged`, or `failed`. A failure charges nothing. A caller that "
-    "leaves cancels its call, unless it sent an `Idempotency-Key` or asked for it later.",
+    "come and ends with an event `charged`, or `failed`. With `Tallystick-Signer` the answer has "
+    "`Tallystick-Voucher-Due`: sign it before the next call. A failure charges nothing. A caller "
+    "that leaves cancels its call, unless it sent an `Idempotency-Key` or asked for it later.",
     responses={
         200: {
             "description": "The app's answer",
@@ -162,6 +168,15 @@ async def call_app(
             description="The call may run no longer than this pays for. Smallest unit.",
         ),
     ] = None,
+    signer: Annotated[
+        str | None,
+        Header(
+            alias="Tallystick-Signer",
+            pattern=r"^0x[0-9a-fA-F]{40}$",
+            description="A session key that the caller keeps: only channels that name it pay, and "
+            "the caller signs for each call.",
+        ),
+    ] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Describes what `call_door` answers; only an id that is none comes so far."""
@@ -200,6 +215,9 @@ async def get_result(backend: Ctx, caller: CallReader, call_id: CallIdPath) -> R
         "Tallystick-Charge": str(row.charge),
         "Tallystick-Total": str(row.total),
     }
+    due = call_bodies.due_of(backend.domain, row)
+    if due is not None:
+        headers["Tallystick-Voucher-Due"] = due_text(due)
     return Response(row.result, headers=headers)
 
 

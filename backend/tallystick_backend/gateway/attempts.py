@@ -40,6 +40,7 @@ from tallystick_backend.gateway.errors import (
 )
 from tallystick_backend.gateway.fleet import Fleet
 from tallystick_backend.gateway.orders import Live
+from tallystick_backend.gateway.own_channels import OwnChannels
 from tallystick_backend.gateway.paying_end import (
     Asked,
     Closing,
@@ -53,6 +54,7 @@ from tallystick_backend.gateway.paying_end import (
     Stale,
     Taken,
     TimeOver,
+    Unsigned,
 )
 from tallystick_backend.gateway.routing import best
 from tallystick_backend.gateway.settings import GatewaySettings
@@ -71,6 +73,7 @@ class Attempts:
         shelf: Shelf,
         fleet: Fleet,
         channels: Channels,
+        own: OwnChannels,
         spending: Spending,
         entries: CallEntries,
         clock: Clock,
@@ -79,6 +82,7 @@ class Attempts:
         self._shelf = shelf
         self._fleet = fleet
         self._channels = channels
+        self._own = own
         self._spending = spending
         self._entries = entries
         self._clock = clock
@@ -107,14 +111,25 @@ class Attempts:
                 # The channel is for the calls that it waits for.
                 longest = replace(request, max_seconds=target.limits.max_seconds)
                 ceiling = ceiling_up(longest, target.limits)
-            funded = self._channels.funded(order.account, ceiling)
-            provider = await self._choose(target, excluded, funded, only_funded=only_funded)
+            mine = await self._own.look(order.account, order.signer) if order.signer else None
+            if mine is None:
+                funded = self._channels.funded(order.account, ceiling)
+            else:
+                funded, only_funded = mine.funded(ceiling), True
+            provider = await self._choose(
+                target, excluded, funded, only_funded=only_funded, shows=mine is not None
+            )
             if provider is None:
+                if last is None and mine is not None:
+                    last = mine.refusal(target.app_id, ceiling, self._serving(target))
                 raise last or NoProvider(target.app_id, target.version, await self._why(target))
             try:
-                paying = await self._channels.paying(
-                    order.account, provider, target.app_id, ceiling
-                )
+                if mine is None:
+                    paying = await self._channels.paying(
+                        order.account, provider, target.app_id, ceiling
+                    )
+                else:
+                    paying = mine.pick(provider, ceiling)
             except NoFunds as failure:
                 # Money that is in a channel already can still be spent.
                 last, only_funded = failure, True
@@ -143,7 +158,11 @@ class Attempts:
                 if not order.is_warm:
                     run_ms = receipt.ended_at_ms - receipt.started_at_ms
                 return taken
+            except Unsigned as unsigned:
+                raise await self._own.due_first(paying, unsigned.voucher) from unsigned
             except NeedsFunds as need:
+                if mine is not None:  # taken by another call of a moment ago
+                    continue
                 try:
                     await self._channels.top_up(paying, target.app_id, ceiling, need.missing)
                 except NoFunds as failure:
@@ -196,15 +215,22 @@ class Attempts:
         funded: Callable[[str], bool],
         *,
         only_funded: bool,
+        shows: bool = False,
     ) -> str | None:
+        """With `shows`, providers that have not seen the version are asked where none of those that
+        are funded has."""
         seats = self._fleet.seats(target, excluded, funded)
-        if not seats and not only_funded:
+        unseen = not any(seat.funded for seat in seats) if shows else not seats
+        if unseen and (shows or not only_funded):
             await self._fleet.show(target, excluded)
             seats = self._fleet.seats(target, excluded, funded)
         if only_funded:
             seats = [seat for seat in seats if seat.funded]
         chosen = best(seats)
         return None if chosen is None else chosen.provider
+
+    def _serving(self, target: Target) -> list[str]:
+        return sorted(seat.provider for seat in self._fleet.seats(target, (), lambda _: False))
 
     async def _why(self, target: Target) -> str:
         return await self._fleet.show(target)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tallystick.protocol.call_codec import write_voucher
 from tallystick.protocol.calls import CallRequest
+from tallystick.protocol.channels import SignedVoucher
 from tallystick_backend.clock import Clock
 from tallystick_backend.gateway.journal import Entry, Values
 from tallystick_backend.gateway.orders import Live
@@ -70,6 +71,7 @@ class CallEntries:
             "forget_at_ms": self._forget_at(live, live.asked_at_ms),
             "webhook_url": order.webhook_url,
             "warm_id": order.warm_id,
+            "signer": order.signer,
         }
 
     def paid(self, live: Live, taken: Taken) -> Entry:
@@ -78,7 +80,8 @@ class CallEntries:
         reservation, live.reservation = live.reservation, None
 
         def values() -> Values:
-            voucher = taken.paying.end.voucher
+            # Where the consumer signs, its voucher comes later and changes this row.
+            voucher = taken.paying.end.voucher if taken.paying.is_lent else None
             return {
                 "call_id": live.call_id,
                 "state": "completed",
@@ -129,6 +132,12 @@ class CallEntries:
 
     def _forget_at(self, live: Live, now_ms: int) -> int | None:
         return now_ms + self._settings.result_hours * 3_600_000 if live.keep else None
+
+
+def countersigned(call_id: str, signed: SignedVoucher) -> Entry:
+    """By the consumer itself."""
+    values: Values = {"call_id": call_id, "voucher": write_voucher(signed).decode()}
+    return Entry(update=lambda: values)
 
 
 def _priced(request: CallRequest) -> Values:

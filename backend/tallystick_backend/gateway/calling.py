@@ -39,6 +39,7 @@ from tallystick_backend.gateway.errors import (
 from tallystick_backend.gateway.fleet import Fleet
 from tallystick_backend.gateway.journal import Entry, Journal
 from tallystick_backend.gateway.orders import TERMINAL, Ended, Live, Order, completed, ended_of
+from tallystick_backend.gateway.own_channels import OwnChannels
 from tallystick_backend.gateway.paying_end import Asked, PayingEnd, Stopped, Taken
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.gateway.shelf import Shelf, Target
@@ -61,6 +62,7 @@ class Calls:
         shelf: Shelf,
         fleet: Fleet,
         channels: Channels,
+        own: OwnChannels,
         spending: Spending,
         clock: Clock,
         settings: GatewaySettings,
@@ -79,7 +81,9 @@ class Calls:
         self._count = ended
         """Told of each call: state, code of the failure, seconds, charge."""
         self._entries = CallEntries(clock, settings)
-        self._attempts = Attempts(shelf, fleet, channels, spending, self._entries, clock, settings)
+        self._attempts = Attempts(
+            shelf, fleet, channels, own, spending, self._entries, clock, settings
+        )
         self._live: dict[str, Live] = {}
         self._by_key: dict[tuple[str, str], Live] = {}
         self._open: Counter[str] = Counter()
@@ -289,6 +293,7 @@ class Calls:
             idempotency_key=row.idempotency_key,
             webhook_url=row.webhook_url,
             queued=True,
+            signer=row.signer,
         )
         live = Live(
             call_id=row.call_id,

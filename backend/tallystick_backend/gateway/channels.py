@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tallystick.protocol.call_journal import PayingCheckpoint
+from tallystick.protocol.calls import Sign
 from tallystick.protocol.channels import ChannelState
 from tallystick.protocol.errors import ChannelAbandoned
 from tallystick.protocol.messages import Channel, Domain, channel_id
@@ -188,7 +189,7 @@ class Channels:
         closing_at_s = 0
         usable: list[PayingEnd] = []
         for row in rows:
-            paying = await self._from_row(row, key)
+            paying = await self.from_row(row, key.sign)
             if paying is None or not paying.usable:
                 continue
             if row.close_at_s:
@@ -210,7 +211,7 @@ class Channels:
         channel = Channel(payer, key.signer, provider, secrets.randbits(96))
         chain_state = await self._fund(channel, ChannelState(0, 0, 0), app_id, ceiling, ceiling)
         log.info("channel_opened", payer=payer, provider=provider)
-        return await self._begin(channel, chain_state, key)
+        return await self._begin(channel, chain_state, key.sign)
 
     async def _fund(
         self, channel: Channel, before: ChannelState, app_id: str, ceiling: int, least: int
@@ -241,20 +242,24 @@ class Channels:
 
     # --- making one ---------------------------------------------------------------------------
 
-    async def _from_row(self, row: ChannelRow, key: SessionKey) -> PayingEnd | None:
+    async def from_row(self, row: ChannelRow, sign: Sign | None) -> PayingEnd | None:
+        """One at a time for a channel; None for one that cannot be used. Without `sign` its
+        consumer signs."""
         known = self._ends.get(row.channel_id)
         if known is not None and not known.stream.broken:
             known.observe(_state(row))
             return known
-        channel = Channel(to_address(row.payer), key.signer, to_address(row.provider), row.salt)
+        channel = Channel(
+            to_address(row.payer), to_address(row.signer), to_address(row.provider), row.salt
+        )
         await self._journal.projected()
         async with self._database.read() as session:
             written = await calls.paying_channel(session, row.channel_id)
         if written is not None:
             checkpoint = checkpoint_of(written.state)
-            return None if checkpoint is None else self._rebuild(checkpoint, _state(row), key)
+            return None if checkpoint is None else self._rebuild(checkpoint, _state(row), sign)
         try:
-            return await self._begin(channel, _state(row), key)
+            return await self._begin(channel, _state(row), sign)
         except ChannelAbandoned as why:
             log.warning("channel_not_ours", channel=row.channel_id, why=str(why))
             return None
@@ -268,33 +273,32 @@ class Channels:
         checkpoint = None if written is None else checkpoint_of(written.state)
         if checkpoint is None:
             return None
+        # Without a key of ours the consumer has it: nothing is signed here.
         key = await self._keys.by_signer(checkpoint.channel.signer)
-        if key is None:
-            return None
-        return self._rebuild(checkpoint, _state(row), key)
+        return self._rebuild(checkpoint, _state(row), None if key is None else key.sign)
 
     def _rebuild(
-        self, checkpoint: PayingCheckpoint, state: ChannelState, key: SessionKey
+        self, checkpoint: PayingCheckpoint, state: ChannelState, sign: Sign | None
     ) -> PayingEnd:
         step = PayingChannel.rebuilt(self._domain, state, (checkpoint,))
-        paying = self._keep(step.channel, key)
+        paying = self._keep(step.channel, sign)
         if step.records:
             self._journal.post(Entry(paying.stream, step.records))
         return paying
 
-    async def _begin(self, channel: Channel, state: ChannelState, key: SessionKey) -> PayingEnd:
+    async def _begin(self, channel: Channel, state: ChannelState, sign: Sign | None) -> PayingEnd:
         step = PayingChannel.opened(
             self._domain, channel, state, now_s=self._clock.now_ms() // 1000
         )
-        paying = self._keep(step.channel, key)
+        paying = self._keep(step.channel, sign)
         await self._journal.write(Entry(paying.stream, step.records))
         return paying
 
-    def _keep(self, end: PayingChannel, key: SessionKey) -> PayingEnd:
+    def _keep(self, end: PayingChannel, sign: Sign | None) -> PayingEnd:
         provider = end.channel.provider
         paying = PayingEnd(
             end,
-            key.sign,
+            sign,
             self._bus,
             self._journal,
             self._clock,

@@ -9,7 +9,11 @@ GatewayError
 ├── WebhookRefused
 ├── AllowanceRefused     not the caller's, not for its session key, expired, wrongly signed
 ├── TooManyCallsOpen · SpendLimitReached
+├── VoucherRefused · UnknownOwnChannel
+├── OwnSignerRefused     the key that was named as the consumer's own is the gateway's
 ├── NoFunds
+│   ├── NoOwnChannel     the consumer's own key has no channel with a provider of the app
+│   ├── VoucherDue       the consumer has not signed for the call before
 │   ├── NoAllowance      no allowance lets the session key pay
 │   ├── PausedFunds      the allowance or the account does not cover the call
 │   └── ChannelsClosing  the payer asked for the money back
@@ -25,7 +29,13 @@ GatewayError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from tallystick_backend.errors import BackendError
+
+_NAMED: Final = 10
+"""Providers named in a sentence."""
 
 
 class GatewayError(BackendError):
@@ -139,6 +149,46 @@ class NoAllowance(NoFunds):
             f"no allowance in force lets the session key {signer} pay for this call",
             next_step="Sign a ChannelAllowance for GET /v1/session-key and POST /v1/allowances.",
         )
+
+
+class NoOwnChannel(NoFunds):
+    def __init__(self, signer: str, app_id: str, providers: Sequence[str]) -> None:
+        super().__init__(
+            f"no channel of yours, signed by {signer}, is open with a provider that serves app "
+            f"{app_id} now",
+            next_step="Open one with one of these, by ComputeEscrow.fund or `tallystick channel "
+            f"open`: {', '.join(providers[:_NAMED])}.",
+        )
+
+
+class VoucherDue(NoFunds):
+    def __init__(self, call_id: str, channel: str, total: int) -> None:
+        super().__init__(
+            f"sign the voucher for call {call_id} first: {total} in total on channel {channel}",
+            next_step=f"GET /v1/channels/{channel}/unsigned, check the call's receipt, sign, and "
+            f"POST /v1/channels/{channel}/vouchers.",
+        )
+
+
+class OwnSignerRefused(GatewayError):
+    next_step = "Leave Tallystick-Signer out to use the key you lent, or name one of your own."
+
+    def __init__(self, signer: str) -> None:
+        super().__init__(f"{signer} is a session key that the gateway holds")
+
+
+class UnknownOwnChannel(GatewayError):
+    next_step = "GET /v1/channels?payer= lists yours; one just funded needs a moment."
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(f"you pay no channel {channel} whose key is your own")
+
+
+class VoucherRefused(GatewayError):
+    next_step = "GET /v1/channels/{channel}/unsigned says what is to be signed."
+
+    def __init__(self, field: str, expected: object, found: object) -> None:
+        super().__init__(f"the voucher's {field} is {found}, expected {expected}")
 
 
 class PausedFunds(NoFunds):

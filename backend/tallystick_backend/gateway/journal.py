@@ -132,8 +132,7 @@ class Journal:
         try:
             while True:
                 if self._waiting:
-                    batch, self._waiting = self._waiting, []
-                    await self._commit(batch)
+                    await self._commit()
                 elif stop.is_set():
                     break
                 else:
@@ -159,19 +158,25 @@ class Journal:
 
     # --- one row ------------------------------------------------------------------------------
 
-    async def _commit(self, batch: list[Entry]) -> None:
-        batch = [entry for entry in batch if not _is_broken(entry)]
-        if not batch:
-            return
-        streams = {id(e.stream): e.stream for e in batch if e.stream is not None}
+    async def _commit(self) -> None:
+        batch: list[Entry] = []
+        streams: dict[int, Stream] = {}
         try:
             if not self._numbered or len(self._projection) >= MOST_UNPROJECTED:
                 await self._project()
             async with self._writing:
+                # Taken only now: what is posted while this waits is in the ends, and so must be in
+                # this row.
+                batch, self._waiting = self._waiting, []
+                batch = [entry for entry in batch if not _is_broken(entry)]
+                streams = {id(e.stream): e.stream for e in batch if e.stream is not None}
                 row = _row(batch, list(streams.values()))
                 await self._write(row)
                 self._projection.add(self._last, row.inserts, row.updates, row.spends, row.ends)
         except Exception as failure:
+            if not batch:
+                batch, self._waiting = self._waiting, []
+                streams = {id(e.stream): e.stream for e in batch if e.stream is not None}
             self._unsure = True
             if not isinstance(failure, GatewayNotReady):
                 log.error("journal_failed", entries=len(batch), exc_info=failure)
@@ -179,6 +184,8 @@ class Journal:
                 stream.broken = True
             for entry in batch:
                 _fail(entry, failure if isinstance(failure, GatewayNotReady) else JournalFailed())
+            return
+        if not batch:
             return
         self.transactions += 1
         self.entries += len(batch)

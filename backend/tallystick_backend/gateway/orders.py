@@ -38,6 +38,8 @@ class Order:
     stream: bool = False
     warm_id: str | None = None
     """Of the `keep_warm` that wants it."""
+    signer: str = ""
+    """The consumer's own session key: only its channels pay. Empty: the key that it lent."""
 
     @property
     def is_warm(self) -> bool:
@@ -45,15 +47,26 @@ class Order:
 
     def hash(self, input_digest: Digest) -> str:
         """What makes two requests under one key the same."""
-        parts = (
+        parts: tuple[object, ...] = (
             self.target.app_id,
             self.target.version,
             self.media_type,
             input_digest,
             self.max_charge,
             self.webhook_url,
+            *([self.signer] if self.signer else []),
         )
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A voucher that waits for the consumer's own signature."""
+
+    channel: str
+    total: int
+    receipt: Digest
+    """Its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,8 @@ class Ended:
     queued_ms: int = 0
     cold_start_ms: int = 0
     run_ms: int = 0
+    due: Due | None = None
+    """What the consumer has to sign for it."""
     failure: BackendError | None = None
     problem: dict[str, Any] | None = None
     """Of a failure that is told again, later."""
@@ -125,7 +140,15 @@ def completed(live: Live, taken: Taken) -> Ended:
         queued_ms=taken.body.queued_ms,
         cold_start_ms=taken.body.cold_start_ms,
         run_ms=receipt.ended_at_ms - receipt.started_at_ms,
+        due=_due(taken),
     )
+
+
+def _due(taken: Taken) -> Due | None:
+    voucher = taken.due
+    if voucher is None:
+        return None
+    return Due(taken.paying.channel_id, voucher.total, voucher.receipt)
 
 
 def ended_of(row: CallRow) -> Ended:

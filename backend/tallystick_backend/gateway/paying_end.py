@@ -1,5 +1,6 @@
 """One channel in use: calls go out in order, receipts are taken in order, one voucher pays for all
-that were taken since the last transaction of the journal.
+that were taken since the last transaction of the journal. Where the consumer keeps the key, each
+receipt waits for the voucher that it hands in.
 
     answer = await paying.run(asked)
 
@@ -45,10 +46,10 @@ from tallystick.protocol.errors import (
     WireError,
 )
 from tallystick.protocol.hashing import StreamDigest, digest_of
-from tallystick.protocol.messages import channel_id
+from tallystick.protocol.messages import Voucher, channel_id
 from tallystick.protocol.paying import PayingChannel, PayingStep
 from tallystick.protocol.serving import Ask, Refusal
-from tallystick.protocol.types import Address, Digest
+from tallystick.protocol.types import Address, Digest, Signature
 from tallystick.protocol.wire import Ack, parse
 from tallystick_backend.clock import Clock
 from tallystick_backend.gateway.bus import CallBus
@@ -96,6 +97,14 @@ class NeedsFunds(Stopped):
     def __init__(self, missing: int) -> None:
         super().__init__(f"{missing} more is needed in the channel")
         self.missing = missing
+
+
+class Unsigned(Stopped):
+    """The consumer has not signed for the call before."""
+
+    def __init__(self, voucher: Voucher) -> None:
+        super().__init__(f"a voucher over {voucher.total} is not signed yet")
+        self.voucher = voucher
 
 
 class Closing(Stopped):
@@ -151,6 +160,8 @@ class Taken:
     total: int
     paying: PayingEnd
     voucher: SignedVoucher | None = None
+    due: Voucher | None = None
+    """What the consumer has to sign for it."""
 
     @property
     def answer(self) -> CallAnswer:
@@ -197,7 +208,7 @@ class PayingEnd:
     def __init__(
         self,
         end: PayingChannel,
-        sign: Sign,
+        sign: Sign | None,
         bus: CallBus,
         journal: Journal,
         clock: Clock,
@@ -210,6 +221,12 @@ class PayingEnd:
         self.provider = end.channel.provider.lower()
         self.stream = Stream(self.channel_id, self._seal, self._send_voucher, lambda: self.end)
         self._sign = sign
+        """None: the consumer keeps the key, and hands its vouchers in."""
+        self.unsigned_call = ""
+        """Whose receipt waits for the consumer's voucher, as far as this process took it."""
+        self._handing_in: asyncio.Future[None] | None = None
+        self._signed: asyncio.Future[None] | None = None
+        """Somebody waits for the consumer's voucher."""
         self._bus = bus
         self._journal = journal
         self._clock = clock
@@ -235,8 +252,20 @@ class PayingEnd:
     def in_use(self) -> bool:
         return bool(self._open or self._turns)
 
+    @property
+    def is_lent(self) -> bool:
+        """The gateway has the key that signs here."""
+        return self._sign is not None
+
+    @property
+    def unsigned(self) -> Voucher | None:
+        """What the consumer has to sign before the next call."""
+        return None if self.is_lent else self.end.unsigned
+
     def set_credit(self, credit_calls: int) -> None:
-        """As many as the provider says now."""
+        """As many as the provider says now; one where the consumer signs: each is signed for before
+        the next begins, so that one is all that anybody can lose."""
+        credit_calls = credit_calls if self.is_lent else 1
         if credit_calls != self.end.credit_calls:
             self.end = replace(self.end, credit_calls=credit_calls)
             self._wake()
@@ -308,6 +337,9 @@ class PayingEnd:
         more credit."""
         while True:
             self._require_whole()
+            if not self.is_lent:
+                await self._signed_for(asked.deadline_s)
+                self._require_whole()
             try:
                 step = self.end.ask(asked.request, asked.limits, now_ms=self._clock.now_ms())
                 break
@@ -483,9 +515,10 @@ class PayingEnd:
                 continue
             self.end = step.channel
             self._dirty = one.accepted = True
+            self.unsigned_call = "" if self.is_lent else asked.request.call_id
             one.wake()
             total = answer.signed.receipt.total
-            taken = Taken(body, text, content, total - before, total, self)
+            taken = Taken(body, text, content, total - before, total, self, due=self.unsigned)
             entry = asked.paid(taken)
             entry.stream, entry.records = self.stream, step.records
             written = self._journal.post(entry)
@@ -501,12 +534,47 @@ class PayingEnd:
     # --- vouchers -----------------------------------------------------------------------------
 
     def _seal(self) -> Sequence[PayingRecord]:
-        if not self._dirty:
+        if not self._dirty or self._sign is None:
             return ()
         step = self.end.countersign(self._sign)
         self.end = step.channel
         self._dirty = False
         return step.records
+
+    async def hand_in(self, signed: SignedVoucher, entries: Sequence[Entry]) -> None:
+        """The consumer's own signature under `unsigned`, checked by whoever calls: written down
+        with `entries`, then sent. The same voucher again waits until the first is durable."""
+        if self.end.unsigned is None:
+            if self._handing_in is not None:
+                await asyncio.shield(self._handing_in)
+            return
+        if self.stream.broken:
+            raise JournalFailed()
+        step = self.end.countersign(lambda _: Signature(signed.signature))
+        self.end = step.channel
+        self.unsigned_call = ""
+        # No await between these: one row has all of them, and the next request comes behind it.
+        self._handing_in = self._journal.post(Entry(self.stream, step.records))
+        for entry in entries:
+            entry.stream = self.stream
+            self._journal.post(entry)
+        if self._signed is not None and not self._signed.done():
+            self._signed.set_result(None)
+        await asyncio.shield(self._handing_in)
+
+    async def _signed_for(self, deadline_s: float) -> None:
+        """A moment for the consumer's voucher for the call before. Raises `Unsigned`."""
+        loop = asyncio.get_running_loop()
+        until_s = min(deadline_s, loop.time() + self._settings.own_voucher_wait_s)
+        while (voucher := self.unsigned) is not None:
+            if self._signed is None or self._signed.done():
+                self._signed = loop.create_future()
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await asyncio.shield(self._signed)
+            except TimeoutError:
+                if self.unsigned is not None:
+                    raise Unsigned(voucher) from None
 
     async def _send_voucher(self) -> None:
         voucher = self.end.voucher

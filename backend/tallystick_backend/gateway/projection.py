@@ -73,6 +73,7 @@ NEW_CALL: Final[Values] = {
     "webhook_attempts": 0,
     "webhook_at_ms": None,
     "warm_id": None,
+    "signer": "",
 }
 """A row of `call` of which nothing is said."""
 

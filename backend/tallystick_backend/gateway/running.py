@@ -26,6 +26,7 @@ from tallystick_backend.gateway.fleet import Fleet
 from tallystick_backend.gateway.funding import Funds
 from tallystick_backend.gateway.journal import Journal
 from tallystick_backend.gateway.keys import SessionKeys
+from tallystick_backend.gateway.own_channels import OwnChannels
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.gateway.shelf import Shelf
 from tallystick_backend.gateway.spending import Spending
@@ -46,6 +47,7 @@ class Parts:
     channels: Channels
     fleet: Fleet
     journal: Journal
+    own: OwnChannels
 
 
 class Gateway:
@@ -140,12 +142,14 @@ class Gateway:
             self._domain,
         )
         fleet.lost = channels.provider_lost
+        own = OwnChannels(self._database, journal, channels, self.keys, self._domain)
         calls = Calls(
             self._database,
             journal,
             self.shelf,
             fleet,
             channels,
+            own,
             Spending(self._database, journal, self._clock),
             self._clock,
             self.settings,
@@ -175,7 +179,7 @@ class Gateway:
             await fleet.look()
             await journal.projected()
             await calls.restore()
-            self._parts = Parts(calls, channels, fleet, journal)
+            self._parts = Parts(calls, channels, fleet, journal, own)
             loops.append(asyncio.create_task(warming.run(ending)))
             log.info("gateway_signs")
             done, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)

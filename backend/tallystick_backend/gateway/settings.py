@@ -34,6 +34,8 @@ class GatewaySettings:
     """From a funding transaction until the index has it."""
     provider_funds_wait_s: float = 20.0
     """How long a provider may see less in a channel than the index does."""
+    own_voucher_wait_s: float = 2.0
+    """How long a call waits for its consumer to sign for the one before."""
     repeat_s: float = 2.0
     """A request without an answer is sent again; it runs once however often it is sent."""
     queue_s: float = 30.0

@@ -691,6 +691,8 @@ class CallRow(Table, table=True):
     """When the next attempt is due."""
     warm_id: str | None = None
     """Of a warm call that nobody asked for himself: whose `keep_warm` it is."""
+    signer: str = ""
+    """The consumer's own session key, whose channels alone may pay; empty: the one it lent."""
 
 
 class KeepWarmRow(Table, table=True):

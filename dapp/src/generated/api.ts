@@ -164,7 +164,7 @@ export interface paths {
         put?: never;
         /**
          * Call an app
-         * @description The body is the app's input: JSON, or bytes of any media type for an app with an HTTP server of its own. The answer is the app's, byte for byte, with `Tallystick-Call-Id`, `Tallystick-Charge`, `Tallystick-Total`, `Tallystick-Balance` and `Server-Timing`. `Accept: text/event-stream` or `application/x-ndjson` sends the pieces of a stream as they come and ends with an event `charged`, or `failed`. A failure charges nothing. A caller that leaves cancels its call, unless it sent an `Idempotency-Key` or asked for it later.
+         * @description The body is the app's input: JSON, or bytes of any media type for an app with an HTTP server of its own. The answer is the app's, byte for byte, with `Tallystick-Call-Id`, `Tallystick-Charge`, `Tallystick-Total`, `Tallystick-Balance` and `Server-Timing`. `Accept: text/event-stream` or `application/x-ndjson` sends the pieces of a stream as they come and ends with an event `charged`, or `failed`. With `Tallystick-Signer` the answer has `Tallystick-Voucher-Due`: sign it before the next call. A failure charges nothing. A caller that leaves cancels its call, unless it sent an `Idempotency-Key` or asked for it later.
          */
         post: operations["callApp"];
         delete?: never;
@@ -494,6 +494,46 @@ export interface paths {
         get: operations["getChannel"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/channels/{channel}/unsigned": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What waits for my signature
+         * @description Of a channel that the caller pays and whose session key it keeps. `call_id` is the call whose receipt waits: check `GET /v1/calls/{call_id}/receipt`, then sign `voucher`. Also after a restart on either side.
+         */
+        get: operations["getUnsigned"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/channels/{channel}/vouchers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hand in my voucher for the last call
+         * @description Signed by the channel's signer, for the receipt that the gateway holds, over its total. It is written down, then sent to the provider; the answer is the voucher that is held. The same voucher again changes nothing, any other is refused.
+         */
+        post: operations["handInVoucher"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1529,7 +1569,7 @@ export interface components {
             signed: components["schemas"]["SignedReceiptBody"];
             /** Usage */
             usage: components["schemas"]["UsageSampleBody"][];
-            voucher: components["schemas"]["SignedVoucherBody"] | null;
+            voucher: components["schemas"]["SignedVoucherBody-Output"] | null;
         };
         /**
          * CallView
@@ -2764,10 +2804,16 @@ export interface components {
             signature: string;
         };
         /** SignedVoucherBody */
-        SignedVoucherBody: {
+        "SignedVoucherBody-Input": {
             /** Signature */
             signature: string;
-            voucher: components["schemas"]["VoucherBody"];
+            voucher: components["schemas"]["VoucherBody-Input"];
+        };
+        /** SignedVoucherBody */
+        "SignedVoucherBody-Output": {
+            /** Signature */
+            signature: string;
+            voucher: components["schemas"]["VoucherBody-Output"];
         };
         /** SiweLogin */
         SiweLogin: {
@@ -3047,6 +3093,25 @@ export interface components {
             /** Version */
             version: string;
         };
+        /**
+         * UnsignedView
+         * @description What a channel whose key its payer keeps stands at.
+         */
+        UnsignedView: {
+            /**
+             * Call Id
+             * @default
+             */
+            call_id?: string;
+            channel: components["schemas"]["ChannelBody"];
+            last?: components["schemas"]["SignedVoucherBody-Output"] | null;
+            /**
+             * Seq
+             * @default 0
+             */
+            seq?: number;
+            voucher?: components["schemas"]["VoucherBody-Output"] | null;
+        };
         /** UsageSampleBody */
         UsageSampleBody: {
             /** At Ms */
@@ -3057,7 +3122,20 @@ export interface components {
             gpu_id: string;
         };
         /** VoucherBody */
-        VoucherBody: {
+        "VoucherBody-Input": {
+            /** Payer */
+            payer: string;
+            /** Provider */
+            provider: string;
+            /** Receipt */
+            receipt: string;
+            /** Salt */
+            salt: string;
+            /** Total */
+            total: string;
+        };
+        /** VoucherBody */
+        "VoucherBody-Output": {
             /** Payer */
             payer: string;
             /** Provider */
@@ -3891,6 +3969,8 @@ export interface operations {
                 "Tallystick-Webhook"?: string | null;
                 /** @description The call may run no longer than this pays for. Smallest unit. */
                 "Tallystick-Max-Charge"?: string | null;
+                /** @description A session key that the caller keeps: only channels that name it pay, and the caller signs for each call. */
+                "Tallystick-Signer"?: string | null;
                 /** @description Any text of your own for this one request. The same key with the same request answers the same and does nothing twice; with another request it is refused (409). */
                 "Idempotency-Key"?: string | null;
             };
@@ -3948,7 +4028,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No allowance · Paused for funds · Spend limit reached */
+            /** @description No allowance · No channel of your own · Paused for funds · Spend limit reached */
             402: {
                 headers: {
                     [name: string]: unknown;
@@ -3984,7 +4064,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description App has no such price · Call canceled · Channel is closing · Idempotency-Key used for another request · Manifest not uploaded */
+            /** @description App has no such price · Call canceled · Channel is closing · Idempotency-Key used for another request · Manifest not uploaded · Voucher not signed */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -4020,7 +4100,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Input does not fit · Maximum charge too low · Request does not fit · Webhook refused */
+            /** @description Input does not fit · Maximum charge too low · Not your own key · Request does not fit · Webhook refused */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5895,6 +5975,248 @@ export interface operations {
                 };
             };
             /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getUnsigned: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Hash of payer, signer, provider and salt. */
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnsignedView"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such channel of yours */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Gateway not ready · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    handInVoucher: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any text of your own for this one request. The same key with the same request answers the same and does nothing twice; with another request it is refused (409). */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description Hash of payer, signer, provider and salt. */
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignedVoucherBody-Input"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedVoucherBody-Output"];
+                };
+            };
+            /** @description Body cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such channel of yours */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body came too slowly */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Idempotency-Key used for another request */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Media type not supported */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit · Signature refused · Voucher refused */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Call not written down · Database busy · Gateway not ready · Not ready */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -1,5 +1,5 @@
 """`tallystick app` and `tallystick channel`: what can be called, at what price, and the money that
-waits for providers. Needs no key."""
+waits for providers. Looking needs no key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tallystick.cli.command import Act, command
+from tallystick.cli.command import Act, OwnKeyFile, command
+from tallystick.cli.key_files import write_new_key
 from tallystick.cli.output import price as shown_price
 from tallystick.jobs import Money
 from tallystick.protocol.pricing import price_per_gpu_hour
@@ -145,7 +146,63 @@ def list_channels(
             )
             for c in found
         ],
-        empty="No channels; `brownie run open_channel` opens one.",
+        empty="No channels; `tallystick channel open` opens one.",
+    )
+
+
+@command(channels, "open")
+def open_channel(
+    act: Act,
+    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="Who is paid.")],
+    amount: Annotated[str, typer.Argument(metavar="TOKENS", help="Out of your account.")],
+    signer: Annotated[
+        str,
+        typer.Option(metavar="own|ADDRESS", help="Who signs: the key of --own-key, or another."),
+    ] = "own",
+    own_key: OwnKeyFile = None,
+) -> None:
+    """Open a channel with a provider, for calls that you sign for yourself. A key file that is not
+    there yet is made, readable by you alone."""
+    if own_key is not None and signer == "own" and not own_key.expanduser().exists():
+        write_new_key(own_key.expanduser())
+        act.out.say(f"Made a session key in {own_key}. It can spend what is in its channels.")
+    act.own_key = own_key
+    made, sent = act.client.open_channel(provider, amount, None if signer == "own" else signer)
+    act.out.data({"channel": made, "sent": sent.to_json()})
+    act.out.say(f"Opened in transaction {sent.tx}.")
+    act.out.raw(f"{made}\n")
+
+
+@command(channels, "fund")
+def fund_channel(
+    act: Act,
+    channel_id: Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel's id.")],
+    amount: Annotated[str, typer.Argument(metavar="TOKENS", help="Out of your account.")],
+) -> None:
+    """Top a channel of yours up."""
+    sent = act.client.fund_channel(channel_id, amount)
+    act.out.data({"channel": channel_id, "sent": sent.to_json()})
+    act.out.say(f"Topped up in transaction {sent.tx}.")
+
+
+@command(channels, "sign")
+def sign_vouchers(
+    act: Act,
+    own_key: OwnKeyFile = None,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Calls, too, that this key's notes do not know."),
+    ] = False,
+) -> None:
+    """Sign for calls that were answered and not signed for, after a program was killed."""
+    act.own_key = own_key
+    signed = act.client.sign_vouchers(unseen=unseen)
+    deployment = act.client.deployment()
+    act.out.data([one.to_json() for one in signed])
+    act.out.table(
+        ("CALL", "CHANNEL", "TOTAL"),
+        [(one.call_id, one.channel, _money(one.total, deployment)) for one in signed],
+        empty="Nothing waits for your signature.",
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tallystick.calls import CallResult
 from tallystick.checking import CallVerdict, result_of
 from tallystick.cli import exits
-from tallystick.cli.command import Act, command
+from tallystick.cli.command import Act, OwnKeyFile, command
 from tallystick.cli.output import clean
 from tallystick.errors import InvalidRequest
 from tallystick.inputs import call_input
@@ -83,8 +83,10 @@ def call(
     ] = None,
     timeout: Timeout = None,
     output: Output = None,
+    own_key: OwnKeyFile = None,
 ) -> None:
     """Call an app. The answer goes to stdout, what it cost to stderr."""
+    act.own_key = own_key
     if later and stream:
         raise InvalidRequest(
             "A call is either streamed or answered later.", next_step="Give --async or --stream."
@@ -240,9 +242,14 @@ def show_call(act: Act, call_id: CallIdArgument) -> None:
 
 @command(calls, "result")
 def result(
-    act: Act, call_id: CallIdArgument, timeout: Timeout = None, output: Output = None
+    act: Act,
+    call_id: CallIdArgument,
+    timeout: Timeout = None,
+    output: Output = None,
+    own_key: OwnKeyFile = None,
 ) -> None:
     """The answer of a call made with --async; waits until it is over."""
+    act.own_key = own_key
     _show_answer(act, act.client.call_result(call_id, timeout), output)
 
 

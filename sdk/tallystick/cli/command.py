@@ -10,6 +10,7 @@ import functools
 import inspect
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
@@ -22,6 +23,15 @@ from tallystick.sync import GPUClient
 
 P = ParamSpec("P")
 MakeClient = Callable[[Config], GPUClient]
+
+OwnKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--own-key",
+        metavar="FILE",
+        help="A session key that you keep: your channels by it pay, and you sign for each call.",
+    ),
+]
 
 _PANEL = "Shared options"
 _SHARED = {
@@ -60,9 +70,11 @@ class Act:
         self._url = url
         self._make_client = make_client or (lambda config: GPUClient(config=config))
         self._client: GPUClient | None = None
+        self.own_key: Path | None = None
+        """A file named for this run alone."""
 
     def config(self) -> Config:
-        return load_config(context=self.context, url=self._url)
+        return load_config(context=self.context, url=self._url, own_key_file=self.own_key)
 
     @property
     def client(self) -> GPUClient:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tallystick.cli.command import Act, command
+from tallystick.cli.key_files import write_new_key
 from tallystick.config import read_config_file, with_setting, write_config_file
-from tallystick.errors import ConfigurationError
 from tallystick.protocol.signatures import address_of
 
 app = typer.Typer(name="wallet", help="Balance, deposits and your key.", no_args_is_help=True)
@@ -80,17 +78,7 @@ def create(
     file = read_config_file()
     name = act.context or file.current or "default"
     place = (path or file.path.parent / f"{name}.key").expanduser()
-    key = "0x" + secrets.token_hex(32)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as problem:
-        raise ConfigurationError(
-            f"The key file {place} cannot be made: {problem.strerror}.",
-            next_step="Name another path; a key that is there already is never overwritten.",
-        ) from problem
-    with os.fdopen(descriptor, "w") as written:
-        written.write(key + "\n")
+    key = write_new_key(place)
     write_config_file(with_setting(file, name, "key_file", str(place)))
     made = {"address": address_of(key), "key_file": str(place), "context": name}
     act.out.data(made)

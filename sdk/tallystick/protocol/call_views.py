@@ -32,6 +32,7 @@ from tallystick.protocol.wire import (
     SignatureHex,
     SignedVoucherBody,
     Uint64,
+    VoucherBody,
     WireModel,
 )
 
@@ -40,7 +41,9 @@ __all__ = [
     "CALL_ID_HEADER",
     "CHARGE_HEADER",
     "MAX_CHARGE_HEADER",
+    "SIGNER_HEADER",
     "TOTAL_HEADER",
+    "VOUCHER_DUE_HEADER",
     "AllowanceList",
     "AllowanceView",
     "AppTermsView",
@@ -61,6 +64,7 @@ __all__ = [
     "SummaryPage",
     "SummaryRow",
     "SummarySums",
+    "UnsignedView",
     "WantedLimit",
     "WantedWarm",
     "WarmFailure",
@@ -78,6 +82,11 @@ BALANCE_HEADER: Final = "Tallystick-Balance"
 """What the channel's deposit still covers."""
 MAX_CHARGE_HEADER: Final = "Tallystick-Max-Charge"
 """Of a request: the most that the call may cost, or it is not made."""
+
+SIGNER_HEADER: Final = "Tallystick-Signer"
+"""Of a request: the session key that the caller keeps, whose channels pay."""
+VOUCHER_DUE_HEADER: Final = "Tallystick-Voucher-Due"
+"""What the caller has to sign for the call: `channel=0x...; total=N; receipt=0x...`."""
 
 CallState = Literal["queued", "running", "completed", "failed", "canceled"]
 WebhookState = Literal["", "due", "delivered", "given_up"]
@@ -333,6 +342,19 @@ class KeepWarmList(WireModel):
 
 
 # --- who pays ----------------------------------------------------------------------------------
+
+
+class UnsignedView(WireModel):
+    """What a channel whose key its payer keeps stands at."""
+
+    channel: ChannelBody
+    call_id: str = ""
+    """Whose receipt waits for a voucher; empty: none does."""
+    seq: Count = 0
+    voucher: VoucherBody | None = None
+    """To be signed by the channel's signer, once the call's receipt was checked."""
+    last: SignedVoucherBody | None = None
+    """The last one that was handed in."""
 
 
 class SessionKeyView(WireModel):

@@ -50,7 +50,7 @@ from tallystick.protocol.errors import (
     ReceiptRefused,
     TooManyCalls,
 )
-from tallystick.protocol.messages import Channel, Domain
+from tallystick.protocol.messages import Channel, Domain, Voucher
 from tallystick.protocol.serving import Ask, Refusal
 from tallystick.protocol.types import Address, Digest
 
@@ -252,9 +252,9 @@ class PayingChannel:
     def countersign(self, sign: Sign) -> PayingStep:
         """The voucher for the last receipt accepted, which pays for all before it; the same one
         again if there is one. Also what is owed after a crash or on an abandoned channel."""
-        if self.receipt is None or self._is_countersigned:
+        voucher = self.unsigned
+        if voucher is None:
             return PayingStep(self, self.voucher)
-        voucher = self.channel.voucher(self.held.total, self.held.digest)
         record = VoucherSigned(SignedVoucher(voucher, sign(voucher)))
         return PayingStep(self._after(record), record.signed, (record,))
 
@@ -286,6 +286,13 @@ class PayingChannel:
             f"the provider waits for a voucher for receipt {waiting.seq}, whose call was given up "
             "or is not in the journal"
         )
+
+    @property
+    def unsigned(self) -> Voucher | None:
+        """What `countersign` would sign: the last receipt accepted has no voucher yet."""
+        if self.receipt is None or self._is_countersigned:
+            return None
+        return self.channel.voucher(self.held.total, self.held.digest)
 
     @property
     def _is_countersigned(self) -> bool:

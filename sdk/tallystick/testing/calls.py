@@ -26,6 +26,7 @@ from tallystick.protocol.call_views import (
     CALL_ID_HEADER,
     CHARGE_HEADER,
     MAX_CHARGE_HEADER,
+    SIGNER_HEADER,
     TOTAL_HEADER,
     AllowanceList,
     AllowanceView,
@@ -35,6 +36,7 @@ from tallystick.protocol.call_views import (
     ManifestView,
     SessionKeyView,
     SignedAllowanceBody,
+    UnsignedView,
 )
 from tallystick.protocol.calls import CallId, CallRequest, CallRun, Link, next_receipt
 from tallystick.protocol.channels import ChannelState, SignedReceipt
@@ -48,6 +50,8 @@ from tallystick.protocol.wire import (
     AppPage,
     AppPriceBody,
     AppVersionBody,
+    ChannelPage,
+    ChannelView,
     SignedVoucherBody,
 )
 
@@ -85,6 +89,8 @@ class _Call:
     looked: int = 0
     ended_at_ms: int | None = None
     content: bytes = b""
+    channel: Channel | None = None
+    """One whose key the consumer keeps; None: the market's own."""
     kept: bool = False
     charge: int = 0
     total: int = 0
@@ -94,6 +100,17 @@ class _Call:
     before: SignedReceiptBody | None = None
     voucher: SignedVoucherBody | None = None
     problem: dict[str, Any] | None = None
+
+
+@dataclass
+class _Book:
+    """The end of one channel's chain of receipts."""
+
+    link: Link = field(default_factory=Link)
+    last: SignedReceiptBody | None = None
+    voucher: SignedVoucherBody | None = None
+    unsigned: _Call | None = None
+    """The consumer has not signed for it."""
 
 
 @dataclass
@@ -107,8 +124,7 @@ class InMemoryCalls:
     """Handed in, by digest."""
     _apps: dict[str, _App] = field(default_factory=dict)
     _allowances: list[AllowanceView] = field(default_factory=list)
-    _link: Link = field(default_factory=Link)
-    _last: SignedReceiptBody | None = None
+    _books: dict[str, _Book] = field(default_factory=dict)
 
     def publish(
         self,
@@ -156,11 +172,12 @@ class InMemoryCalls:
         """The provider turns its last voucher into credit."""
         place = messages.channel_id(self.channel)
         state = self.market.chain.channels[place]
-        claimed = min(state.deposited, self._link.total)
+        claimed = min(state.deposited, self._book(self.channel).link.total)
         self.market.chain.channels[place] = ChannelState(state.deposited, claimed, state.close_at)
 
     def routes(self) -> tuple[tuple[str, str, Callable[..., Any]], ...]:
         one = r"/v1/calls/(?P<id>[\w-]{8,64})"
+        channel = r"/v1/channels/(?P<id>0x[0-9a-f]{64})"
         return (
             ("GET", "/v1/apps", self._list_apps),
             ("POST", r"/v1/apps/(?P<id>0x[0-9a-f]{64})/calls", self._call),
@@ -169,6 +186,10 @@ class InMemoryCalls:
             ("GET", one + "/result", self._result),
             ("GET", one + "/receipt", self._receipt),
             ("DELETE", one, self._cancel),
+            ("GET", "/v1/channels", self._list_channels),
+            ("GET", channel, self._show_channel),
+            ("GET", channel + "/unsigned", self._unsigned),
+            ("POST", channel + "/vouchers", self._take_voucher),
             ("GET", "/v1/session-key", self._session_key),
             ("POST", "/v1/allowances", self._allow),
             ("GET", "/v1/allowances", lambda call, match: self._allowed(call)),
@@ -220,13 +241,16 @@ class InMemoryCalls:
         app = self._apps.get(match["id"])
         if app is None:
             raise CallRefused(404, "unknown_app", "No such app was published.")
-        self._require_funds(app, asked.get(MAX_CHARGE_HEADER))
+        channel = self._own_channel(app, asked.get(SIGNER_HEADER), account)
+        self._require_funds(app, asked.get(MAX_CHARGE_HEADER), channel)
         made = _Call(
             id="c_" + secrets.token_hex(8),
             account=account,
             app=app,
             input=call.body,
             asked_at_ms=self._now_ms(),
+            channel=channel,
+            kept=channel is not None,
         )
         self.made[made.id] = made
         if "respond-async" in asked.get("Prefer", ""):
@@ -273,39 +297,47 @@ class InMemoryCalls:
             CALL_ID_HEADER: made.id,
             CHARGE_HEADER: str(made.charge),
             TOTAL_HEADER: str(made.total),
-            BALANCE_HEADER: str(self._state().deposited - made.total),
+            BALANCE_HEADER: str(self._state(made.channel or self.channel).deposited - made.total),
             "Server-Timing": "queue;dur=1, cold;dur=0, run;dur=2.5, gateway;dur=0.5",
         }
         return httpx.Response(200, headers=headers, content=made.content)
 
     def _pay(self, made: _Call) -> None:
-        """The provider's receipt, and the session key's voucher for it."""
-        channel, now_ms = self.channel, self._now_ms()
+        """The provider's receipt, and the session key's voucher for it, if it is here."""
+        channel, now_ms = made.channel or self.channel, self._now_ms()
+        book = self._book(channel)
         request = CallRequest(
             CallId(made.id), made.app.id, 1, made.app.price, 60, digest_of(made.input)
         )
         run = CallRun(now_ms, now_ms + self.gpu_ms, self.gpu_ms, digest_of(made.content))
-        receipt = next_receipt(channel, self._link, request, run)
+        receipt = next_receipt(channel, book.link, request, run)
         key = self.market.providers[0].operator_key
         sign = partial(messages.sign, self.market.domain)
         signed = SignedReceipt(receipt, sign(receipt, key))
         digest = messages.digest(self.market.domain, receipt)
-        made.charge, made.total = receipt.total - self._link.total, receipt.total
+        made.charge, made.total = receipt.total - book.link.total, receipt.total
         made.request, made.gpu_ms = request.to_body(), self.gpu_ms
-        made.before, made.signed = self._last, signed.to_body()
-        self._link, self._last = Link(receipt.seq, digest, receipt.total), made.signed
-        voucher = channel.voucher(receipt.total, digest)
-        made.voucher = SignedVoucherBody(
-            voucher=voucher.to_body(), signature=sign(voucher, self.session_key)
-        )
+        made.before, made.signed = book.last, signed.to_body()
+        book.link, book.last = Link(receipt.seq, digest, receipt.total), made.signed
+        if made.channel is None:
+            voucher = channel.voucher(receipt.total, digest)
+            made.voucher = SignedVoucherBody(
+                voucher=voucher.to_body(), signature=sign(voucher, self.session_key)
+            )
+        else:
+            book.unsigned = made
         made.state, made.ended_at_ms = "completed", now_ms + self.gpu_ms
 
-    def _require_funds(self, app: _App, most: str | None) -> None:
+    def _require_funds(self, app: _App, most: str | None, own: Channel | None) -> None:
         ceiling = max_charge_up(app.price, 1 if self.gpu_ms else 0, 60)
         if most is not None and int(most) < ceiling:
             raise CallRefused(
                 422, "max_charge_too_low", f"It may cost {ceiling}, and {most} is set."
             )
+        if own is not None:
+            if self._state(own).deposited - self._book(own).link.total < ceiling:
+                raise CallRefused(402, "paused_funds", "State paused_funds: top the channel up.")
+            return
         if not self._allowances:
             raise CallRefused(
                 402,
@@ -313,8 +345,8 @@ class InMemoryCalls:
                 "No allowance lets the session key pay for this call.",
                 "Sign a ChannelAllowance for GET /v1/session-key and POST /v1/allowances.",
             )
-        chain, state = self.market.chain, self._state()
-        if state.deposited - self._link.total >= ceiling:
+        chain, state = self.market.chain, self._state(self.channel)
+        if state.deposited - self._book(self.channel).link.total >= ceiling:
             return
         held = chain.held(self.channel.payer)
         amount = min(self._allowances[-1].allowance.cap - state.deposited, held.available)
@@ -363,7 +395,7 @@ class InMemoryCalls:
             chain_id=self.market.deployment.chain_id,
             escrow=self.market.deployment.escrow,
             request=made.request,
-            channel=self.channel.to_body(),
+            channel=(made.channel or self.channel).to_body(),
             signed=made.signed,
             gpu_ids=(),
             usage=(),
@@ -385,7 +417,7 @@ class InMemoryCalls:
                 "state": made.state,
                 "app_id": made.app.id,
                 "version": 1,
-                "provider": self.channel.provider if made.signed else "",
+                "provider": (made.channel or self.channel).provider if made.signed else "",
                 "attempts": 1,
                 "asked_at_ms": made.asked_at_ms,
                 "ended_at_ms": made.ended_at_ms,
@@ -400,7 +432,9 @@ class InMemoryCalls:
                 ),
                 "charge": made.charge,
                 "total": made.total,
-                "channel_id": messages.channel_id(self.channel) if made.signed else "",
+                "channel_id": messages.channel_id(made.channel or self.channel)
+                if made.signed
+                else "",
                 "seq": made.signed.receipt.seq if made.signed else None,
                 "media_type": JSON if made.signed else "",
                 "result_bytes": len(made.content),
@@ -465,8 +499,89 @@ class InMemoryCalls:
             raise CallRefused(404, "unknown_call", f"There is no call {match['id']}.")
         return made
 
-    def _state(self) -> ChannelState:
-        place = messages.channel_id(self.channel)
+    # --- channels whose key the consumer keeps --------------------------------------------------
+
+    def _own_channel(self, app: _App, signer: str | None, account: str) -> Channel | None:
+        if signer is None:
+            return None
+        mine = [
+            one
+            for one in self.market.chain.funded.values()
+            if (one.payer.lower(), one.signer) == (account.lower(), signer)
+        ]
+        if not mine:
+            provider = self.market.providers[0].address
+            raise CallRefused(
+                402, "no_own_channel", "No channel of yours is open.", f"Open one with {provider}."
+            )
+        waiting = self._book(mine[-1]).unsigned
+        if waiting is not None:
+            raise CallRefused(409, "voucher_due", f"Sign the voucher for call {waiting.id} first.")
+        return mine[-1]
+
+    def _unsigned(self, call: Any, match: re.Match[str]) -> UnsignedView:
+        channel, book = self._funded(call, match)
+        if book.unsigned is None:
+            return UnsignedView(channel=channel.to_body(), last=book.voucher)
+        return UnsignedView(
+            channel=channel.to_body(),
+            call_id=book.unsigned.id,
+            seq=book.link.seq,
+            voucher=channel.voucher(book.link.total, book.link.digest).to_body(),
+            last=book.voucher,
+        )
+
+    def _take_voucher(self, call: Any, match: re.Match[str]) -> SignedVoucherBody:
+        channel, book = self._funded(call, match)
+        body = SignedVoucherBody.model_validate_json(call.body)
+        voucher = channel.voucher(book.link.total, book.link.digest)
+        signer = messages.recover(self.market.domain, voucher, body.signature)
+        if body.voucher != voucher.to_body() or signer != channel.signer:
+            raise CallRefused(422, "voucher_refused", "It is not the voucher that is due.")
+        book.voucher = body
+        if book.unsigned is not None:
+            book.unsigned.voucher, book.unsigned = body, None
+        return body
+
+    def _funded(self, call: Any, match: re.Match[str]) -> tuple[Channel, _Book]:
+        account, channel = self._caller(call), self.market.chain.funded.get(match["id"])
+        if channel is None or channel.payer.lower() != account.lower():
+            raise CallRefused(404, "unknown_own_channel", "You pay no such channel.")
+        return channel, self._book(channel)
+
+    def _list_channels(self, call: Any, match: re.Match[str]) -> ChannelPage:
+        payer = call.query.get("payer", "").lower()
+        found = self.market.chain.funded.values()
+        return ChannelPage(
+            items=tuple(self._channel_view(c) for c in found if c.payer.lower() == payer)
+        )
+
+    def _show_channel(self, call: Any, match: re.Match[str]) -> ChannelView:
+        channel = self.market.chain.funded.get(match["id"])
+        if channel is None:
+            raise CallRefused(404, "unknown_channel", "No money ever came into it.")
+        return self._channel_view(channel)
+
+    def _channel_view(self, channel: Channel) -> ChannelView:
+        state = self._state(channel)
+        return ChannelView(
+            id=messages.channel_id(channel),
+            channel=channel.to_body(),
+            state="open",
+            deposited=state.deposited,
+            claimed=state.claimed,
+            close_at=None,
+            receipt=None,
+            opened_at=0,
+            redeemed_at=None,
+            block=0,
+        )
+
+    def _book(self, channel: Channel) -> _Book:
+        return self._books.setdefault(messages.channel_id(channel), _Book())
+
+    def _state(self, channel: Channel) -> ChannelState:
+        place = messages.channel_id(channel)
         return self.market.chain.channels.get(place, ChannelState(0, 0, 0))
 
     def _now_ms(self) -> int:

@@ -46,6 +46,8 @@ class InMemoryChain:
     stake_units: dict[str, int] = field(default_factory=dict)
     """Provider in lower case -> units of stake; who has none serves nobody."""
     channels: dict[str, ChannelState] = field(default_factory=dict)
+    funded: dict[str, Channel] = field(default_factory=dict)
+    """Channels that their payer opened itself."""
     apps: dict[str, AppHistory] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     """Allowances, by digest."""
@@ -155,6 +157,17 @@ class InMemoryChain:
         self._require(True, "")
         self.revoked.add(allowance)
         return self._mine()
+
+    async def fund_channel(self, wallet: Wallet, channel: Channel, units: int) -> Sent:
+        held, place = self.held(channel.payer), messages.channel_id(channel)
+        self._require(wallet.address == channel.payer, "Only the payer may fund it.")
+        self._require(held.available >= units, f"Available are {held.available}, needed {units}.")
+        sent = self._mine()
+        held.available -= units
+        state = self.channels.get(place, ChannelState(0, 0, 0))
+        self.channels[place] = replace(state, deposited=state.deposited + units)
+        self.funded[place] = channel
+        return sent
 
     async def request_close(self, wallet: Wallet, channel: Channel) -> Sent:
         place = messages.channel_id(channel)

@@ -852,7 +852,8 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
         config = Config(url=URL, private_key=self.consumer_key)
-        changed = {k: options.pop(k) for k in ("api_key", "private_key", "image") if k in options}
+        names = ("api_key", "private_key", "own_key", "own_key_file", "image")
+        changed = {name: options.pop(name) for name in names if name in options}
         standard = {
             "config": replace(config, **changed),
             "transport": self,

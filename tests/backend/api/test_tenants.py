@@ -69,6 +69,16 @@ BODIES: dict[str, Any] = {
         },
         "signature": "0x" + "1b" * 65,
     },
+    "handInVoucher": {
+        "voucher": {
+            "payer": MINE.payer,
+            "provider": MINE.provider,
+            "salt": str(MINE.salt),
+            "total": "1",
+            "receipt": "0x" + "3f" * 32,
+        },
+        "signature": "0x" + "1b" * 65,
+    },
 }
 
 
@@ -110,6 +120,7 @@ async def _prepared(world: World, consumer: Consumer) -> dict[str, str]:
         "key_id": key["id"],
         "limit_id": limit["id"],
         "call_id": "call-0001",
+        "channel": await has_channel(world, MINE, 1),
     }
 
 

@@ -421,6 +421,7 @@ def hurry(settings: GatewaySettings) -> None:
         "provider_funds_wait_s": 2.0,
         "queue_s": 5.0,
         "fund_wait_s": 5.0,
+        "own_voucher_wait_s": 0.3,
     }.items():
         object.__setattr__(settings, name, value)
 

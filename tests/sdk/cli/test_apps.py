@@ -121,7 +121,7 @@ def test_channel_list(run: Run) -> None:
     assert "closing, 2023-11-14 22:13:20 UTC" in shown
     told = run("channel", "list", "--provider", PROVIDER.address, "--limit", "1", "--json").json
     assert [channel["id"] for channel in told] == [app_id(2)]
-    assert "open_channel" in run("channel", "list", "--payer", STRANGER.address).err
+    assert "channel open" in run("channel", "list", "--payer", STRANGER.address).err
 
 
 def test_channel_show(run: Run) -> None:

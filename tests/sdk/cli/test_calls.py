@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from tallystick import Config, GPUClient
 from tallystick.protocol.pricing import Price
 from tallystick.testing import InMemoryMarket
 from tests.sdk.cli.conftest import Run
@@ -181,3 +184,37 @@ def test_an_app_is_called_by_its_name(run: Run, market: InMemoryMarket) -> None:
     assert app in ran.err
     assert twin in ran.err
     assert "Give the id, or PUBLISHER/NAME." in ran.err
+
+
+def test_a_key_of_one_s_own_signs_for_calls(
+    app: typer.Typer, market: InMemoryMarket, clock: Clock, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "keys" / "own.key"
+    published = market.calls.publish(echo, price=Price(fee_per_call=10))
+
+    def make_client(config: Config) -> GPUClient:
+        return market.client(
+            sleep=clock.sleep, own_key=config.own_key, own_key_file=config.own_key_file
+        )
+
+    def own(*words: str, code: int = 0) -> str:
+        ran = CliRunner().invoke(app, [*words, "--own-key", str(key_file)], obj=make_client)
+        assert ran.exit_code == code, ran.output
+        return ran.output
+
+    provider = market.providers[0].address
+    assert "cannot be read" in own("call", published, "-i", "n=1", code=2)
+    assert "Made a session key" in own("channel", "open", provider, "1")
+    assert key_file.stat().st_mode & 0o077 == 0
+    made = key_file.read_text()
+    assert "Made a session key" not in own("channel", "open", provider, "1")
+    assert key_file.read_text() == made
+    assert "Charged" in own("call", published, "-i", "n=1")
+    assert "Nothing waits" in own("channel", "sign")
+    (view,) = [c for c in market.calls.made.values() if c.voucher is not None]
+    assert view.voucher is not None
+    assert view.voucher.voucher.total == 10
+    channel = list(market.chain.funded)[-1]
+    ran = CliRunner().invoke(app, ["channel", "fund", channel, "1"], obj=make_client)
+    assert "Topped up" in ran.output
+    assert market.chain.channels[channel].deposited == 2 * 10**18

@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("webhook_attempts", sa.Integer(), nullable=False),
         sa.Column("webhook_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("warm_id", sa.String(), nullable=True),
+        sa.Column("signer", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("call_id", name=op.f("pk_call")),
         sa.UniqueConstraint(
             "account", "idempotency_key", name=op.f("uq_call_account_idempotency_key")

@@ -103,6 +103,15 @@ async def channels_between(
     return (await session.exec(query)).all()
 
 
+async def channels_signed_by(
+    session: AsyncSession, payer: str, signer: str
+) -> Sequence[ChannelRow]:
+    query = select(ChannelRow).where(
+        col(ChannelRow.payer) == payer.lower(), col(ChannelRow.signer) == signer.lower()
+    )
+    return (await session.exec(query)).all()
+
+
 async def channels_by_id(session: AsyncSession, ids: Sequence[str]) -> dict[str, ChannelRow]:
     found: dict[str, ChannelRow] = {}
     for start in range(0, len(ids), 500):
