@@ -115,7 +115,7 @@ export function receiptDigest(domain: Domain, receipt: Schemas['ReceiptBody']): 
   });
 }
 
-export function voucherDigest(domain: Domain, voucher: Schemas['VoucherBody']): Hex {
+export function voucherDigest(domain: Domain, voucher: Schemas['VoucherBody-Output']): Hex {
   return digestOf(domain, 'Voucher', {
     payer: voucher.payer,
     provider: voucher.provider,
