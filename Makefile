@@ -8,9 +8,11 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 ROOT := $(CURDIR)
-# uv trusts a list of its own; a registry inside a company is known to the system's only.
-ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+# uv and Node.js trust lists of their own; a registry inside a company is known to the system's only.
+SYSTEM_CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+ifneq ($(SYSTEM_CERTIFICATES),)
 export UV_SYSTEM_CERTS := 1
+export NODE_EXTRA_CA_CERTS ?= $(SYSTEM_CERTIFICATES)
 endif
 export PATH := $(ROOT)/.make/bin:$(ROOT)/.venv/bin:$(PATH)
 PYTHON_IN_VENV := .venv/bin/python
@@ -45,7 +47,7 @@ down: setup ## Stop the local market that `make up` started
 
 ##@ Prove it
 
-test: test-python test-contracts test-foundry e2e ## Run every test: Python, contracts, end to end
+test: test-python test-contracts test-foundry test-web e2e ## Run every test: Python, contracts, dApp, end to end
 	@echo "test: everything passed"
 
 test-python: compiled ## Run the tests of protocol, SDK, backend and provider
@@ -89,6 +91,7 @@ e2e: compiled ## Run real chain, broker, backend and providers against each othe
 	@.venv/bin/pytest tests/e2e $(ARGS)
 
 test-web: setup dapp/node_modules/.package-lock.json ## Run the dApp's unit tests
+	@echo "== dApp"
 	@npm run --silent --prefix dapp test -- $(ARGS)
 
 e2e-web: compiled $(DAPP) ## Use the dApp as people do: real Chromium, two wallets, a real market
