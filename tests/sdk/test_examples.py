@@ -47,7 +47,7 @@ def test_the_app_answers_over_http(tmp_path: Path) -> None:
     assert json.loads(seven.stdout)["digit"] == 7
     few = served("-i", "pixels=[1, 2]")
     assert (few.returncode, few.stdout) == (2, "")
-    assert "pixels has 2 values; a picture has 64" in few.stderr
+    assert "At $.pixels: it has less than 64 items" in few.stderr
 
 
 def shown_commands() -> Iterator[Any]:
