@@ -62,6 +62,7 @@ async def test_a_key_does_what_its_scopes_say(world: World, consumer: Consumer) 
 
 
 BOOKS, CALLING, WALLET = {"tasks:read", "calls"}, {"calls"}, set[str]()
+ANYBODY = {"tasks:read", "tasks:write", "calls"}
 ABOUT_CALLS: dict[str, set[str]] = {
     "GET /v1/calls": BOOKS,
     "GET /v1/calls/call-0001": BOOKS,
@@ -70,12 +71,17 @@ ABOUT_CALLS: dict[str, set[str]] = {
     "GET /v1/summaries": BOOKS,
     "GET /v1/spend-limits": BOOKS,
     "GET /v1/allowances": BOOKS,
-    "GET /v1/manifests/0x" + "3d" * 32: BOOKS,
     "GET /v1/calls/call-0001/result": CALLING,
     "DELETE /v1/calls/call-0001": CALLING,
     "GET /v1/session-key": CALLING,
     "POST /v1/allowances": CALLING,
     "POST /v1/apps/0x" + "a9" * 32 + "/calls": CALLING,
+    "GET /v1/channels/0x" + "c4" * 32 + "/unsigned": CALLING,
+    "POST /v1/channels/0x" + "c4" * 32 + "/vouchers": CALLING,
+    "GET /v1/keep-warm": CALLING,
+    "POST /v1/keep-warm": CALLING,
+    "DELETE /v1/keep-warm/5f1d7c20a9b34e68": CALLING,
+    "GET /v1/manifests/0x" + "3d" * 32: ANYBODY,
     "PUT /v1/manifests/0x" + "3d" * 32: {"tasks:write"},
     "GET /v1/webhook-secret": WALLET,
     "PUT /v1/spend-limits": WALLET,

@@ -241,6 +241,7 @@ async def test_a_channel_that_does_not_cover_the_call_is_named(own: OwnSigner) -
 
 async def test_a_call_goes_to_the_provider_whose_channel_waits_for_nothing(own: OwnSigner) -> None:
     other = await own.market.joins(OTHER_PROVIDER, OTHER_OPERATOR)
+    await until(lambda: other.asked["load"] > 0)
     first = await own.opens()
     await own.call()
     second = await own.opens(other.name)
