@@ -16,8 +16,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from benchmarks.calls.load import Target
 
@@ -103,7 +105,17 @@ def _wait_for(target: Target, process: subprocess.Popen[bytes], name: str) -> No
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """With everything that it started: the group is ours, it was made for it."""
+    """With everything that it started, in our group or, as Ray's proxy, in one of its own."""
+    started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    try:
+        _end_group(process)
+    finally:
+        for left in started:
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     for kind in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, kind)
