@@ -522,7 +522,7 @@ class PayingEnd:
             entry = asked.paid(taken)
             entry.stream, entry.records = self.stream, step.records
             written = self._journal.post(entry)
-            written.add_done_callback(partial(_settle, one, taken))
+            written.add_done_callback(partial(_when_written, one, taken))
             self._wake()
 
     def _require_no_gap(self, one: _Open) -> None:
@@ -695,7 +695,7 @@ class PayingEnd:
         task.add_done_callback(_quiet)
 
 
-def _settle(one: _Open, taken: Taken, written: asyncio.Future[None]) -> None:
+def _when_written(one: _Open, taken: Taken, written: asyncio.Future[None]) -> None:
     if one.taken.done():
         return
     if written.cancelled() or written.exception() is not None:
