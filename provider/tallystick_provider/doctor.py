@@ -51,6 +51,22 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
             "settings", False, str(error), "set the variables as provider/README.md shows"
         )
         return
+    async for finding in examine_settings(settings, clock):
+        yield finding
+
+
+async def examine_running(settings: Settings, clock: Clock) -> tuple[Finding, ...]:
+    """What the agent tells of itself while it is logged in: a log-in of its own would prove
+    nothing more."""
+    found = [python_finding(sys.version_info[:3])]
+    async for finding in examine_settings(settings, clock, logged_in=True):
+        found.append(finding)
+    return tuple(found)
+
+
+async def examine_settings(
+    settings: Settings, clock: Clock, *, logged_in: bool = False
+) -> AsyncIterator[Finding]:
     yield Finding("settings", True, f"provider {settings.address}")
     key, finding = key_finding(settings.key_file)
     yield finding
@@ -67,7 +83,10 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
         return
     async for finding in chain_findings(settings, deployment, key, clock, len(cards)):
         yield finding
-    yield await nats_finding(settings, deployment, key, clock)
+    if logged_in:
+        yield Finding("backend", True, f"logged in at {settings.nats_url}")
+    else:
+        yield await nats_finding(settings, deployment, key, clock)
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
