@@ -15,6 +15,8 @@ const PAGES = [
   { to: '/money', key: 'nav.money', icon: 'money' },
   { to: '/costs', key: 'nav.costs', icon: 'costs' },
   { to: '/keys', key: 'nav.keys', icon: 'keys' },
+  { to: '/provide', key: 'nav.provide', icon: 'provider' },
+  { to: '/delegate', key: 'nav.delegate', icon: 'delegate' },
 ] as const satisfies readonly { to: string; key: MessageKey; icon: IconName }[];
 
 export function Shell() {

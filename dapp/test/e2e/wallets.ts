@@ -15,6 +15,7 @@ interface Sent {
   to: Address;
   data: Hex;
   gas?: Hex;
+  value?: Hex;
   nonce?: number;
   tip?: bigint;
 }
@@ -104,6 +105,7 @@ export class Wallets {
       chain: null,
       to: sent.to,
       data: sent.data,
+      ...(sent.value === undefined ? {} : { value: BigInt(sent.value) }),
       ...(sent.gas === undefined ? {} : { gas: BigInt(sent.gas) }),
       ...(sent.nonce === undefined ? {} : { nonce: sent.nonce }),
       ...(sent.tip === undefined ? {} : { maxPriorityFeePerGas: sent.tip, maxFeePerGas: sent.tip * 2n }),
