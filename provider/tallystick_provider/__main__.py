@@ -309,7 +309,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 ledger,
                 settler.wake,
                 calls,
-                doctor=lambda: examine_running(settings, clock),
+                doctor=lambda: examine_running(settings, clock, runtime),
             )
             journal.set_meta(DRAINING, "0")
             try:

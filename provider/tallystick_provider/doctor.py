@@ -55,17 +55,19 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
         yield finding
 
 
-async def examine_running(settings: Settings, clock: Clock) -> tuple[Finding, ...]:
+async def examine_running(
+    settings: Settings, clock: Clock, runtime: Runtime
+) -> tuple[Finding, ...]:
     """What the agent tells of itself while it is logged in: a log-in of its own would prove
-    nothing more."""
+    nothing more, and the runtime is the one that it serves with."""
     found = [python_finding(sys.version_info[:3])]
-    async for finding in examine_settings(settings, clock, logged_in=True):
+    async for finding in examine_settings(settings, clock, serving=runtime):
         found.append(finding)
     return tuple(found)
 
 
 async def examine_settings(
-    settings: Settings, clock: Clock, *, logged_in: bool = False
+    settings: Settings, clock: Clock, *, serving: Runtime | None = None
 ) -> AsyncIterator[Finding]:
     yield Finding("settings", True, f"provider {settings.address}")
     key, finding = key_finding(settings.key_file)
@@ -74,8 +76,12 @@ async def examine_settings(
     cards: list[GpuInfo] = []
     for finding in gpu_findings(settings, clock, cards):
         yield finding
-    for finding in await runtime_findings(runtime_of(settings), cards):
-        yield finding
+    if serving is not None:
+        for finding in (await serving.probe()).findings:
+            yield finding
+    else:
+        for finding in await runtime_findings(runtime_of(settings), cards):
+            yield finding
     deployment, finding = deployment_finding(settings.deployment)
     yield finding
     yield calls_finding(settings, deployment)
@@ -83,7 +89,7 @@ async def examine_settings(
         return
     async for finding in chain_findings(settings, deployment, key, clock, len(cards)):
         yield finding
-    if logged_in:
+    if serving is not None:
         yield Finding("backend", True, f"logged in at {settings.nats_url}")
     else:
         yield await nats_finding(settings, deployment, key, clock)
