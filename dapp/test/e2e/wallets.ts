@@ -52,6 +52,11 @@ export class Wallets {
     return wallets;
   }
 
+  /** Which of anvil's accounts it is. */
+  index(wallet = 'test.hazel'): number {
+    return this.#accounts[wallet]?.[0] ?? 0;
+  }
+
   address(wallet = 'test.hazel'): string {
     return account(this.#accounts[wallet]?.[0] ?? 0).address;
   }
