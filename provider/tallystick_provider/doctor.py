@@ -95,8 +95,13 @@ async def examine_settings(
         yield await nats_finding(settings, deployment, key, clock)
 
 
+def _needed(name: str, ok: bool, found: str, fix: str) -> Finding:
+    """One whose fix is for those who lack it; with what is in order it would read as advice."""
+    return Finding(name, ok, found, "" if ok else fix)
+
+
 def python_finding(version: tuple[int, ...]) -> Finding:
-    return Finding(
+    return _needed(
         "python",
         version[:2] >= PYTHON_FLOOR,
         f"{'.'.join(map(str, version))} on {platform.system()}",
@@ -117,7 +122,7 @@ def key_finding(path: Path) -> tuple[bytes | None, Finding]:
 def disk_finding(data_dir: Path, disk_mib: int) -> Finding:
     existing = next(p for p in (data_dir, *data_dir.parents) if p.exists())
     free_mib = shutil.disk_usage(existing).free // (1024 * 1024)
-    return Finding(
+    return _needed(
         "disk",
         free_mib >= disk_mib,
         f"{free_mib} MiB free for {data_dir}, {disk_mib} offered",
@@ -291,7 +296,7 @@ async def account_findings(
     ledger: ChainLedger, provider: Address, deployment: Deployment, clock: Clock, cards: int
 ) -> AsyncIterator[Finding]:
     key = ledger.account
-    yield Finding(
+    yield _needed(
         "key bound",
         await ledger.signs_for(provider),
         f"{key} for provider {provider}",
@@ -300,7 +305,7 @@ async def account_findings(
     )
     units = await ledger.staked_units(provider)
     needed = max(1, cards)
-    yield Finding(
+    yield _needed(
         "stake",
         units >= needed,
         f"{units} units, {needed} needed for {cards} GPUs",
@@ -308,7 +313,7 @@ async def account_findings(
         f"{provider} (scripts/stake.py)",
     )
     registered = await ledger.gpus_registered(provider)
-    yield Finding(
+    yield _needed(
         "GPUs registered",
         registered >= cards,
         f"{registered} on chain, {cards} here",

@@ -85,7 +85,7 @@ test('stake, serve, earn, unstake', async ({ page, market, wallets }) => {
     has: page.getByRole('heading', { name: '3. Stake and register' }),
   });
   await register.getByRole('button', { name: 'Stake and register' }).click();
-  await expect(register.getByText('Registered: 1 cards', { exact: false })).toBeVisible();
+  await expect(register.getByText('Registered (1 × card)', { exact: false })).toBeVisible();
   await register.getByRole('button', { name: /^Send 0.05 ETH/ }).click();
   await expect(register.locator('[data-stage=mined]').last()).toContainText('Send 0.05 ETH');
   expect(wallets.asked.map((one) => one.method)).toEqual([

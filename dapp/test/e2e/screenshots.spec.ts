@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from './market';
-import { connect, deposit, expect, giveTokens, logIn, test } from './people';
+import { account, connect, deposit, expect, giveTokens, logIn, test } from './people';
 
 const FOLDER = join(ROOT, 'build', 'screenshots');
 const VARIANTS = [
@@ -57,7 +57,7 @@ test('every screen', async ({ page, market, wallets }) => {
   await expect(page.getByRole('region', { name: /Apps with/ })).toBeVisible();
   await take('06-apps');
 
-  await giveTokens(market, wallets, 100n);
+  await giveTokens(market, wallets, 300n);
   await go('Money');
   await connect(page);
   await deposit(page, '50');
@@ -82,6 +82,8 @@ test('every screen', async ({ page, market, wallets }) => {
   await page.getByRole('button', { name: 'Verify in this browser' }).click();
   await expect(page.getByText('The receipt holds')).toBeVisible();
   await take('12-task-receipt');
+  await page.getByRole('button', { name: 'Accept and pay' }).click();
+  await expect(page.getByText('Paid by the receipt', { exact: false })).toBeVisible({ timeout: 60_000 });
 
   await go('Apps');
   await page.getByRole('main').getByRole('link', { name: 'greet' }).click();
@@ -121,8 +123,8 @@ test('every screen', async ({ page, market, wallets }) => {
   ).toHaveCount(2);
   await take('18-delegate');
 
-  // From here on as the market's first provider, who served the task above or might have.
-  await wallets.switchAccount(10);
+  // From here on as the provider who served the task above: the market's providers are accounts 10 and 12.
+  await wallets.switchAccount(await servedBy(market.url));
   await go('Provide');
   await logIn(page);
   await expect(page.locator('[data-finding="backend"]')).toBeVisible();
@@ -155,6 +157,13 @@ test('every screen', async ({ page, market, wallets }) => {
   await page.waitForTimeout(500);
   await take('24-provide-zh');
 });
+
+async function servedBy(url: string): Promise<number> {
+  const answer = await fetch(`${url}/v1/explorer/events?kind=task&limit=100`);
+  const { items } = (await answer.json()) as { items: { name: string; parties: Record<string, string> }[] };
+  const provider = items.find((one) => one.name === 'TaskSettled')?.parties['provider'];
+  return account(12).address === provider ? 12 : 10;
+}
 
 /** What the copied command prints on a machine of its own, without serving there. */
 function printedLine(command: string, home: string): string {

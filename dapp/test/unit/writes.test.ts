@@ -106,7 +106,7 @@ const cases: [string, () => writes.Write | Promise<writes.Write>, writes.Deed, R
     'registerGpus',
     () => writes.registerGpus(deployment, digest, 3),
     { kind: 'registerGpus', gpus: 3 },
-    /Register 3 cards/,
+    /Register cards: 3/,
   ],
   [
     'requestUnbond',

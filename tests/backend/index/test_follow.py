@@ -44,7 +44,6 @@ from tallystick_backend.store.tables import (
 from tests.backend.index.conftest import IndexOf
 from tests.backend.index.node import (
     CONSUMERS,
-    DEPLOYMENT,
     PROVIDERS,
     SIGNER,
     Emitted,
@@ -445,7 +444,7 @@ async def test_the_courts_own_events_are_told_with_whom_they_are_about(
     shown = explorer_event(told[1])
     assert (shown.kind, shown.amount, shown.token) == ("dispute", 100, "stake")
     assert shown.task_id == digest("a task")
-    assert shown.contract.lower() == DEPLOYMENT.court.lower()
+    assert shown.contract == "DisputeCourt"
     assert [row.name for row in of_provider] == ["DisputeConcluded"]
 
 
