@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Lifespan, Scope
+from starlette.types import Lifespan, Receive, Scope, Send
 from web3 import AsyncWeb3
 
 from tallystick.protocol import deployments
@@ -109,7 +109,7 @@ def http_app(
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """HTTP alone: routes, guards, errors, documentation. Tests hand in a `backend` of their own."""
-    app = FastAPI(
+    app = _App(
         title=openapi.TITLE,
         version=__version__,
         lifespan=lifespan,
@@ -177,14 +177,23 @@ def http_app(
         metrics.request_served(scope["method"], route_of(scope), status, seconds)
 
     app.add_middleware(guard.Edge, measure=measure)
-    # Outermost: a call meets nothing of the above.
-    app.add_middleware(
-        CallDoor,
+    app.door = CallDoor(
+        super(_App, app).__call__,
+        lambda: app.state.backend,
         measure=metrics.request_served,
         origins=settings.cors_origins,
         body_timeout_s=settings.body_timeout_s,
     )
     return app
+
+
+class _App(FastAPI):
+    """With the door for calls in front of everything: a call meets nothing of the rest."""
+
+    door: CallDoor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.door(scope, receive, send)
 
 
 def route_of(scope: Scope) -> str:
