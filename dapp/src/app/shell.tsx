@@ -1,4 +1,5 @@
-import { Link, Outlet, type ErrorComponentProps } from '@tanstack/react-router';
+import { Link, Outlet, useLocation, type ErrorComponentProps } from '@tanstack/react-router';
+import { useEffect } from 'react';
 import { Fault } from '~/components/asking';
 import { Icon, Mark, type IconName } from '~/components/icons';
 import { Choices, Empty, Page } from '~/components/parts';
@@ -21,6 +22,13 @@ const PAGES = [
 
 export function Shell() {
   const t = useT();
+  const { pathname } = useLocation();
+  // On a phone the row of pages is wider than the screen: the one that is shown stays in sight.
+  useEffect(() => {
+    document
+      .querySelector('.nav [aria-current=page]')
+      ?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  }, [pathname]);
   return (
     <>
       <a className="skip button" href="#main">

@@ -156,7 +156,7 @@ export const en = {
   'deed.requestUndelegate': 'Take a delegation worth {amount} back from {provider}.',
   'deed.revokeAllowance': 'Revoke the allowance, at once and for good.',
   'deed.sendCoin': 'Send {amount} to {to}.',
-  'deed.setCommission': 'Set the commission to {percent} %, after its notice.',
+  'deed.setCommission': 'Set the commission to {percent} %, after its notice.',
   'deed.shareFees': 'Share the set-aside fees of {payee} with its delegators and the treasury.',
   'deed.stake': 'Stake {amount}.',
   'deed.unjail': 'Leave the jail.',
@@ -212,7 +212,7 @@ export const en = {
     'Apps that meet your floor price are served too. Each call is paid by a voucher before the next one is answered.',
   'earn.tasks': 'Tasks, by the second.',
   'earn.tasksText':
-    'Your own price for the seconds your cards worked, locked before you start. The dispatcher keeps {dispatcher} % of each charge, the protocol {protocol} % of what you withdraw.',
+    'Your own price for the seconds your cards worked, locked before you start. The dispatcher keeps {dispatcher} % of each charge, the protocol {protocol} % of what you withdraw.',
   'earn.title': 'What you earn',
   'earn.yield': 'Yield on stake.',
   'earn.yieldText':
@@ -222,7 +222,7 @@ export const en = {
   'earnings.commission': 'Commission',
   'earnings.commissionNote': 'of what your delegators earn',
   'earnings.credit': 'Credit',
-  'earnings.fee': 'Protocol fee, {percent} %',
+  'earnings.fee': 'Protocol fee, {percent} %',
   'earnings.gas': 'Gas of the withdrawal',
   'earnings.lately': 'Lately',
   'earnings.lead': 'Pay for work and yield of stake, apart; every line leads to its transaction.',
@@ -657,7 +657,7 @@ export const en = {
   'pool.delegated': 'Delegated',
   'pool.earned': 'Commission to withdraw',
   'pool.new': 'New commission',
-  'pool.next': '{percent} % from',
+  'pool.next': '{percent} % from',
   'pool.set': 'Announce it',
   'pool.share': 'Share the fees',
   'pool.text':

@@ -125,7 +125,7 @@ const cases: [string, () => writes.Write | Promise<writes.Write>, writes.Deed, R
     'setCommission',
     () => writes.setCommission(deployment, 1_250),
     { kind: 'setCommission', bps: 1_250 },
-    /commission to 12\.5 %/,
+    /commission to 12\.5\s%/,
   ],
   [
     'withdrawFees',
