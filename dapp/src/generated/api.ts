@@ -1638,6 +1638,11 @@ export interface components {
             /** Version */
             version: number;
             /**
+             * Warm
+             * @default false
+             */
+            warm?: boolean;
+            /**
              * Webhook State
              * @enum {string}
              */

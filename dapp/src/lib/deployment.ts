@@ -22,6 +22,8 @@ export interface Deployment {
   dispatcherBps: number;
   stakeUnit: bigint;
   challengeWindowSeconds: number;
+  /** From the announcement of an app's price, or of its end, until that holds. */
+  noticeSeconds: number;
 }
 
 export function readDeployment(body: Schemas['ConfigBody']): Deployment {
@@ -41,6 +43,7 @@ export function readDeployment(body: Schemas['ConfigBody']): Deployment {
     dispatcherBps: body.dispatcher_bps,
     stakeUnit: BigInt(body.stake_unit),
     challengeWindowSeconds: body.challenge_window_seconds,
+    noticeSeconds: body.notice_seconds,
   };
 }
 
