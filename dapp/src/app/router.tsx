@@ -39,6 +39,9 @@ const tasks = createRoute({
 const newTask = createRoute({
   getParentRoute: () => root,
   path: '/tasks/new',
+  // The task whose order the form begins with.
+  validateSearch: (search: Record<string, unknown>): { again?: string } =>
+    isHash(search['again']) ? { again: search['again'] } : {},
   component: lazyRouteComponent(() => import('~/features/newtask/NewTaskPage'), 'NewTaskPage'),
 });
 const task = createRoute({
@@ -50,6 +53,14 @@ const apps = createRoute({
   getParentRoute: () => root,
   path: '/apps',
   component: lazyRouteComponent(() => import('~/features/apps/AppsPage'), 'AppsPage'),
+});
+const newApp = createRoute({
+  getParentRoute: () => root,
+  path: '/apps/new',
+  // The app that the form begins with: the same app for its publisher, a template for everybody else.
+  validateSearch: (search: Record<string, unknown>): { from?: string } =>
+    isHash(search['from']) ? { from: search['from'] } : {},
+  component: lazyRouteComponent(() => import('~/features/deploy/DeployPage'), 'DeployPage'),
 });
 const app = createRoute({
   getParentRoute: () => root,
@@ -81,6 +92,10 @@ const transaction = createRoute({
   component: lazyRouteComponent(() => import('~/features/explorer/TransactionPage'), 'TransactionPage'),
 });
 
+function isHash(value: unknown): value is string {
+  return typeof value === 'string' && /^0x[0-9a-f]{64}$/.test(value);
+}
+
 const routes = root.addChildren([
   home,
   market,
@@ -90,6 +105,7 @@ const routes = root.addChildren([
   newTask,
   task,
   apps,
+  newApp,
   app,
   costs,
   keys,
