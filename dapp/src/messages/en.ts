@@ -237,7 +237,7 @@ export const en = {
   'deploy.imageHint': 'By its digest, so that what runs is what you published.',
   'deploy.imageProcess':
     "This market runs programs as plain processes: write “process”, and the code is the provider's folder apps/{name}.",
-  'deploy.incomplete': 'The form is not complete yet: what is missing is marked beside it.',
+  'deploy.incomplete': 'Still to be filled in or corrected: {fields}.',
   'deploy.lead':
     'A program that answers calls. You set the price, the market finds who runs it, and nothing is charged while nobody calls.',
   'deploy.maxWorkers': 'Most workers',
@@ -552,6 +552,13 @@ export const en = {
   'nav.market': 'Market',
   'nav.money': 'Money',
   'nav.tasks': 'Tasks',
+  'new.again': 'As task {id}',
+  'new.againFault': 'The input cannot be opened: it was sealed by another wallet, or its bytes changed.',
+  'new.againOpen': 'Open its input',
+  'new.againOpenText':
+    'The input was sealed: script and files come into the form once your wallet signs for the key that opens it. That costs nothing.',
+  'new.againText':
+    'What it ran, on what, for how long and at which price stand below. Everything can be changed; what you send is a new order, sealed and paid anew.',
   'new.can': 'ready',
   'new.canSimulated': 'ready (simulated)',
   'new.cannot': 'passed over',
@@ -570,6 +577,7 @@ export const en = {
   'new.filesFault': 'Each file needs a plain name of its own: no folders, no name twice.',
   'new.filesHint':
     'They stand in the folder TALLYSTICK_INPUT. They are encrypted in this browser; only the provider that runs the task can open them.',
+  'new.filesTaken': 'Taken over: {names}',
   'new.image': 'Image and command',
   'new.imageFault': 'Name the image to run.',
   'new.imageHint': 'By its digest, so that what runs is what you mean.',
@@ -750,6 +758,9 @@ export const en = {
   'state.draining': 'draining',
   'state.offline': 'offline',
   'state.online': 'online',
+  'task.again': 'Run it again',
+  'task.againText':
+    'The same order in a new form: look it over, sign, and pay anew. Its input was sealed for this task alone; one signature opens it and it is sealed anew.',
   'task.cancelOnChain': 'Cancel on chain',
   'task.charged': 'Charged',
   'task.chargedNote': 'by the receipt below',

@@ -60,6 +60,28 @@ default = false
 call = "0.001"
 `;
 
+/** Not published by anybody: a test deploys it from the browser. It streams. */
+const TALE_HANDLER = `import time
+from collections.abc import Iterator
+
+from tallystick.app import handler
+
+
+@handler
+def tell(words: int) -> Iterator[dict[str, object]]:
+    for number in range(1, words + 1):
+        time.sleep(0.4)
+        yield {"word": number, "of": words}
+`;
+
+const TALE_PROJECT = `name = "tale"
+timeout_s = 30
+
+[handler]
+kind = "function"
+entry = "handler:tell"
+`;
+
 /** Starts it, publishes an app, and leaves both running until `stop`. */
 export function start(): Market {
   const given = process.env['TALLYSTICK_E2E_DIR'];
@@ -74,6 +96,10 @@ export function start(): Market {
     rpc_url: string;
     consumer: Record<string, string>;
   };
+  const tale = join(directory, 'apps', 'tale');
+  mkdirSync(tale, { recursive: true });
+  writeFileSync(join(tale, 'handler.py'), TALE_HANDLER);
+  writeFileSync(join(tale, 'tallystick.toml'), TALE_PROJECT);
   const app = publish(directory, state.consumer);
   const found = { url: state.url, rpcUrl: state.rpc_url, directory, app };
   writeFileSync(join(PLACE, 'market.json'), JSON.stringify(found));

@@ -8,7 +8,7 @@ import { Amount } from '~/components/values';
 import { ask, client, type Schemas } from '~/lib/api';
 import { useToken } from '~/lib/deployment';
 import { useT } from '~/lib/i18n';
-import { exact, parseAmount, SECONDS_PER_HOUR } from '~/lib/money';
+import { parseAmount, SECONDS_PER_HOUR, shown } from '~/lib/money';
 import { compare } from './cost';
 import type { AppDraft, Read } from './draft';
 
@@ -22,6 +22,11 @@ export function rentOf(prices: readonly Schemas['GpuPrices'][], gpuClass: string
     : { model: most.model, perHour: BigInt(most.median_rate) * SECONDS_PER_HOUR };
 }
 
+/** To be typed over, so without the digits that rounding a second's price down leaves. */
+function readable(perHour: bigint, decimals: number): string {
+  return shown(perHour, decimals, 'nearest').replaceAll(',', '');
+}
+
 export function CostPreview({ draft, read }: { draft: AppDraft; read: Read }) {
   const t = useT();
   const token = useToken();
@@ -33,14 +38,14 @@ export function CostPreview({ draft, read }: { draft: AppDraft; read: Read }) {
     queryFn: () => ask(client.GET('/v1/market/prices')),
     refetchInterval: 15_000,
   });
-  const gpus = read.ok ? read.manifest.resources.gpus : 0;
+  const { gpus } = read.manifest.resources;
   const market = gpus === 0 ? null : rentOf(prices.data?.items ?? [], draft.gpuClass);
-  const rentShown = rentText ?? (market === null ? '' : exact(market.perHour, token.decimals));
+  const rentShown = rentText ?? (market === null ? '' : readable(market.perHour, token.decimals));
   const rent = parseAmount(rentShown, token.decimals);
   const calls = /^\d{1,12}$/.test(callsText.trim()) ? BigInt(callsText.trim()) : null;
   const seconds = parseAmount(secondsText, 3);
   const found =
-    read.ok && calls !== null && seconds.ok
+    read.priced && calls !== null && seconds.ok
       ? compare(
           read.price,
           {

@@ -12,12 +12,12 @@ import { ask, client, fetchRaw, newIdempotencyKey } from '~/lib/api';
 import { Said } from '~/lib/chain/faults';
 import { setAppDiscount, type Write } from '~/lib/chain/writes';
 import { useDeployment } from '~/lib/deployment';
-import { useT } from '~/lib/i18n';
+import { useT, type MessageKey, type Translate } from '~/lib/i18n';
 import { appIdOf, appSalt, manifestFile, versionOf, type FullAppManifest } from '~/lib/protocol/appManifest';
 import { shownSeconds } from '~/lib/time';
 import { useSigner, useWallet } from '~/lib/wallet/useWallet';
 import type { App } from '~/features/apps/queries';
-import type { Read } from './draft';
+import type { FieldName, Read } from './draft';
 import { planOf, readPublished, writeOf, type Plan } from './plan';
 
 /** Time for two wallets' questions: a discount has to begin behind the block that announces it. */
@@ -35,10 +35,43 @@ export function PublishCard({ read, app, touched }: { read: Read; app: App | nul
           <Publish read={read} app={app} />
         </NeedsLogIn>
       ) : (
-        <Note tone={touched ? 'warn' : 'plain'}>{t('deploy.incomplete')}</Note>
+        <Note tone={touched ? 'warn' : 'plain'}>
+          {t('deploy.incomplete', { fields: namesOf(read.faults, t) })}
+        </Note>
       )}
     </Card>
   );
+}
+
+const LABELS: Partial<Record<FieldName, MessageKey>> = {
+  name: 'task.name',
+  image: 'task.image',
+  entry: 'deploy.entry',
+  warmUp: 'deploy.warmUp',
+  socket: 'deploy.socket',
+  schema: 'deploy.schema',
+  gpus: 'new.count',
+  gpuMemoryMib: 'deploy.gpuMemory',
+  cpuMilli: 'deploy.cpu',
+  memoryMib: 'deploy.memory',
+  diskMib: 'deploy.disk',
+  timeout: 'app.longest',
+  concurrency: 'app.atOnce',
+  minWorkers: 'deploy.minWorkers',
+  maxWorkers: 'deploy.maxWorkers',
+  queueDelayMs: 'deploy.queueDelay',
+  cooldown: 'deploy.cooldown',
+  flat: 'app.flat',
+  call: 'app.perCall',
+  gpuHour: 'app.perHour',
+  discount: 'deploy.discount',
+  discountDays: 'deploy.discountDays',
+};
+
+function namesOf(faults: Partial<Record<FieldName, unknown>>, t: Translate): string {
+  const keys = Object.keys(faults) as FieldName[];
+  // None of these sentences takes a value.
+  return keys.map((key) => t((LABELS[key] ?? 'task.name') as 'task.name')).join(', ');
 }
 
 function Publish({ read, app }: { read: Extract<Read, { ok: true }>; app: App | null }) {
@@ -141,7 +174,7 @@ function Publish({ read, app }: { read: Extract<Read, { ok: true }>; app: App | 
   );
 }
 
-function planText(plan: Plan, t: ReturnType<typeof useT>, notice: string): string {
+function planText(plan: Plan, t: Translate, notice: string): string {
   switch (plan.act) {
     case 'publish':
       return t('deploy.plan.publish');

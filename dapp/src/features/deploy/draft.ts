@@ -85,10 +85,19 @@ export const FRESH: AppDraft = {
 export type Fault = Extract<MessageKey, `deploy.fault.${string}`>;
 export type FieldName = keyof AppDraft;
 
-export type Read =
-  | { ok: true; manifest: FullAppManifest; price: AppPrice; discountBps: number; discountDays: number }
-  | { ok: false; faults: Partial<Record<FieldName, Fault>> };
+/** What the form comes to; with a fault in a field, that field counts for nothing. */
+interface Meant {
+  manifest: FullAppManifest;
+  price: AppPrice;
+  /** Whether price, cards and places are sound, so that a call's cost can be told already. */
+  priced: boolean;
+  discountBps: number;
+  discountDays: number;
+}
 
+export type Read = Meant & ({ ok: true } | { ok: false; faults: Partial<Record<FieldName, Fault>> });
+
+const PRICING: readonly FieldName[] = ['flat', 'call', 'gpuHour', 'gpus', 'concurrency'];
 const ENTRY = /^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$/;
 
 /** The limits are those of `AppManifest`: what passes here is not refused by the backend for its numbers. */
@@ -165,8 +174,9 @@ export function readDraft(draft: AppDraft, decimals: number): Read {
   const percent = draft.discount.trim() === '' ? 0 : (wholeOf(draft.discount) ?? -1);
   if (percent < 0 || percent > 100) faults.discount = 'deploy.fault.percent';
   const discountDays = percent === 0 ? 0 : whole('discountDays', 1, 365);
-  if (Object.keys(faults).length > 0) return { ok: false, faults };
-  return { ok: true, manifest, price, discountBps: percent * 100, discountDays };
+  const priced = PRICING.every((field) => faults[field] === undefined);
+  const meant = { manifest, price, priced, discountBps: percent * 100, discountDays };
+  return Object.keys(faults).length > 0 ? { ...meant, ok: false, faults } : { ...meant, ok: true };
 }
 
 function handlerOf(draft: AppDraft, faults: Partial<Record<FieldName, Fault>>): Handler {
