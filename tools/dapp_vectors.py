@@ -158,9 +158,7 @@ def app_vectors() -> list[dict[str, object]]:
             "imageDigest": app_manifest.image_digest(one.image),
             "salt": apps.app_salt(one.name),
             "publisher": publisher,
-            "appId": apps.app_id(
-                DOMAIN.chain_id, REGISTRY, publisher, apps.app_salt(one.name)
-            ),
+            "appId": apps.app_id(DOMAIN.chain_id, REGISTRY, publisher, apps.app_salt(one.name)),
         }
         for one in made
     ]
