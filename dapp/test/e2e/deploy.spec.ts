@@ -44,6 +44,10 @@ test('deposit, deploy, call, verify, withdraw', async ({ page, market, wallets }
   await expect(receipt.locator('[data-ok=false]')).toHaveCount(0);
   const calls = page.getByRole('region', { name: 'Your calls of this app' });
   await expect(calls.getByText('completed')).toHaveCount(1);
+  const starts = page.locator('section', {
+    has: page.getByRole('heading', { name: 'Log of the last starts' }),
+  });
+  await expect(starts.getByText('ready', { exact: true }).first()).toBeVisible();
   await expectAccessible(page);
 
   await page.getByRole('navigation').getByRole('link', { name: 'Money' }).click();

@@ -11,7 +11,7 @@ import { vectors } from './fixtures';
 const DECIMALS = 18;
 const file = (name: string, text: string) => ({
   name,
-  content: new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>,
+  content: new TextEncoder().encode(text),
 });
 const task = { manifest: vectors.manifest, terms: vectors.terms } as Pick<
   Schemas['TaskBody'],

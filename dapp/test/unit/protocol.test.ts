@@ -65,7 +65,7 @@ describe('sealing', () => {
   });
   it('opens an input again that it sealed, and no other', async () => {
     const key = hexToBytes(vectors.contentKey as Hex) as Uint8Array<ArrayBuffer>;
-    const sealed = await encryptBundle(key, new TextEncoder().encode('the input') as Uint8Array<ArrayBuffer>);
+    const sealed = await encryptBundle(key, new TextEncoder().encode('the input'));
     expect(new TextDecoder().decode(await decryptBundle(key, sealed))).toBe('the input');
     sealed[20] = (sealed[20] ?? 0) ^ 1;
     await expect(decryptBundle(key, sealed)).rejects.toThrow();

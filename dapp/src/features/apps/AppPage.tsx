@@ -17,6 +17,7 @@ import { Permanence } from './Permanence';
 import { Playground } from './Playground';
 import { isMine, useApp, useManifest, type App, type AppManifest } from './queries';
 import { exampleInput, samples, type Sample } from './samples';
+import { Starts } from './Starts';
 import { Versions } from './Versions';
 
 export function AppPage() {
@@ -77,6 +78,7 @@ function AppView({ app, manifest }: { app: App; manifest: AppManifest | null }) 
       )}
       <Calls app={app} />
       <Load app={app} />
+      <Starts app={app} />
       <div className="columns">
         <Endpoint app={app} manifest={manifest} />
         <Facts app={app} manifest={manifest} />
@@ -116,7 +118,7 @@ function Load({ app }: { app: App }) {
                   {
                     key: 'state',
                     head: t('state'),
-                    cell: (row) => <Tag tone={row.state === 'ready' ? 'good' : 'plain'}>{row.state}</Tag>,
+                    cell: (row) => <LoadState state={row.state} />,
                   },
                   {
                     key: 'workers',
@@ -158,6 +160,19 @@ function Load({ app }: { app: App }) {
       </Asked>
     </TableCard>
   );
+}
+
+function LoadState({ state }: { state: string }) {
+  const t = useT();
+  if (!isLoadState(state)) return <Tag>{state}</Tag>;
+  const tone = state === 'warm' ? 'good' : state === 'failed' ? 'bad' : state === 'cold' ? 'plain' : 'busy';
+  return <Tag tone={tone}>{t(`load.state.${state}`)}</Tag>;
+}
+
+const LOAD_STATES = ['cold', 'pulling', 'starting', 'warm', 'failed'] as const;
+
+function isLoadState(state: string): state is (typeof LOAD_STATES)[number] {
+  return LOAD_STATES.some((one) => one === state);
 }
 
 function Endpoint({ app, manifest }: { app: App; manifest: AppManifest | null }) {
