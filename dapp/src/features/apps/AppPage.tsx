@@ -225,7 +225,7 @@ function Facts({ app, manifest }: { app: App; manifest: AppManifest | null }) {
                 ? t('task.noGpu')
                 : `${manifest.resources.gpus.toString()} × ${manifest.resources.gpu_class}`}
             </dd>
-            <dt>{t('market.vram')}</dt>
+            <dt>{t('deploy.memory')}</dt>
             <dd>{manifest.resources.memory_mib} MiB</dd>
             <dt>{t('app.atOnce')}</dt>
             <dd>{manifest.concurrency}</dd>
