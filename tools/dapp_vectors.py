@@ -12,14 +12,25 @@ import json
 from pathlib import Path
 
 from tallystick.devnet import people
-from tallystick.protocol import manifest, merkle, messages, sealing, signatures, wire
+from tallystick.protocol import (
+    app_manifest,
+    apps,
+    manifest,
+    merkle,
+    messages,
+    sealing,
+    signatures,
+    wire,
+)
 from tallystick.protocol.merkle import UsageSample
 from tallystick.protocol.messages import Channel, Domain, Receipt, TaskTerms
 from tallystick.protocol.sealing_key import sign_hpke_key
 from tallystick.protocol.types import ZERO_ADDRESS, ZERO_DIGEST, Digest, to_address
 
 TARGET = Path(__file__).resolve().parents[1] / "dapp/test/unit/vectors.json"
+APP_TARGET = TARGET.with_name("appVectors.json")
 DOMAIN = Domain(31337, to_address("0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"))
+REGISTRY = to_address("0x5FC8d32690cc91D4c39d9d3abcBD16989F875707")
 GPUS = ("GPU-a", "GPU-b")
 SAMPLES = (
     UsageSample(1_790_000_001_000, "GPU-a", 5),
@@ -109,6 +120,51 @@ def vectors() -> dict[str, object]:
     }
 
 
+def app_vectors() -> list[dict[str, object]]:
+    """Manifests as `tallystick app deploy` makes them, with the three digests of a publication."""
+    pinned = "sha256:" + "6d0f" * 16
+    function = app_manifest.FunctionHandler(entry="handler:greet", warm_up="handler:load")
+    schema = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string", "default": "grüße 你好"}, "n": {"minimum": 1}},
+    }
+    made = (
+        app_manifest.AppManifest(name="greet", image="process", handler=function),
+        app_manifest.AppManifest(
+            name="llama",
+            image=f"registry.example/llama@{pinned}",
+            handler=app_manifest.RunPodHandler(entry="serve.main:run"),
+            resources=wire.Resources(gpu_class="gpu1", gpus=2, memory_mib=16_384),
+            concurrency=4,
+            scaling=app_manifest.Scaling(
+                min_workers=1, max_workers=8, target_queue_delay_ms=500, cooldown_s=300
+            ),
+            timeout_s=120,
+            input_schema=schema,
+        ),
+        app_manifest.AppManifest(
+            name="own-server",
+            image=pinned,
+            handler=app_manifest.HttpHandler(socket="/run/app/app.sock"),
+            safe_to_repeat=False,
+        ),
+    )
+    publisher = people.CONSUMER.address
+    return [
+        {
+            "manifest": one.model_dump(mode="json"),
+            "manifestDigest": app_manifest.app_manifest_digest(one),
+            "imageDigest": app_manifest.image_digest(one.image),
+            "salt": apps.app_salt(one.name),
+            "publisher": publisher,
+            "appId": apps.app_id(DOMAIN.chain_id, REGISTRY, publisher, apps.app_salt(one.name)),
+        }
+        for one in made
+    ]
+
+
 if __name__ == "__main__":
     TARGET.write_text(json.dumps(vectors(), indent=2, ensure_ascii=False) + "\n")
-    print(f"wrote {TARGET.name}")
+    APP_TARGET.write_text(json.dumps(app_vectors(), indent=2, ensure_ascii=False) + "\n")
+    print(f"wrote {TARGET.name} and {APP_TARGET.name}")

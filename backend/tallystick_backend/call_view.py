@@ -27,6 +27,7 @@ def call_view(row: CallRow) -> CallView:
         gpu_class=row.gpu_class,
         gpus=row.gpus,
         key_id=row.key_id,
+        warm=row.warm_id is not None,
         attempts=row.attempts,
         asked_at_ms=row.asked_at_ms,
         ended_at_ms=row.ended_at_ms,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tallystick.protocol.market_views import (
     AppLoadView,
+    AppStartsView,
     CallsLately,
     DelegationBody,
     DelegationPage,
@@ -22,14 +23,20 @@ from tallystick.protocol.market_views import (
     PriceList,
     ProviderSummary,
     WorkersBody,
+    WorkerStart,
 )
 from tallystick.protocol.types import to_address
 from tallystick_backend.api import bodies
-from tallystick_backend.api.callers import Public
+from tallystick_backend.api.callers import Public, Reader
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.cursors import Cursor, Limit, make_cursor, open_cursor
-from tallystick_backend.api.problems import problems
-from tallystick_backend.api.refusals import BadCursor, UnknownApp, UnknownProvider
+from tallystick_backend.api.problems import LOGGED_IN, problems
+from tallystick_backend.api.refusals import (
+    BadCursor,
+    NotThePublisher,
+    UnknownApp,
+    UnknownProvider,
+)
 from tallystick_backend.api.schemas import AddressPath, AppIdPath
 from tallystick_backend.gateway.errors import GatewayNotReady
 from tallystick_backend.prices import PriceTable
@@ -273,6 +280,42 @@ async def app_load(backend: Ctx, app: AppIdPath) -> AppLoadView:
             p50_ms=_percentile(took_ms, 50),
             p95_ms=_percentile(took_ms, 95),
             complete=len(found) <= MOST_CALLS,
+        ),
+    )
+
+
+@router.get(
+    "/apps/{app}/starts",
+    operation_id="listAppStarts",
+    summary="How the workers of an app of mine started",
+    description="Asked of the providers that serve it now: the last starts of each, and the end of "
+    "what the program wrote until it was ready, or was given up. What it writes once calls come is "
+    "told to nobody: a worker has no network, and its log is no way out either.",
+    responses=problems(LOGGED_IN, UnknownApp, NotThePublisher),
+)
+async def app_starts(backend: Ctx, caller: Reader, app: AppIdPath) -> AppStartsView:
+    async with backend.database.read() as session:
+        row = await apps.app(session, app)
+    if row is None:
+        raise UnknownApp(app)
+    if row.publisher.lower() != caller.address.lower():
+        raise NotThePublisher(app)
+    try:
+        found = await backend.gateway.parts.fleet.starts(app)
+    except GatewayNotReady:
+        found = []
+    return AppStartsView(
+        app_id=app,
+        items=tuple(
+            WorkerStart(
+                provider=provider,
+                version=start.version,
+                at_ms=start.at_ms,
+                ready=start.ready,
+                why=start.why,
+                text=start.text,
+            )
+            for provider, start in found
         ),
     )
 

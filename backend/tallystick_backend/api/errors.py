@@ -64,6 +64,7 @@ TABLE: dict[type[Exception], Answer] = {
     refusals.NotThereYet: Answer(404, "Not there yet"),
     refusals.UnknownProvider: Answer(404, "No such provider"),
     refusals.UnknownApp: Answer(404, "No such app"),
+    refusals.NotThePublisher: Answer(403, "Not your app"),
     refusals.UnknownVersion: Answer(404, "No such version"),
     refusals.NotPublishedYet: Answer(404, "No price at that time"),
     refusals.AppRetired: Answer(410, "App is retired"),

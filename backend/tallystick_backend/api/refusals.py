@@ -95,6 +95,13 @@ class UnknownApp(RequestError):
         super().__init__(f"no app {app_id} was published in this registry")
 
 
+class NotThePublisher(RequestError):
+    next_step = "Log in with the wallet that published the app; GET /v1/apps/{app} names it."
+
+    def __init__(self, app_id: str) -> None:
+        super().__init__(f"how the workers of app {app_id} started is told to its publisher alone")
+
+
 class UnknownVersion(RequestError):
     next_step = "GET /v1/apps/{app}/versions lists them."
 

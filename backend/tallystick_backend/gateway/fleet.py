@@ -20,6 +20,9 @@ from tallystick.protocol.call_bodies import (
     AppReplyBody,
     LoadBody,
     LoadRequestBody,
+    StartBody,
+    StartsBody,
+    StartsRequestBody,
 )
 from tallystick.protocol.errors import WireError
 from tallystick.protocol.types import Address, to_address
@@ -103,6 +106,32 @@ class Fleet:
             if name == app_id
         ]
         return sorted(found, key=lambda each: (each[0], each[1].version))
+
+    async def starts(self, app_id: str) -> list[tuple[Address, StartBody]]:
+        """How workers of an app started lately, asked of every provider that serves it; who does
+        not answer in time is left out."""
+        asked = [
+            (name, member)
+            for name, member in self._members.items()
+            if any(known == app_id for known, _ in (*member.apps, *member.taken))
+        ]
+        body = StartsRequestBody(app_id=app_id).model_dump_json().encode()
+
+        async def ask(name: str) -> tuple[StartBody, ...]:
+            try:
+                return parse(
+                    StartsBody, await self._bus.ask(name, "starts", body, LOAD_WITHIN_S)
+                ).starts
+            except (Silent, WireError, GatewayNotReady):
+                return ()
+
+        answers = await asyncio.gather(*(ask(name) for name, _ in asked))
+        found = [
+            (member.provider, start)
+            for (_, member), starts in zip(asked, answers, strict=True)
+            for start in starts
+        ]
+        return sorted(found, key=lambda each: each[1].at_ms, reverse=True)
 
     async def look(self) -> None:
         """One round: who is there, with which keys, and how busy."""

@@ -45,6 +45,9 @@ const tasks = createRoute({
 const newTask = createRoute({
   getParentRoute: () => root,
   path: '/tasks/new',
+  // The task whose order the form begins with.
+  validateSearch: (search: Record<string, unknown>): { again?: string } =>
+    isHash(search['again']) ? { again: search['again'] } : {},
   component: lazyRouteComponent(() => import('~/features/newtask/NewTaskPage'), 'NewTaskPage'),
 });
 const task = createRoute({
@@ -56,6 +59,14 @@ const apps = createRoute({
   getParentRoute: () => root,
   path: '/apps',
   component: lazyRouteComponent(() => import('~/features/apps/AppsPage'), 'AppsPage'),
+});
+const newApp = createRoute({
+  getParentRoute: () => root,
+  path: '/apps/new',
+  // The app that the form begins with: the same app for its publisher, a template for everybody else.
+  validateSearch: (search: Record<string, unknown>): { from?: string } =>
+    isHash(search['from']) ? { from: search['from'] } : {},
+  component: lazyRouteComponent(() => import('~/features/deploy/DeployPage'), 'DeployPage'),
 });
 const app = createRoute({
   getParentRoute: () => root,
@@ -126,6 +137,9 @@ const delegation = createRoute({
   path: '/delegate',
   component: lazyRouteComponent(() => import('~/features/delegation/DelegatePage'), 'DelegatePage'),
 });
+function isHash(value: unknown): value is string {
+  return typeof value === 'string' && /^0x[0-9a-f]{64}$/.test(value);
+}
 
 const routes = root.addChildren([
   home,
@@ -136,6 +150,7 @@ const routes = root.addChildren([
   newTask,
   task,
   apps,
+  newApp,
   app,
   costs,
   keys,

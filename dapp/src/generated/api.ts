@@ -273,6 +273,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/apps/{app}/starts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How the workers of an app of mine started
+         * @description Asked of the providers that serve it now: the last starts of each, and the end of what the program wrote until it was ready, or was given up. What it writes once calls come is told to nobody: a worker has no network, and its log is no way out either.
+         */
+        get: operations["listAppStarts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/apps/{app}/versions": {
         parameters: {
             query?: never;
@@ -1518,6 +1538,13 @@ export interface components {
             /** Rate Per Gpu Second */
             rate_per_gpu_second: string;
         };
+        /** AppStartsView */
+        AppStartsView: {
+            /** App Id */
+            app_id: string;
+            /** Items */
+            items: components["schemas"]["WorkerStart"][];
+        };
         /**
          * AppTermsView
          * @description What the registry's events say of the version that was called, as the index has them.
@@ -1692,6 +1719,11 @@ export interface components {
             total: string;
             /** Version */
             version: number;
+            /**
+             * Warm
+             * @default false
+             */
+            warm?: boolean;
             /**
              * Webhook State
              * @enum {string}
@@ -3337,6 +3369,25 @@ export interface components {
             secret: string;
         };
         /**
+         * WorkerStart
+         * @description How a worker started, and the end of what it wrote until it was ready, or was given up. That
+         *     is the program's own text: to be shown as text.
+         */
+        WorkerStart: {
+            /** At Ms */
+            at_ms: number;
+            /** Provider */
+            provider: string;
+            /** Ready */
+            ready: boolean;
+            /** Text */
+            text: string;
+            /** Version */
+            version: number;
+            /** Why */
+            why: string;
+        };
+        /**
          * WorkersBody
          * @description Workers of one version at one provider, as it said last.
          */
@@ -4655,6 +4706,101 @@ export interface operations {
                 };
             };
             /** @description No such app · No such version */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listAppStarts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Hash of chain, registry, publisher and salt. */
+                app: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppStartsView"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not your app · Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such app */
             404: {
                 headers: {
                     [name: string]: unknown;

@@ -27,6 +27,8 @@ export interface Deployment {
   unbondingSeconds: number;
   jailSeconds: number;
   commissionNoticeSeconds: number;
+  /** From the announcement of an app's price, or of its end, until that holds. */
+  noticeSeconds: number;
 }
 
 export function readDeployment(body: Schemas['ConfigBody']): Deployment {
@@ -51,6 +53,7 @@ export function readDeployment(body: Schemas['ConfigBody']): Deployment {
     unbondingSeconds: body.unbonding_seconds,
     jailSeconds: body.jail_seconds,
     commissionNoticeSeconds: body.commission_notice_seconds,
+    noticeSeconds: body.notice_seconds,
   };
 }
 

@@ -29,6 +29,11 @@ export function shownSeconds(seconds: number): string {
   return seconds < 60 ? `${seconds.toString()}s` : shownMs(seconds * 1000);
 }
 
+/** `2026-03-01 09:30 UTC`: in a sentence of two languages, and the same for everybody. */
+export function isoMinute(unixS: bigint): string {
+  return `${new Date(Number(unixS) * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+}
+
 function pad(value: number): string {
   return value.toString().padStart(2, '0');
 }

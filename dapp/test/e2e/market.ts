@@ -62,6 +62,28 @@ default = false
 call = "0.001"
 `;
 
+/** Not published by anybody: a test deploys it from the browser. It streams. */
+const TALE_HANDLER = `import time
+from collections.abc import Iterator
+
+from tallystick.app import handler
+
+
+@handler
+def tell(words: int) -> Iterator[dict[str, object]]:
+    for number in range(1, words + 1):
+        time.sleep(0.4)
+        yield {"word": number, "of": words}
+`;
+
+const TALE_PROJECT = `name = "tale"
+timeout_s = 30
+
+[handler]
+kind = "function"
+entry = "handler:tell"
+`;
+
 /** Starts it, publishes an app, and leaves both running until `stop`. */
 export function start(): Market {
   const given = process.env['TALLYSTICK_E2E_DIR'];
@@ -72,6 +94,10 @@ export function start(): Market {
   }
   mkdirSync(PLACE, { recursive: true });
   const bare = read(directory);
+  const tale = join(directory, 'apps', 'tale');
+  mkdirSync(tale, { recursive: true });
+  writeFileSync(join(tale, 'handler.py'), TALE_HANDLER);
+  writeFileSync(join(tale, 'tallystick.toml'), TALE_PROJECT);
   const found = { ...bare, app: publish(directory, bare.consumer) };
   writeFileSync(join(PLACE, 'market.json'), JSON.stringify(found));
   return found;

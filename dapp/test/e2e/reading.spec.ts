@@ -69,8 +69,7 @@ test('apps are listed with what they cost', async ({ page, market }) => {
   await page.goto('/apps');
   await page
     .getByRole('region', { name: 'Apps with their prices and state' })
-    .getByRole('link')
-    .first()
+    .getByRole('link', { name: 'greet' })
     .click();
   await expect(page).toHaveURL(`/apps/${market.app}`);
   await expect(page.getByText('no call, no charge')).toBeVisible();

@@ -1,6 +1,7 @@
 // Every screen in four variants, under build/screenshots: for people to look at, not for a machine to compare.
 
 import { execFileSync } from 'node:child_process';
+import type { Page } from '@playwright/test';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from './market';
@@ -14,10 +15,9 @@ const VARIANTS = [
   { name: 'narrow-dark', width: 390, theme: 'dark' },
 ] as const;
 
-test('every screen', async ({ page, market, wallets }) => {
-  test.setTimeout(600_000);
+function camera(page: Page) {
   mkdirSync(FOLDER, { recursive: true });
-  const take = async (name: string) => {
+  return async (name: string) => {
     for (const { name: variant, width, theme } of VARIANTS) {
       await page.setViewportSize({ width, height: 844 });
       await page.emulateMedia({ colorScheme: theme });
@@ -27,6 +27,11 @@ test('every screen', async ({ page, market, wallets }) => {
     await page.setViewportSize({ width: 1360, height: 844 });
     await page.emulateMedia({ colorScheme: 'light' });
   };
+}
+
+test('every screen', async ({ page, market, wallets }) => {
+  test.setTimeout(600_000);
+  const take = camera(page);
   const first = wallets.index();
   const go = (name: string) => page.getByRole('navigation').getByRole('link', { name, exact: true }).click();
 
@@ -177,3 +182,44 @@ function printedLine(command: string, home: string): string {
   if (found === null) throw new Error(`no line in: ${said}`);
   return found[0];
 }
+test('every screen of a publisher', async ({ page, market, wallets }) => {
+  test.setTimeout(600_000);
+  const take = camera(page);
+  await giveTokens(market, wallets, 100n);
+  await page.goto('/');
+  await connect(page);
+  await deposit(page, '50');
+  await page.goto('/apps/new');
+  await take('20-deploy-empty');
+  await page.getByRole('radio', { name: 'a model on a GPU' }).check();
+  await expect(page.getByText(/Renting never costs less|renting costs less/)).toBeVisible();
+  await take('21-deploy-gpu');
+  await page.getByRole('radio', { name: 'a greeting' }).check();
+  await page.getByLabel('Discount').fill('20');
+  await logIn(page);
+  await expect(page.getByText('this publishes version 1', { exact: false })).toBeVisible();
+  await take('22-deploy-ready');
+  await page.getByRole('button', { name: 'Publish the app' }).click();
+  await expect(page).toHaveURL(/\/apps\/0x/, { timeout: 60_000 });
+  await page.getByLabel('name', { exact: true }).fill('Grace');
+  await page.getByRole('button', { name: 'Call it', exact: true }).click();
+  await page.getByRole('button', { name: 'Sign the permission' }).click();
+  await expect(page.getByRole('heading', { name: 'Allow calls to be paid' })).toBeHidden();
+  await page.getByRole('button', { name: 'Call it', exact: true }).click();
+  await expect(page.locator('[data-answer]')).toBeVisible({ timeout: 60_000 });
+  await page.getByRole('link', { name: 'Change the app' }).first().click();
+  await page.getByLabel('Most workers').fill('8');
+  await take('23-deploy-change');
+  await page.getByRole('button', { name: 'Publish version 2' }).click();
+  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/, { timeout: 60_000 });
+  await expect(page.getByRole('region', { name: 'Versions' }).getByRole('row')).toHaveCount(3);
+  await page.waitForTimeout(1_000);
+  await take('24-app-owner');
+  await page.getByRole('banner').scrollIntoViewIfNeeded();
+  await page.getByRole('radio', { name: '中文' }).click();
+  await page.waitForTimeout(500);
+  await take('25-app-owner-zh');
+  await page.goto('/apps/new');
+  await page.waitForTimeout(1_000);
+  await take('26-deploy-zh');
+});

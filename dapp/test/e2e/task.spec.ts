@@ -39,4 +39,16 @@ test('a script goes round', async ({ page, market, wallets }) => {
   await expect(page.getByText('Both halves signed')).toBeVisible();
   await expect(page.getByText('Paid by the receipt', { exact: false })).toBeVisible({ timeout: 60_000 });
   await expectAccessible(page);
+
+  const first = page.url();
+  await page.getByRole('link', { name: 'Run it again' }).click();
+  await page.getByRole('button', { name: 'Open its input' }).click();
+  await expect(page.getByLabel('Script', { exact: true }).last()).toHaveValue(/print\("line", n/);
+  await expect(page.getByLabel('Time limit')).toHaveValue('300s');
+  await expect(page.getByText('ready (simulated)').first()).toBeVisible();
+  await expectAccessible(page);
+  await page.getByRole('button', { name: 'Submit the task' }).click();
+  await expect(page).toHaveURL(/\/tasks\/0x/);
+  expect(page.url()).not.toBe(first);
+  await expect(page.getByRole('log')).toContainText('line 3');
 });

@@ -17,7 +17,13 @@ import {
   type Domain,
 } from '~/lib/protocol/hashing';
 import { chooseRate, sealingKeyText, type OfferBody } from '~/lib/protocol/order';
-import { contentKey, openResult, readingKeyFromSignature } from '~/lib/protocol/seal';
+import {
+  contentKey,
+  decryptBundle,
+  encryptBundle,
+  openResult,
+  readingKeyFromSignature,
+} from '~/lib/protocol/seal';
 import { verifyTask } from '~/lib/protocol/verify';
 import type { Schemas } from '~/lib/api';
 import { vectors } from './fixtures';
@@ -56,6 +62,13 @@ describe('sealing', () => {
       'the result',
     );
     await expect(openResult(key, vectors.taskId as Hex, 4, sealed)).rejects.toThrow();
+  });
+  it('opens an input again that it sealed, and no other', async () => {
+    const key = hexToBytes(vectors.contentKey as Hex) as Uint8Array<ArrayBuffer>;
+    const sealed = await encryptBundle(key, new TextEncoder().encode('the input'));
+    expect(new TextDecoder().decode(await decryptBundle(key, sealed))).toBe('the input');
+    sealed[20] = (sealed[20] ?? 0) ^ 1;
+    await expect(decryptBundle(key, sealed)).rejects.toThrow();
   });
   it('knows whose a sealing key is, however the address is written', async () => {
     const message = sealingKeyText(domain, vectors.provider.toLowerCase(), vectors.sealingKey);

@@ -23,6 +23,17 @@ async function permit() {
   return { deadline: 1_900_000_000n, signature: await signer.signMessage({ message: 'any' }) };
 }
 
+const price: writes.AppPrice = {
+  flat: 2n * 10n ** 18n,
+  feePerCall: 10n ** 15n,
+  ratePerGpuSecond: 138_888_888_888_888n,
+};
+const version: writes.AppVersion = {
+  imageDigest: `0x${'6d'.repeat(32)}`,
+  manifestDigest: `0x${'7b'.repeat(32)}`,
+  manifestUri: 'urn:tallystick:manifest:any',
+};
+
 const cases: [string, () => writes.Write | Promise<writes.Write>, writes.Deed, RegExp][] = [
   [
     'approveExactly',
@@ -180,6 +191,42 @@ const cases: [string, () => writes.Write | Promise<writes.Write>, writes.Deed, R
     () => writes.sendCoin(other, 50_000_000_000_000_000n),
     { kind: 'sendCoin', to: other, amount: 50_000_000_000_000_000n },
     /Send 0\.05 ETH to 0x7099…79C8/,
+  ],
+  [
+    'publishApp',
+    () => writes.publishApp(deployment, digest, version, price),
+    { kind: 'publishApp', manifestDigest: version.manifestDigest, price, royaltyBps: 0 },
+    /Publish an app with manifest 0x7b7b…7b7b, at 0\.001 TALLY a call, 0\.5 TALLY a GPU-hour, 2 TALLY flat; royalty 0 %/,
+  ],
+  [
+    'addAppVersion',
+    () => writes.addAppVersion(deployment, digest, version, price),
+    { kind: 'addAppVersion', app: digest, manifestDigest: version.manifestDigest, price },
+    /Add a version to app 0x5a5a…5a5a, with manifest 0x7b7b…7b7b, at 0\.001 TALLY a call/,
+  ],
+  [
+    'setAppPrice',
+    () => writes.setAppPrice(deployment, digest, 3, price),
+    { kind: 'setAppPrice', app: digest, version: 3, price },
+    /Announce for version 3 of app 0x5a5a…5a5a: 0\.001 TALLY a call/,
+  ],
+  [
+    'setAppDiscount',
+    () => writes.setAppDiscount(deployment, digest, 2500, 1_800_000_000n, 1_800_086_400n),
+    { kind: 'setAppDiscount', app: digest, bps: 2500, start: 1_800_000_000n, end: 1_800_086_400n },
+    /Take 25 % off .* from 2027-01-15 08:00 UTC to 2027-01-16 08:00 UTC/,
+  ],
+  [
+    'retireApp',
+    () => writes.retireApp(deployment, digest),
+    { kind: 'retireApp', app: digest },
+    /Retire app 0x5a5a…5a5a/,
+  ],
+  [
+    'renounceApp',
+    () => writes.renounceApp(deployment, digest),
+    { kind: 'renounceApp', app: digest },
+    /permanent: nobody can change/,
   ],
 ];
 

@@ -17,10 +17,12 @@ from tallystick.protocol.call_bodies import (
     AppReplyBody,
     CancelBody,
     LoadRequestBody,
+    StartsRequestBody,
 )
 from tallystick.protocol.call_codec import read_voucher
 from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.serving import Refusal
+from tallystick.protocol.types import AppId, to_digest
 from tallystick.protocol.wire import Ack, WireModel, parse
 from tallystick_provider.calls.service import CallService
 from tallystick_provider.inbox import Line, Send
@@ -32,6 +34,9 @@ ACK: Final = Ack().model_dump_json().encode()
 def lines(service: CallService) -> Mapping[str, Line]:
     async def load(_: LoadRequestBody) -> WireModel:
         return service.load()
+
+    async def starts(body: StartsRequestBody) -> WireModel:
+        return service.starts(AppId(to_digest(body.app_id)))
 
     return {
         "app": _answering(
@@ -48,6 +53,9 @@ def lines(service: CallService) -> Mapping[str, Line]:
         ),
         "load": _answering(
             partial(parse, LoadRequestBody), load, lambda why: Ack(ok=False, reason=why)
+        ),
+        "starts": _answering(
+            partial(parse, StartsRequestBody), starts, lambda why: Ack(ok=False, reason=why)
         ),
     }
 

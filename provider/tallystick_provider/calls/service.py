@@ -22,6 +22,7 @@ import structlog
 from tallystick.protocol.app_manifest import HttpHandler
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.call_bodies import (
+    STARTS_TOLD,
     WARM_MEDIA_TYPE,
     AppBody,
     AppLoadBody,
@@ -30,6 +31,8 @@ from tallystick.protocol.call_bodies import (
     CancelBody,
     LoadBody,
     RefusalCode,
+    StartBody,
+    StartsBody,
 )
 from tallystick.protocol.call_codec import RequestMessage, read_request, write_answer
 from tallystick.protocol.call_frames import ANSWER, PIECE, REFUSAL, REQUEST, pack, unpack
@@ -137,6 +140,22 @@ class CallService:
             credit_calls=self.credit_calls,
             apps=tuple(_load_of(served, now_ms) for served in self.apps.all())[:1024],
         )
+
+    def starts(self, app_id: AppId) -> StartsBody:
+        told = [
+            StartBody(
+                version=served.version,
+                at_ms=start.at_ms,
+                ready=start.ready,
+                why=start.why,
+                text=start.text,
+            )
+            for served in self.apps.all()
+            if served.app_id == app_id
+            for start in served.workers.starts
+        ]
+        told.sort(key=lambda start: start.at_ms, reverse=True)
+        return StartsBody(starts=tuple(told[:STARTS_TOLD]))
 
     # --- a call -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Final
 import structlog
 
 from tallystick.protocol.app_manifest import AppManifest, HttpHandler
-from tallystick.protocol.call_bodies import WARM_MEDIA_TYPE, WorkerState
+from tallystick.protocol.call_bodies import START_LOG_CHARS, WARM_MEDIA_TYPE, WorkerState
 from tallystick.protocol.types import Address
 from tallystick_provider.calls.http import Piece, Reply, WorkerLine
 from tallystick_provider.calls.room import Room
@@ -65,7 +66,8 @@ IMAGE_AGAIN_S: Final = 30.0
 CLOSE_S: Final = 10.0
 FOLDER_ENTRIES: Final = 64
 FOLDER_BYTES: Final = 1024 * 1024
-LOG_TAIL: Final = 2_000
+LOG_TAIL: Final = START_LOG_CHARS
+STARTS_KEPT: Final = 4
 
 log = structlog.get_logger()
 
@@ -97,6 +99,16 @@ class Ran:
     gpu_ids: tuple[str, ...]
     queued_ms: int
     cold_start_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker wrote before anybody called it."""
+
+    at_ms: int
+    ready: bool
+    why: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -131,6 +143,8 @@ class AppWorkers:
         self._tending: asyncio.Task[None] | None = None
         self._retiring = False
         self._aside: set[asyncio.Task[None]] = set()
+        self.starts: deque[Start] = deque(maxlen=STARTS_KEPT)
+        """The last ones, for the app's publisher."""
 
     # --- what the service asks --------------------------------------------------------------
 
@@ -416,12 +430,15 @@ class AppWorkers:
         except (ProviderError, OSError, TimeoutError) as error:
             why = str(error) or f"not ready within {self._manifest.ready_timeout_s} s"
             log.warning("worker_failed", app=self._title, worker=worker.name, why=why)
-            await self._tell_log(worker)
+            said = await self._tell_log(worker)
+            self.starts.append(Start(self._now(), False, why[:200], said))
             self.pool.failed(worker.name, why, self._now())
             self._take_down(worker.name, "failed")
             self._woken.set()
             return
         worker.looked_at_s = time.monotonic()
+        # Before the first call: what a caller brings is in no log that a publisher sees.
+        self.starts.append(Start(self._now(), True, "", await self._said(worker)))
         self.pool.ready(worker.name, self._now())
         log.info(
             "worker_ready",
@@ -452,15 +469,21 @@ class AppWorkers:
                 slow = now_s - began_s > QUICK_READY_S
                 await asyncio.sleep(SLOW_READY_POLL_S if slow else READY_POLL_S)
 
-    async def _tell_log(self, worker: _Worker) -> None:
-        """For the provider alone: what a stranger's program says goes nowhere else."""
+    async def _tell_log(self, worker: _Worker) -> str:
+        """For the provider; of a start that failed for the publisher, too, and nobody else."""
+        said = await self._said(worker)
+        if said:
+            log.info("worker_said", worker=worker.name, text=said)
+        return said
+
+    async def _said(self, worker: _Worker) -> str:
         if worker.ref is None:
-            return
-        with suppress(RuntimeFailure):
+            return ""
+        try:
             read = await self._tools.runtime.logs(worker.ref, LogCursor())
-            said = "".join(piece.text for piece in read.pieces)[-LOG_TAIL:]
-            if said:
-                log.info("worker_said", worker=worker.name, text=said)
+        except RuntimeFailure:
+            return ""
+        return "".join(piece.text for piece in read.pieces)[-LOG_TAIL:]
 
     # --- looked after -----------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from tallystick.devnet.processes import (
     free_port,
     program,
 )
+from tallystick.scaffold import write_project
 
 Runtime = Literal["docker", "process"]
 Report = Callable[[str, str], None]
@@ -39,6 +40,7 @@ Report = Callable[[str, str], None]
 _CHAIN_ID = 31337
 _NETWORK = "tallystick"
 """Brownie's name for whatever chain TALLYSTICK_RPC_URL points at; see scripts/support.py."""
+FIRST_APP = "hello"
 _START_TIMEOUT_S = 60.0
 
 
@@ -142,6 +144,9 @@ class LocalMarket:
         self.runtime = self.plan.runtime or ("docker" if images.engine_answers() else "process")
         if self.runtime == "docker":
             self.image = images.python_image(report=self.report)
+        else:
+            # What the dApp's first template publishes: with no images, its code has to lie here.
+            write_project(FIRST_APP, self.apps_dir / FIRST_APP)
         self.report("runtime", f"{self.runtime}, image {self.image[:24]}")
 
     def start_chain(self) -> None:
@@ -340,7 +345,8 @@ class LocalMarket:
 
     @property
     def apps_dir(self) -> Path:
-        """Where the development runtime finds the code of an app, in a folder of its name."""
+        """Where the development runtime finds the code of an app, in a folder of its name. `hello`
+        lies there from the start."""
         return self.plan.directory / "apps"
 
     @property

@@ -7,6 +7,7 @@ NATS subjects (request and reply; `<p>` is the provider's address in lower case)
     tallystick.provider.<p>.voucher   SignedVoucherBody -> Ack or CallRefusalBody
     tallystick.provider.<p>.cancel    CancelBody        -> Ack
     tallystick.provider.<p>.load      LoadRequestBody   -> LoadBody
+    tallystick.provider.<p>.starts    StartsRequestBody -> StartsBody
 
 A call's messages are frames (`call_frames`), with input and result beside the body; the others are
 JSON. A repeat is harmless: a request is known by its number, a voucher is a running total.
@@ -47,6 +48,9 @@ __all__ = [
     "PriceBody",
     "RefusalCode",
     "SignedReceiptBody",
+    "StartBody",
+    "StartsBody",
+    "StartsRequestBody",
     "UsageSampleBody",
     "WorkerState",
     "is_warm",
@@ -239,3 +243,31 @@ class LoadBody(WireModel):
     credit_calls: Annotated[int, Strict(), Field(ge=1, le=1024)] = 1
     """How many calls may be without a voucher on one channel."""
     apps: Annotated[tuple[AppLoadBody, ...], Field(max_length=1024)] = ()
+
+
+START_LOG_CHARS: Final = 2_000
+STARTS_TOLD: Final = 8
+
+
+class StartsRequestBody(WireModel):
+    """How workers of an app started lately. A gateway asks for the app's publisher alone."""
+
+    app_id: DigestHex
+
+
+class StartBody(WireModel):
+    """One start of a worker. Nobody had called it when `text` was read, so nothing of a caller's is
+    in it: an app has no network, and its log is no way out for what it was given either."""
+
+    version: Annotated[int, Strict(), Field(ge=1, le=2**32 - 1)]
+    at_ms: Uint64
+    ready: bool
+    why: ShortText = ""
+    """Why it did not become ready."""
+    text: Annotated[str, Field(max_length=START_LOG_CHARS)]
+    """The end of what it wrote until then."""
+
+
+class StartsBody(WireModel):
+    starts: Annotated[tuple[StartBody, ...], Field(max_length=STARTS_TOLD)] = ()
+    """The newest first."""

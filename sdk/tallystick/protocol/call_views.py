@@ -105,6 +105,8 @@ class CallView(WireModel):
     gpus: Count = 0
     key_id: str = ""
     """Of the API key that asked; empty for a wallet's log-in."""
+    warm: bool = False
+    """Made by the gateway to keep the app warm, as its caller wished."""
     attempts: Count
     asked_at_ms: Count
     ended_at_ms: Count | None

@@ -23,6 +23,7 @@ from tallystick.protocol.wire import (
 __all__ = [
     "AgentSettings",
     "AppLoadView",
+    "AppStartsView",
     "CallsLately",
     "ConfigBody",
     "DelegationBody",
@@ -48,6 +49,7 @@ __all__ = [
     "TaskSample",
     "TaskSamples",
     "TokenBody",
+    "WorkerStart",
     "WorkersBody",
 ]
 
@@ -384,6 +386,24 @@ class AppLoadView(WireModel):
     at_ms: Count
     workers: tuple[WorkersBody, ...]
     calls: CallsLately
+
+
+class WorkerStart(WireModel):
+    """How a worker started, and the end of what it wrote until it was ready, or was given up. That
+    is the program's own text: to be shown as text."""
+
+    provider: AddressHex
+    version: Count
+    at_ms: Count
+    ready: bool
+    why: str
+    text: str
+
+
+class AppStartsView(WireModel):
+    app_id: DigestHex
+    items: tuple[WorkerStart, ...]
+    """The newest first."""
 
 
 # --- the caller's own ---------------------------------------------------------------------------

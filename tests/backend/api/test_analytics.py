@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from tallystick.protocol.call_bodies import AppLoadBody
+from tallystick.protocol.call_bodies import (
+    AppLoadBody,
+    StartBody,
+    StartsBody,
+    StartsRequestBody,
+)
+from tallystick.protocol.wire import parse
 from tallystick_backend.api.kept import KEPT_S, Kept
+from tallystick_backend.gateway.bus import Silent
 from tallystick_backend.prices import PriceTable
 from tallystick_backend.store.tables import (
     AccountRow,
@@ -270,6 +277,70 @@ async def test_workers_as_their_providers_said_last(
     (worker,) = (await world.http.get(f"/v1/apps/{APP}/load")).json()["workers"]
 
     assert (worker["provider"], worker["version"], worker["running"]) == (PROVIDER.address, 2, 2)
+
+
+# --- how workers started, for the publisher -------------------------------------------------------
+
+
+class _Starts:
+    """The bus, with one provider that tells and one that is silent."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def ask(self, provider: str, verb: str, payload: bytes, timeout_s: float) -> bytes:
+        self.asked.append((provider, verb))
+        if provider == OTHER_PROVIDER.address.lower():
+            raise Silent(verb, nobody=True)
+        assert parse(StartsRequestBody, payload).app_id == APP
+        start = StartBody(version=2, at_ms=7, ready=False, why="it ended", text="<b>no module</b>")
+        return StartsBody(starts=(start,)).model_dump_json().encode()
+
+
+async def test_how_workers_started_is_told_to_the_publisher(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from tallystick_backend.gateway.fleet import Fleet, Member
+
+    await _has_app(world)
+    publisher = await world.consumer()
+    path = f"/v1/apps/{APP}/starts"
+    assert (await publisher.get(path)).json() == {"app_id": APP, "items": []}
+
+    bus = _Starts()
+    fleet = Fleet(world.database, bus, world.clock, world.backend.gateway.settings)  # type: ignore[arg-type]
+    for provider in (PROVIDER, OTHER_PROVIDER):
+        member = Member(provider.address)
+        member.taken = {(APP, 2)}
+        fleet._members[provider.address.lower()] = member
+    elsewhere = Member(STRANGER.address)
+    elsewhere.taken = {("0x" + "00" * 32, 1)}
+    fleet._members[STRANGER.address.lower()] = elsewhere
+    parts = SimpleNamespace(fleet=fleet)
+    monkeypatch.setattr(type(world.backend.gateway), "parts", property(lambda _self: parts))
+    (start,) = (await publisher.get(path)).json()["items"]
+
+    assert start == {
+        "provider": PROVIDER.address,
+        "version": 2,
+        "at_ms": 7,
+        "ready": False,
+        "why": "it ended",
+        "text": "<b>no module</b>",
+    }
+    assert {name for name, _ in bus.asked} == {
+        PROVIDER.address.lower(),
+        OTHER_PROVIDER.address.lower(),
+    }
+
+    stranger = await world.consumer(STRANGER)
+    refused = await stranger.get(path)
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_the_publisher")
+    assert len(bus.asked) == 2
+    unknown = await publisher.get(f"/v1/apps/0x{'0' * 64}/starts")
+    assert unknown.status_code == 404
 
 
 # --- for pages of others ------------------------------------------------------------------------

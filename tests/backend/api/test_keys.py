@@ -61,6 +61,16 @@ async def test_a_key_does_what_its_scopes_say(world: World, consumer: Consumer) 
     assert (await writer.post(f"{path}/cancel")).status_code == 200
 
 
+async def test_how_workers_started_is_read_by_a_key_that_may_read(
+    world: World, consumer: Consumer
+) -> None:
+    path = "/v1/apps/0x" + "a9" * 32 + "/starts"
+    for scope, status in (("tasks:read", 404), ("calls", 403), ("tasks:write", 403)):
+        secret = (await made(consumer, scopes=[scope]))["secret"]
+        answer = await Consumer(consumer.person, world.http, secret).get(path)
+        assert answer.status_code == status, scope
+
+
 BOOKS, CALLING, WALLET = {"tasks:read", "calls"}, {"calls"}, set[str]()
 ANYBODY = {"tasks:read", "tasks:write", "calls"}
 ABOUT_CALLS: dict[str, set[str]] = {

@@ -171,6 +171,18 @@ async def test_somebody_elses_call_does_not_exist(
     assert (await world.nobody().get("/v1/calls")).status_code == 401
 
 
+async def test_calls_that_kept_an_app_warm_say_so(world: World, consumer: Consumer) -> None:
+    paid = PaidChannel(consumer.address)
+    await world.write(
+        paid.call("call-0001", at_ms=10_000, warm_id="ab" * 8), paid.call("call-0002", at_ms=90_000)
+    )
+    listed = (await consumer.get("/v1/calls")).json()["items"]
+    assert [(one["call_id"], one["warm"]) for one in listed] == [
+        ("call-0002", False),
+        ("call-0001", True),
+    ]
+
+
 async def test_calls_are_listed_newest_first_and_filtered(world: World, consumer: Consumer) -> None:
     paid = PaidChannel(consumer.address)
     other = PaidChannel(consumer.address, provider=STRANGER)

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from tallystick_backend.__main__ import openapi_text
-from tallystick_backend.store.tables import KeepWarmRow
+from tallystick_backend.store.tables import AppRow, KeepWarmRow
 from tests.backend.api.called import PaidChannel
 from tests.backend.api.test_apps import MINE, has_channel, publish
 from tests.backend.api.world import Consumer, World
@@ -139,7 +139,24 @@ async def _prepared(world: World, consumer: Consumer) -> dict[str, str]:
         "limit_id": limit["id"],
         "call_id": "call-0001",
         "channel": await has_channel(world, MINE, 1),
+        "app": await _published(world, consumer),
     }
+
+
+async def _published(world: World, consumer: Consumer) -> str:
+    app_id = "0x" + "a9" * 32
+    row = AppRow(
+        app_id=app_id,
+        publisher=consumer.address.lower(),
+        salt="0x",
+        royalty_to=consumer.address.lower(),
+        royalty_bps=0,
+        published_at_s=1,
+        versions=1,
+        manifest_uri="urn:any",
+    )
+    await world.write(row)
+    return app_id
 
 
 async def test_nobody_reaches_what_belongs_to_another(

@@ -1,5 +1,6 @@
 """Calls over a real bus, a real chain and workers of the development runtime
 ├── a call costs what the price says; a cold start is told and not charged
+├── the publisher is told how its workers started, and nothing of a caller's
 ├── a warm call starts a worker and keeps it, without its handler, at the price of its time
 ├── what comes to nothing is refused with its code, and the channel goes on
 ├── a repeat gets the same answer, never a second receipt
@@ -17,13 +18,14 @@ import time
 
 import pytest
 
-from tallystick.protocol.call_bodies import WARM_MEDIA_TYPE
+from tallystick.protocol.call_bodies import WARM_MEDIA_TYPE, StartsBody, StartsRequestBody
 from tallystick.protocol.call_frames import ANSWER, REQUEST, pack, unpack
 from tallystick.protocol.calls import CallId, result_digest
 from tallystick.protocol.channels import ChannelState
 from tallystick.protocol.contracts import Escrow
 from tallystick.protocol.pricing import Price
 from tallystick.protocol.web3 import close, connect
+from tallystick.protocol.wire import parse
 from tests.provider.calls.conftest import World
 from tests.provider.calls.payer import NO_WEB3, Payer
 from tests.provider.waiting import until
@@ -104,6 +106,41 @@ def act(what: str = ""):
     CALLS.write_text(CALLS.read_text() + what if CALLS.exists() else what)
     return {"echo": what}
 """
+
+
+TALKATIVE = """
+from tallystick.app import handler
+
+print("loading the weights", flush=True)
+
+
+@handler
+def act(secret: str = ""):
+    print("asked for", secret, flush=True)
+    return {"echo": secret}
+"""
+
+
+class TestStarts:
+    async def test_the_publisher_is_told_what_was_said_before_any_call(self, world: World) -> None:
+        await world.start()
+        manifest = world.manifest()
+        (world.apps / "acts" / "handler.py").write_text(TALKATIVE)
+        payer = await world.payer(manifest)
+        reply = await payer.call(b'{"secret":"of the caller"}')
+        assert reply.answer is not None
+        (start,) = (await self.told(world, payer.app.app_id)).starts
+        assert start.ready
+        assert start.version == 1
+        assert "loading the weights" in start.text
+        assert "secret" not in start.text
+        assert "of the caller" not in start.text
+        assert (await self.told(world, "0x" + "00" * 32)).starts == ()
+
+    async def told(self, world: World, app_id: str) -> StartsBody:
+        subject = f"tallystick.provider.{PROVIDER.address.lower()}.starts"
+        asked = StartsRequestBody(app_id=app_id).model_dump_json().encode()
+        return parse(StartsBody, (await world.line.request(subject, asked)).data)
 
 
 class TestAWarmCall:

@@ -1,5 +1,5 @@
 import { useQuery } from '@tanstack/react-query';
-import { useParams } from '@tanstack/react-router';
+import { Link, useParams } from '@tanstack/react-router';
 import { useState } from 'react';
 import { NeedsLogIn } from '~/app/gates';
 import { Asked } from '~/components/asking';
@@ -9,21 +9,37 @@ import { ask, client } from '~/lib/api';
 import { useT } from '~/lib/i18n';
 import { SECONDS_PER_HOUR } from '~/lib/money';
 import { shownMs, shownSeconds } from '~/lib/time';
+import { useWallet } from '~/lib/wallet/useWallet';
 import { AppState, Part } from './AppsPage';
+import { Calls } from './Calls';
+import { Owner } from './Owner';
+import { Permanence } from './Permanence';
 import { Playground } from './Playground';
-import { useApp, useManifest, type App, type AppManifest } from './queries';
+import { isMine, useApp, useManifest, type App, type AppManifest } from './queries';
 import { exampleInput, samples, type Sample } from './samples';
+import { Starts } from './Starts';
+import { Versions } from './Versions';
 
 export function AppPage() {
   const t = useT();
   const { id } = useParams({ from: '/apps/$id' });
+  const { address } = useWallet();
   const app = useApp(id);
   const manifest = useManifest(app.data?.latest.manifest_digest).data;
   return (
     <Page
       title={manifest?.name ?? t('app.title', { id: shortHex(id) })}
       lead={<Hex value={id} />}
-      actions={app.data === undefined ? undefined : <AppState app={app.data} />}
+      actions={
+        app.data === undefined ? undefined : (
+          <>
+            <AppState app={app.data} />
+            <Link to="/apps/new" search={{ from: id }} className="button">
+              {isMine(app.data, address) ? t('owner.changeAct') : t('app.useAsTemplate')}
+            </Link>
+          </>
+        )
+      }
     >
       <Asked query={app}>{(found) => <AppView app={found} manifest={manifest ?? null} />}</Asked>
     </Page>
@@ -60,12 +76,16 @@ function AppView({ app, manifest }: { app: App; manifest: AppManifest | null }) 
           </NeedsLogIn>
         </Card>
       )}
+      <Calls app={app} />
       <Load app={app} />
+      <Starts app={app} />
       <div className="columns">
         <Endpoint app={app} manifest={manifest} />
         <Facts app={app} manifest={manifest} />
       </div>
+      <Permanence app={app} />
       <Versions app={app} />
+      <Owner app={app} />
     </>
   );
 }
@@ -98,7 +118,7 @@ function Load({ app }: { app: App }) {
                   {
                     key: 'state',
                     head: t('state'),
-                    cell: (row) => <Tag tone={row.state === 'ready' ? 'good' : 'plain'}>{row.state}</Tag>,
+                    cell: (row) => <LoadState state={row.state} />,
                   },
                   {
                     key: 'workers',
@@ -113,6 +133,17 @@ function Load({ app }: { app: App }) {
                     cell: (row) => `${row.running.toString()} / ${row.places.toString()}`,
                   },
                   { key: 'queued', head: t('load.queued'), number: true, cell: (row) => row.queued },
+                  {
+                    key: 'cold',
+                    head: t('load.cold'),
+                    number: true,
+                    cell: (row) => (row.cold_start_ms === 0 ? '–' : shownMs(row.cold_start_ms)),
+                  },
+                  {
+                    key: 'problem',
+                    head: t('load.problem'),
+                    cell: (row) => (row.problem === '' ? '–' : <span className="small">{row.problem}</span>),
+                  },
                 ]}
               />
             )}
@@ -129,6 +160,19 @@ function Load({ app }: { app: App }) {
       </Asked>
     </TableCard>
   );
+}
+
+function LoadState({ state }: { state: string }) {
+  const t = useT();
+  if (!isLoadState(state)) return <Tag>{state}</Tag>;
+  const tone = state === 'warm' ? 'good' : state === 'failed' ? 'bad' : state === 'cold' ? 'plain' : 'busy';
+  return <Tag tone={tone}>{t(`load.state.${state}`)}</Tag>;
+}
+
+const LOAD_STATES = ['cold', 'pulling', 'starting', 'warm', 'failed'] as const;
+
+function isLoadState(state: string): state is (typeof LOAD_STATES)[number] {
+  return LOAD_STATES.some((one) => one === state);
 }
 
 function Endpoint({ app, manifest }: { app: App; manifest: AppManifest | null }) {
@@ -171,8 +215,6 @@ function Facts({ app, manifest }: { app: App; manifest: AppManifest | null }) {
         <dd>
           <Hex value={app.publisher} />
         </dd>
-        <dt>{t('app.permanence')}</dt>
-        <dd>{app.permanent ? t('app.isPermanent') : t('app.canChange')}</dd>
         <dt>{t('app.royalty')}</dt>
         <dd className="number">{app.royalty_bps / 100} %</dd>
         {manifest === null ? null : (
@@ -183,7 +225,7 @@ function Facts({ app, manifest }: { app: App; manifest: AppManifest | null }) {
                 ? t('task.noGpu')
                 : `${manifest.resources.gpus.toString()} × ${manifest.resources.gpu_class}`}
             </dd>
-            <dt>{t('market.vram')}</dt>
+            <dt>{t('deploy.memory')}</dt>
             <dd>{manifest.resources.memory_mib} MiB</dd>
             <dt>{t('app.atOnce')}</dt>
             <dd>{manifest.concurrency}</dd>
@@ -209,81 +251,5 @@ function Facts({ app, manifest }: { app: App; manifest: AppManifest | null }) {
         </dd>
       </dl>
     </Card>
-  );
-}
-
-function Versions({ app }: { app: App }) {
-  const t = useT();
-  const versions = useQuery({
-    queryKey: ['versions', app.id, app.versions],
-    queryFn: async () => {
-      const path = { app: app.id };
-      const [listed, prices, discounts] = await Promise.all([
-        ask(client.GET('/v1/apps/{app}/versions', { params: { path } })),
-        ask(client.GET('/v1/apps/{app}/prices', { params: { path } })),
-        ask(client.GET('/v1/apps/{app}/discounts', { params: { path } })),
-      ]);
-      return { versions: listed.items, prices: prices.items, discounts: discounts.items };
-    },
-  });
-  return (
-    <Asked query={versions}>
-      {(found) => (
-        <>
-          <TableCard title={t('app.prices')}>
-            <Table
-              caption={t('app.prices')}
-              rows={[...found.prices].reverse()}
-              rowKey={(row) => `${row.version.toString()}-${row.takes_effect_at.toString()}`}
-              columns={[
-                { key: 'version', head: t('app.version'), cell: (row) => row.version },
-                {
-                  key: 'from',
-                  head: t('app.from'),
-                  cell: (row) => <Moment ms={row.takes_effect_at * 1000} />,
-                },
-                {
-                  key: 'call',
-                  head: t('market.perCall'),
-                  number: true,
-                  cell: (row) => <Part units={row.price.fee_per_call} />,
-                },
-                {
-                  key: 'hour',
-                  head: t('apps.gpuHour'),
-                  number: true,
-                  cell: (row) => <Part units={row.price.rate_per_gpu_second} times={SECONDS_PER_HOUR} />,
-                },
-                {
-                  key: 'flat',
-                  head: t('app.flat'),
-                  number: true,
-                  cell: (row) => <Part units={row.price.flat} />,
-                },
-              ]}
-            />
-          </TableCard>
-          {found.discounts.length === 0 ? null : (
-            <TableCard title={t('app.discounts')}>
-              <Table
-                caption={t('app.discounts')}
-                rows={found.discounts}
-                rowKey={(row) => `${row.start.toString()}-${row.bps.toString()}`}
-                columns={[
-                  {
-                    key: 'bps',
-                    head: t('app.off'),
-                    number: true,
-                    cell: (row) => `${(row.bps / 100).toString()} %`,
-                  },
-                  { key: 'start', head: t('app.from'), cell: (row) => <Moment ms={row.start * 1000} /> },
-                  { key: 'end', head: t('app.until'), cell: (row) => <Moment ms={row.end * 1000} /> },
-                ]}
-              />
-            </TableCard>
-          )}
-        </>
-      )}
-    </Asked>
   );
 }

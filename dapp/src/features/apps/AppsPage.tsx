@@ -28,7 +28,15 @@ export function AppsPage() {
   });
   const found = apps.data?.pages.flatMap((page) => page.items) ?? [];
   return (
-    <Page title={t('apps.title')} lead={t('apps.lead')}>
+    <Page
+      title={t('apps.title')}
+      lead={t('apps.lead')}
+      actions={
+        <Link to="/apps/new" className="button button-main">
+          {t('deploy.title')}
+        </Link>
+      }
+    >
       <TableCard
         title={t('apps.all')}
         action={<TextField label={t('apps.search')} value={text} onValue={setText} />}
@@ -43,7 +51,13 @@ export function AppsPage() {
           <Empty
             title={text === '' ? t('apps.none') : t('apps.noMatch')}
             action={
-              text === '' ? undefined : <Button onClick={() => setText('')}>{t('market.clear')}</Button>
+              text === '' ? (
+                <Link to="/apps/new" className="button button-main">
+                  {t('deploy.title')}
+                </Link>
+              ) : (
+                <Button onClick={() => setText('')}>{t('market.clear')}</Button>
+              )
             }
           >
             {text === '' ? t('apps.noneText') : undefined}

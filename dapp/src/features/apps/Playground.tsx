@@ -116,7 +116,11 @@ export function Playground({ app, manifest }: { app: App; manifest: AppManifest 
       </form>
       <div className="stack" aria-live="polite">
         <h3>{t('play.answer')}</h3>
-        {busy ? <pre className="code">{piece === '' ? t('play.waiting') : piece}</pre> : null}
+        {busy ? (
+          <pre className="code" data-streaming="">
+            {piece === '' ? t('play.waiting') : piece}
+          </pre>
+        ) : null}
         {made === null && !busy && fault === null ? <p className="soft">{t('play.none')}</p> : null}
         {fault === null ? null : <Fault fault={fault} />}
         {needsAllowance ? (

@@ -1,27 +1,13 @@
 import { useQuery } from '@tanstack/react-query';
 import { keccak256 } from 'viem';
 import { ask, client, fetchRaw, type Schemas } from '~/lib/api';
+import type { FullAppManifest } from '~/lib/protocol/appManifest';
 import { useSession } from '~/lib/session';
 import { readSchema, type InputSchema } from './schema';
 
 export type App = Schemas['AppBody'];
 
-export interface AppManifest {
-  name: string;
-  image: string;
-  handler: { kind: string };
-  resources: {
-    gpu_class: string;
-    gpus: number;
-    gpu_memory_mib: number;
-    cpu_milli: number;
-    memory_mib: number;
-  };
-  concurrency: number;
-  scaling: { min_workers: number; max_workers: number; target_queue_delay_ms: number; cooldown_s: number };
-  timeout_s: number;
-  input: InputSchema | null;
-}
+export type AppManifest = FullAppManifest & { input: InputSchema | null };
 
 /** The version's file, if it is the one that the registry names; any other counts for nothing. */
 export function useManifest(digest: string | undefined) {
@@ -41,8 +27,8 @@ export function useManifest(digest: string | undefined) {
 }
 
 export function readManifest(text: string): AppManifest {
-  const found = JSON.parse(text) as Omit<AppManifest, 'input'> & { input_schema?: string };
-  return { ...found, input: readSchema(found.input_schema ?? '') };
+  const found = JSON.parse(text) as FullAppManifest;
+  return { ...found, input: readSchema(found.input_schema) };
 }
 
 export function useApp(id: string) {
@@ -51,4 +37,8 @@ export function useApp(id: string) {
     queryFn: () => ask(client.GET('/v1/apps/{app}', { params: { path: { app: id } } })),
     refetchInterval: 10_000,
   });
+}
+
+export function isMine(app: App, address: string | null): boolean {
+  return address !== null && app.publisher.toLowerCase() === address.toLowerCase();
 }

@@ -1,5 +1,5 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useNavigate } from '@tanstack/react-router';
+import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useState } from 'react';
 import type { Hex } from 'viem';
 import { NeedsLogIn } from '~/app/gates';
@@ -31,6 +31,7 @@ import type { BundleFile } from '~/lib/protocol/bundle';
 import { chooseRate, placeOrder, type OfferBody } from '~/lib/protocol/order';
 import { parseDurationSeconds, shownSeconds } from '~/lib/time';
 import { useWallet } from '~/lib/wallet/useWallet';
+import { Again } from './Again';
 import { commandOf, splitCommand, taskFault, type Draft } from './draft';
 
 const EXAMPLE = `import os, time
@@ -61,19 +62,26 @@ const FRESH: Draft = {
 
 export function NewTaskPage() {
   const t = useT();
+  const { again } = useSearch({ from: '/tasks/new' });
   return (
     <Page title={t('new.title')} lead={t('new.lead')}>
       <NeedsLogIn why={t('new.why')}>
-        <NewTask />
+        {again === undefined ? (
+          <NewTask key="fresh" initial={FRESH} />
+        ) : (
+          <Again key={again} id={again}>
+            {(draft) => <NewTask initial={draft} />}
+          </Again>
+        )}
       </NeedsLogIn>
     </Page>
   );
 }
 
-function NewTask() {
+function NewTask({ initial }: { initial: Draft }) {
   const t = useT();
   const token = useToken();
-  const [draft, setDraft] = useState<Draft>(FRESH);
+  const [draft, setDraft] = useState<Draft>(initial);
   const change = (part: Partial<Draft>) => setDraft((before) => ({ ...before, ...part }));
   const listings = useListings().data ?? [];
   const classes = [...new Set(listings.map((listing) => listing.gpu.gpu_class))].sort();
@@ -242,7 +250,7 @@ function ImageFields({ draft, change }: Fields) {
   );
 }
 
-function InputFiles({ change }: Fields) {
+function InputFiles({ draft, change }: Fields) {
   const t = useT();
   const take = async (list: FileList | null) => {
     const files: BundleFile[] = [];
@@ -251,7 +259,14 @@ function InputFiles({ change }: Fields) {
     change({ files });
   };
   return (
-    <Field label={t('new.files')} hint={t('new.filesHint')}>
+    <Field
+      label={t('new.files')}
+      hint={
+        draft.files.length === 0
+          ? t('new.filesHint')
+          : t('new.filesTaken', { names: draft.files.map((file) => file.name).join(', ') })
+      }
+    >
       {(id, described) => (
         <input
           id={id}
@@ -377,7 +392,7 @@ function Summary(props: {
       gpus,
       maxSeconds: seconds,
       ratePerGpuSecond: rate,
-      memoryMib: 2048,
+      ...(draft.rest === undefined ? {} : { rest: draft.rest }),
     };
     const { terms, taskId } = await placeOrder(deployment, signer, wish, offers);
     setOrdered(taskId);

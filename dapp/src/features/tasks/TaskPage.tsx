@@ -155,6 +155,16 @@ function TaskView({ task }: { task: Task }) {
             <p className="small soft">{t('task.unit', { symbol: token.symbol })}</p>
           </Card>
           <Stopping task={task} />
+          {OVER.has(task.state) || hasReceipt ? (
+            <Card title={t('task.again')}>
+              <p className="small soft">{t('task.againText')}</p>
+              <div>
+                <Link to="/tasks/new" search={{ again: task.id }} className="button">
+                  {t('task.again')}
+                </Link>
+              </div>
+            </Card>
+          ) : null}
         </div>
       </div>
       <Readings task={task} />

@@ -7,11 +7,18 @@ import {
   getAddress,
   isAddressEqual,
   parseSignature,
+  zeroAddress,
   type Abi,
   type Address,
   type Hex,
 } from 'viem';
-import { computeEscrowAbi, providerStakingAbi, tallyTokenAbi, taskMarketAbi } from '~/generated/abi';
+import {
+  appRegistryAbi,
+  computeEscrowAbi,
+  providerStakingAbi,
+  tallyTokenAbi,
+  taskMarketAbi,
+} from '~/generated/abi';
 import type { Deployment } from '~/lib/deployment';
 
 export interface Write {
@@ -242,6 +249,58 @@ function toStaking(at: Deployment, data: Hex): Write {
   return { to: at.staking, data };
 }
 
+/** In the smallest unit: what each call costs, and a GPU's second. */
+export interface AppPrice {
+  flat: bigint;
+  feePerCall: bigint;
+  ratePerGpuSecond: bigint;
+}
+
+/** What the registry keeps of a version; the manifest's file is known by its digest. */
+export interface AppVersion {
+  imageDigest: Hex;
+  manifestDigest: Hex;
+  manifestUri: string;
+}
+
+/** No royalty: that is a share of tasks, and fixed for ever at the first version. */
+export function publishApp(at: Deployment, salt: Hex, version: AppVersion, price: AppPrice): Write {
+  const { imageDigest, manifestDigest, manifestUri } = version;
+  const args = [salt, imageDigest, manifestDigest, manifestUri, price, zeroAddress, 0] as const;
+  const data = encodeFunctionData({ abi: appRegistryAbi, functionName: 'publish', args });
+  return { to: at.registry, data };
+}
+
+export function addAppVersion(at: Deployment, app: Hex, version: AppVersion, price: AppPrice): Write {
+  const { imageDigest, manifestDigest, manifestUri } = version;
+  const args = [app, imageDigest, manifestDigest, manifestUri, price] as const;
+  const data = encodeFunctionData({ abi: appRegistryAbi, functionName: 'addVersion', args });
+  return { to: at.registry, data };
+}
+
+export function setAppPrice(at: Deployment, app: Hex, version: number, price: AppPrice): Write {
+  const args = [app, version, price] as const;
+  const data = encodeFunctionData({ abi: appRegistryAbi, functionName: 'setPrice', args });
+  return { to: at.registry, data };
+}
+
+/** Off every price from `start` to `end`, both included, in unix seconds. */
+export function setAppDiscount(at: Deployment, app: Hex, bps: number, start: bigint, end: bigint): Write {
+  const args = [app, bps, start, end] as const;
+  const data = encodeFunctionData({ abi: appRegistryAbi, functionName: 'setDiscount', args });
+  return { to: at.registry, data };
+}
+
+export function retireApp(at: Deployment, app: Hex): Write {
+  const data = encodeFunctionData({ abi: appRegistryAbi, functionName: 'retire', args: [app] });
+  return { to: at.registry, data };
+}
+
+export function renounceApp(at: Deployment, app: Hex): Write {
+  const data = encodeFunctionData({ abi: appRegistryAbi, functionName: 'renounce', args: [app] });
+  return { to: at.registry, data };
+}
+
 /** What a transaction does, as its own bytes say. */
 export type Deed =
   | { kind: 'approve'; spender: Address; amount: bigint }
@@ -266,7 +325,13 @@ export type Deed =
   | { kind: 'createTask'; maxCharge: bigint; gpus: number; maxSeconds: number; secondsPrice: bigint }
   | { kind: 'cancelTask'; maxCharge: bigint }
   | { kind: 'reclaimTask'; maxCharge: bigint }
-  | { kind: 'revokeAllowance'; digest: Hex };
+  | { kind: 'revokeAllowance'; digest: Hex }
+  | { kind: 'publishApp'; manifestDigest: Hex; price: AppPrice; royaltyBps: number }
+  | { kind: 'addAppVersion'; app: Hex; manifestDigest: Hex; price: AppPrice }
+  | { kind: 'setAppPrice'; app: Hex; version: number; price: AppPrice }
+  | { kind: 'setAppDiscount'; app: Hex; bps: number; start: bigint; end: bigint }
+  | { kind: 'retireApp'; app: Hex }
+  | { kind: 'renounceApp'; app: Hex };
 
 /** Throws for anything that the app has no words for: then nothing is sent. */
 export function describe(at: Deployment, write: Write): Deed {
@@ -350,6 +415,39 @@ export function describe(at: Deployment, write: Write): Deed {
         provider: getAddress(args[0] as Address),
         to: getAddress(args[1] as Address),
       };
+    case 'publish':
+      return {
+        kind: 'publishApp',
+        manifestDigest: args[2] as Hex,
+        price: args[4] as AppPrice,
+        royaltyBps: args[6] as number,
+      };
+    case 'addVersion':
+      return {
+        kind: 'addAppVersion',
+        app: args[0] as Hex,
+        manifestDigest: args[2] as Hex,
+        price: args[4] as AppPrice,
+      };
+    case 'setPrice':
+      return {
+        kind: 'setAppPrice',
+        app: args[0] as Hex,
+        version: args[1] as number,
+        price: args[2] as AppPrice,
+      };
+    case 'setDiscount':
+      return {
+        kind: 'setAppDiscount',
+        app: args[0] as Hex,
+        bps: args[1] as number,
+        start: args[2] as bigint,
+        end: args[3] as bigint,
+      };
+    case 'retire':
+      return { kind: 'retireApp', app: args[0] as Hex };
+    case 'renounce':
+      return { kind: 'renounceApp', app: args[0] as Hex };
     default:
       throw new Error(`There are no words for a call of ${name}: it is not sent.`);
   }
@@ -360,5 +458,6 @@ function abiOf(at: Deployment, to: Address): Abi {
   if (isAddressEqual(to, at.staking)) return providerStakingAbi;
   if (isAddressEqual(to, at.escrow)) return computeEscrowAbi;
   if (isAddressEqual(to, at.market)) return taskMarketAbi;
+  if (isAddressEqual(to, at.registry)) return appRegistryAbi;
   throw new Error(`${to} is none of this market's contracts: nothing is sent there.`);
 }

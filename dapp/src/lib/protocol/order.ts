@@ -26,8 +26,27 @@ export interface Wish {
   gpus: number;
   maxSeconds: number;
   ratePerGpuSecond: bigint;
-  memoryMib: number;
+  /** What the form has no field for: carried over from a task that is run again. */
+  rest?: Rest;
 }
+
+export interface Rest {
+  env: Record<string, string>;
+  gpuMemoryMib: number;
+  cpuMilli: number;
+  memoryMib: number;
+  diskMib: number;
+  maxOutputMib: number;
+}
+
+const USUAL: Rest = {
+  env: {},
+  gpuMemoryMib: 0,
+  cpuMilli: 1000,
+  memoryMib: 2048,
+  diskMib: 1024,
+  maxOutputMib: 256,
+};
 
 const FENCES_SEALED_AHEAD = 4;
 const QUEUE_SECONDS = 24 * 3600;
@@ -54,23 +73,24 @@ export function chooseRate(offers: readonly OfferBody[], ceiling: bigint | null)
 
 /** Every field, also those left at their default: the digest is over all of them. */
 export function makeManifest(wish: Wish, inputDigest: Hex | null, resultKey: Hex): Manifest {
+  const rest = wish.rest ?? USUAL;
   return {
     version: 1,
     name: wish.name,
     image: wish.image,
     command: wish.command,
-    env: {},
+    env: rest.env,
     input_digest: inputDigest,
     resources: {
       gpu_class: wish.gpus === 0 ? '' : wish.gpuClass,
       gpus: wish.gpus,
-      gpu_memory_mib: 0,
-      cpu_milli: 1000,
-      memory_mib: wish.memoryMib,
-      disk_mib: 1024,
+      gpu_memory_mib: rest.gpuMemoryMib,
+      cpu_milli: rest.cpuMilli,
+      memory_mib: rest.memoryMib,
+      disk_mib: rest.diskMib,
     },
     network: 'none',
-    max_output_mib: 256,
+    max_output_mib: rest.maxOutputMib,
     result_key: resultKey,
   };
 }

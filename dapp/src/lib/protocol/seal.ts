@@ -63,15 +63,29 @@ export function contentKey(key: ReadingKey, nonce: bigint): Promise<Uint8Array<A
   return derive(key.privateBytes, own(hexToBytes(toHex(nonce, { size: 32 }))), 'tallystick/v1/content-key');
 }
 
+const IV_BYTES = 12;
+
 export async function encryptBundle(
   key: Uint8Array<ArrayBuffer>,
   bundle: Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const aes = await crypto.subtle.importKey('raw', key, 'AES-GCM', false, ['encrypt']);
-  const iv = crypto.getRandomValues(new Uint8Array(12));
+  const iv = crypto.getRandomValues(new Uint8Array(IV_BYTES));
   const additionalData = own(stringToBytes('tallystick/v1/bundle'));
   const sealed = await crypto.subtle.encrypt({ name: 'AES-GCM', iv, additionalData }, aes, bundle);
   return own(concat([iv, new Uint8Array(sealed)]));
+}
+
+/** Throws when the bytes were changed, or meant for another key. */
+export async function decryptBundle(
+  key: Uint8Array<ArrayBuffer>,
+  sealed: Uint8Array,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const aes = await crypto.subtle.importKey('raw', key, 'AES-GCM', false, ['decrypt']);
+  const iv = own(sealed.slice(0, IV_BYTES));
+  const additionalData = own(stringToBytes('tallystick/v1/bundle'));
+  const parameters = { name: 'AES-GCM', iv, additionalData };
+  return new Uint8Array(await crypto.subtle.decrypt(parameters, aes, own(sealed.slice(IV_BYTES))));
 }
 
 export async function sealInputKey(
