@@ -66,7 +66,10 @@ export function start(): Market {
   const directory = given ?? join(PLACE, 'market');
   if (given === undefined) {
     rmSync(PLACE, { recursive: true, force: true });
-    run(['dev', 'up', '--dir', directory, '--runtime', 'process', '--providers', '2', '--gpus', '2']);
+    mkdirSync(PLACE, { recursive: true });
+    const size = ['--runtime', 'process', '--providers', '2', '--gpus', '2'];
+    // Whatever ends this process, a signal too, ends the market.
+    run(['dev', 'up', '--dir', directory, ...size, '--while-pid', process.pid.toString()]);
   }
   mkdirSync(PLACE, { recursive: true });
   const state = JSON.parse(readFileSync(join(directory, 'state.json'), 'utf8')) as {
@@ -102,7 +105,8 @@ function run(args: string[], env: Record<string, string> = {}): string {
   return execFileSync(program, args, {
     cwd: ROOT,
     encoding: 'utf8',
-    env: { ...process.env, ...env },
+    // The market of the tests is none of the person's own contexts.
+    env: { ...process.env, TALLYSTICK_CONFIG: join(PLACE, 'config.toml'), ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import psutil
 import typer
 
 from tallystick.cli.command import Act, command
 from tallystick.config import read_config_file, with_context, write_config_file
 from tallystick.devnet.market import LocalMarket, MarketPlan, ProviderPlan, checkout, end, state_of
-from tallystick.devnet.processes import DevnetError
+from tallystick.devnet.processes import DevnetError, Running
 
 app = typer.Typer(help="A local market to try things on.", no_args_is_help=True)
 
@@ -34,8 +35,13 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Backend; 0 takes a free one.")] = 0,
     rpc_port: Annotated[int, typer.Option(min=0, max=65_535, help="Chain; 0 takes one.")] = 0,
+    while_pid: Annotated[
+        int | None,
+        typer.Option(metavar="PID", help="End the market when this process ends, however it does."),
+    ] = None,
 ) -> None:
     """Start chain, contracts, bus, backend and providers, and leave them running."""
+    owner = None if while_pid is None else _process(while_pid)
     plan = MarketPlan(
         _directory(directory),
         providers=(ProviderPlan(gpus=gpus),) * providers,
@@ -45,6 +51,7 @@ def up(
     )
     market = LocalMarket(plan, report=lambda step, detail: act.out.say(f"{step:<14} {detail}"))
     market.up()
+    market.leave(owner)
     settings = {
         "url": market.url,
         "rpc_url": market.rpc_url,
@@ -90,6 +97,15 @@ def status(act: Act, directory: Directory = None) -> None:
 
 def _directory(given: Path | None) -> Path:
     return (given or checkout() / "build" / "market").resolve()
+
+
+def _process(pid: int) -> Running:
+    try:
+        return Running.of(pid)
+    except psutil.NoSuchProcess:
+        raise DevnetError(
+            f"There is no process {pid}.", next_step="Give the pid of one that runs."
+        ) from None
 
 
 def _runtime(given: str | None) -> Literal["docker", "process"] | None:

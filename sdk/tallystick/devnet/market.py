@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tallystick.devnet import images, leftovers, people
+from tallystick.devnet.keeper import Keeper
 from tallystick.devnet.processes import (
     DevnetError,
     Running,
@@ -87,6 +88,7 @@ class LocalMarket:
     url: str = ""
     runtime: Runtime = "process"
     image: str = "process"
+    _keeper: Keeper | None = field(default=None, repr=False)
 
     # --- the whole way -----------------------------------------------------------------------
 
@@ -113,6 +115,19 @@ class LocalMarket:
         self.services.clear()
         leftovers.sweep(self.plan.directory)
         (self.plan.directory / "state.json").unlink(missing_ok=True)
+        self._let_keeper_go()
+
+    def leave(self, while_runs: Running | None = None) -> None:
+        """Leaves it up behind us: until `end`, or until this process ends, however it does."""
+        if while_runs is not None and self._keeper is not None:
+            self._keeper.keep_while(while_runs)
+            self._keeper = None
+        self._let_keeper_go()
+
+    def _let_keeper_go(self) -> None:
+        if self._keeper is not None:
+            self._keeper.release()
+            self._keeper = None
 
     def __enter__(self) -> LocalMarket:
         self.up()
@@ -372,7 +387,10 @@ class LocalMarket:
 
     def _service(self, name: str, argv: list[str], env: dict[str, str]) -> Service:
         directory = self.plan.directory
-        service = Service(name, argv, env, directory, directory / "logs" / f"{name}.log")
+        log = directory / "logs" / f"{name}.log"
+        if self._keeper is None:
+            self._keeper = Keeper(directory)
+        service = Service(name, argv, env, directory, log, on_start=self._keeper.started)
         self.services[name] = service
         return service
 
