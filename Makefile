@@ -108,7 +108,7 @@ e2e-web-where-possible:
 
 e2e-web: compiled $(DAPP) ## Use the dApp as people do: real Chromium, two wallets, a real market
 	@echo "== Browser tests"
-	@cd dapp && node_modules/.bin/playwright test --project=e2e $(ARGS)
+	@cd dapp && node_modules/.bin/playwright test --project=later $(ARGS)
 
 screenshots: compiled $(DAPP) ## Picture every screen of the dApp, narrow and wide, light and dark, in build/screenshots
 	@cd dapp && node_modules/.bin/playwright test --project=screenshots $(ARGS)

@@ -583,6 +583,7 @@ export const en = {
   'task.details': 'Details',
   'task.eta': 'about {time} left',
   'task.explain': 'Why?',
+  'task.freeAt': 'Cancelled on chain. Whatever no proof claims by then can be reclaimed behind this time:',
   'task.getBack': 'Get the rest back',
   'task.getBackText':
     'The ceiling is still locked on chain. Cancelling shortens the clock to an hour; after the deadline it can be reclaimed at once.',

@@ -558,6 +558,7 @@ export const zh: Catalogue = {
   'task.details': '详情',
   'task.eta': '约剩 {time}',
   'task.explain': '为什么？',
+  'task.freeAt': '已在链上取消。此时间之后，未被证明领取的部分可以取回：',
   'task.getBack': '取回余额',
   'task.getBackText': '上限仍锁定在链上。取消可将等待缩短到一小时；截止时间之后可立即取回。',
   'task.gpus': '显卡',

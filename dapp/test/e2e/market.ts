@@ -67,7 +67,8 @@ export function start(): Market {
   if (given === undefined) {
     rmSync(PLACE, { recursive: true, force: true });
     mkdirSync(PLACE, { recursive: true });
-    const size = ['--runtime', 'process', '--providers', '2', '--gpus', '2'];
+    // Leases outlast a restart of the backend on a busy machine.
+    const size = ['--runtime', 'process', '--providers', '2', '--gpus', '2', '--lease-seconds', '60'];
     // Whatever ends this process, a signal too, ends the market.
     run(['dev', 'up', '--dir', directory, ...size, '--while-pid', process.pid.toString()]);
   }
@@ -81,6 +82,11 @@ export function start(): Market {
   const found = { url: state.url, rpcUrl: state.rpc_url, directory, app };
   writeFileSync(join(PLACE, 'market.json'), JSON.stringify(found));
   return found;
+}
+
+/** One program of the market ends or goes on: what a person at the page sees of it. */
+export function service(does: 'stop' | 'start', name: string): void {
+  run(['dev', does, name, '--dir', market().directory]);
 }
 
 export function stop(): void {

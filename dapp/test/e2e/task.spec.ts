@@ -39,4 +39,18 @@ test('a script goes round', async ({ page, market, wallets }) => {
   await expect(page.getByText('Both halves signed')).toBeVisible();
   await expect(page.getByText('Paid by the receipt', { exact: false })).toBeVisible({ timeout: 60_000 });
   await expectAccessible(page);
+
+  const charged = page.locator('.figure', { hasText: 'Charged' }).locator('[data-units]');
+  const charge = (await charged.getAttribute('data-units')) ?? '';
+  await page.getByRole('navigation').getByRole('link', { name: 'Costs' }).click();
+  const tasks = page.locator('.figure', { hasText: 'Tasks' }).locator(`[data-units="${charge}"]`);
+  await expect(tasks, 'what the chain settled, to the unit').toBeVisible();
+  await page.getByRole('radio', { name: 'GPU class' }).click();
+  const spentBy = page.getByRole('region', { name: 'Spent by' });
+  await expect(spentBy.getByRole('row').nth(1)).toContainText('gpu1');
+  await expect(spentBy.locator(`[data-units="${charge}"]`)).toBeVisible();
+  const saved2 = page.waitForEvent('download');
+  await page.getByRole('button', { name: 'Save as CSV' }).click();
+  expect(readFileSync(await (await saved2).path(), 'utf8')).toContain(`,${charge}`);
+  await expectAccessible(page);
 });

@@ -109,10 +109,19 @@ def keep(directory: Path, lines: Iterable[str]) -> None:
             time.sleep(_POLL_SECONDS)
             if not watch.somebody_runs:
                 return  # ended by `tallystick dev down`; another market may be in its place
-    for service in reversed(watch.services):
+    for service in reversed([*watch.services, *_started_again(directory)]):
         end_process(service)
     leftovers.sweep(directory)
     (directory / "state.json").unlink(missing_ok=True)
+
+
+def _started_again(directory: Path) -> list[Running]:
+    """What `tallystick dev start` put in the place of one that we were told of."""
+    state = directory / "state.json"
+    if not state.exists():
+        return []
+    services = json.loads(state.read_text()).get("services", {})
+    return [Running(service["pid"], service["born_at_s"]) for service in services.values()]
 
 
 def main() -> None:

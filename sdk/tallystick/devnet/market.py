@@ -429,12 +429,16 @@ class LocalMarket:
             "image": self.image,
             "consumer": self.consumer_environment(),
             "services": {
-                name: asdict(service.running)
+                name: {
+                    **asdict(service.running),
+                    "argv": list(service.argv),
+                    "env": dict(service.env),
+                }
                 for name, service in self.services.items()
                 if service.running is not None
             },
         }
-        (self.plan.directory / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        _write_state(self.plan.directory, state)
 
 
 # --- a market that another process started ----------------------------------------------------
@@ -464,6 +468,46 @@ def end(directory: Path) -> list[str]:
     leftovers.sweep(directory)
     (directory / "state.json").unlink()
     return ended
+
+
+def stop_service(directory: Path, name: str) -> None:
+    """Ends one program of a market that is up, as an operator would; `start_service` goes on with
+    the same settings and data."""
+    service = _service_of(directory, name)
+    end_process(Running(service["pid"], service["born_at_s"]))
+
+
+def start_service(directory: Path, name: str) -> None:
+    """Starts it again where `stop_service` left it, and returns when it answers."""
+    service = _service_of(directory, name)
+    if service["alive"]:
+        raise DevnetError(f"{name} runs already.", next_step="Stop it first, or leave it.")
+    log = directory / "logs" / f"{name}.log"
+    again = Service(name, service["argv"], service["env"], directory, log)
+    again.start()
+    assert again.running is not None  # it was started in the line above
+    state = json.loads((directory / "state.json").read_text())
+    if name == "backend":
+        ready = f"{state['url']}/readyz"
+        again.wait_until(lambda: http_ok(ready), _START_TIMEOUT_S)
+    state["services"][name] |= asdict(again.running)
+    _write_state(directory, state)
+
+
+def _service_of(directory: Path, name: str) -> dict[str, Any]:
+    state = state_of(directory)
+    if state is None:
+        raise DevnetError(f"No market is up in {directory}.", next_step="Start one with `make up`.")
+    found: dict[str, Any] | None = state["services"].get(name)
+    if found is None:
+        known = ", ".join(state["services"])
+        raise DevnetError(f"The market has no {name!r}.", next_step=f"It has: {known}.")
+    return found
+
+
+def _write_state(directory: Path, state: dict[str, Any]) -> None:
+    """For its owner alone: the programs' settings name their keys."""
+    write_secret(directory / "state.json", json.dumps(state, indent=2))
 
 
 def checkout() -> Path:
