@@ -158,6 +158,12 @@ class Channels:
                 with contextlib.suppress(GatewayNotReady):
                     await paying.say_voucher()
 
+    async def tell_vouchers(self) -> None:
+        """At the end: what waited for a next request."""
+        with contextlib.suppress(GatewayNotReady):
+            for paying in list(self._ends.values()):
+                await paying.tell_voucher()
+
     async def watch(self, stop: asyncio.Event) -> None:
         """Keeps every channel's view of the chain as the index has it."""
         while not stop.is_set():

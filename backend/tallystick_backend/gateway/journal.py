@@ -1,7 +1,7 @@
 """What has to be durable before a message leaves, for all calls of a moment in one row.
 
     post    -> one row of `gateway_journal`, by one statement that also requires the fence; then
-               vouchers leave and callers hear
+               callers hear, and vouchers leave with the next requests or by themselves
     project -> behind the answers, many rows at a time: what they say goes to `call`, `spend` and
                `paying_channel`, and they are deleted, in one transaction
 
@@ -17,7 +17,7 @@ and must see the calls of a moment ago awaits `projected` first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ class Stream:
         self,
         channel_id: str,
         seal: Callable[[], Sequence[PayingRecord]],
-        committed: Callable[[], Awaitable[None]],
+        committed: Callable[[], None],
         state: Callable[[], PayingChannel],
     ) -> None:
         self.channel_id = channel_id
@@ -190,11 +190,7 @@ class Journal:
         self.transactions += 1
         self.entries += len(batch)
         for stream in streams.values():
-            try:
-                await stream.committed()
-            except Exception as failure:
-                # What could not be sent now is sent with the next request.
-                log.warning("voucher_not_sent", channel=stream.channel_id, why=repr(failure))
+            stream.committed()
         for entry in batch:
             if not entry.done.done():
                 entry.done.set_result(None)

@@ -53,7 +53,7 @@ from tallystick.protocol.types import Address, Digest, Signature
 from tallystick.protocol.wire import Ack, parse
 from tallystick_backend.clock import Clock
 from tallystick_backend.gateway.bus import CallBus
-from tallystick_backend.gateway.errors import JournalFailed
+from tallystick_backend.gateway.errors import GatewayNotReady, JournalFailed
 from tallystick_backend.gateway.journal import Entry, Journal, Stream
 from tallystick_backend.gateway.settings import GatewaySettings
 
@@ -190,6 +190,8 @@ class _Open:
     accepted: bool = False
     """Its receipt is taken, and being written down."""
     canceled: bool = False
+    voucher: SignedVoucher | None = None
+    """What went with it."""
 
     @property
     def is_taken(self) -> bool:
@@ -219,7 +221,7 @@ class PayingEnd:
         self.channel = end.channel
         self.channel_id: Digest = channel_id(end.channel)
         self.provider = end.channel.provider.lower()
-        self.stream = Stream(self.channel_id, self._seal, self._send_voucher, lambda: self.end)
+        self.stream = Stream(self.channel_id, self._seal, self._voucher_is_due, lambda: self.end)
         self._sign = sign
         """None: the consumer keeps the key, and hands its vouchers in."""
         self.unsigned_call = ""
@@ -237,7 +239,9 @@ class PayingEnd:
         self._turns: deque[asyncio.Future[None]] = deque()
         self._dirty = False
         self._voucher_reply = bus.listen(self.provider, self._on_voucher_reply)
-        self._voucher_sent: SignedVoucher | None = end.voucher
+        self._told: SignedVoucher | None = end.voucher
+        """The newest voucher that the provider is known to have, or was sent."""
+        self._telling: asyncio.TimerHandle | None = None
         self.closing_told = False
         """The provider has seen a close that the index has not."""
         self.refusals: dict[str, int] = {}
@@ -515,6 +519,7 @@ class PayingEnd:
                 continue
             self.end = step.channel
             self._dirty = one.accepted = True
+            self._has(one.voucher)
             self.unsigned_call = "" if self.is_lent else asked.request.call_id
             one.wake()
             total = answer.signed.receipt.total
@@ -576,12 +581,30 @@ class PayingEnd:
                 if self.unsigned is not None:
                     raise Unsigned(voucher) from None
 
-    async def _send_voucher(self) -> None:
+    def _voucher_is_due(self) -> None:
+        """The next request brings it; where none does in time, a message of its own."""
+        if self._telling is None and self.end.voucher != self._told:
+            self._tell_in(self._settings.voucher_within_s)
+
+    def _tell_in(self, seconds: float) -> None:
+        self._telling = asyncio.get_running_loop().call_later(
+            seconds, lambda: self._later(self._tell())
+        )
+
+    async def _tell(self) -> None:
+        self._telling = None
+        try:
+            await self.tell_voucher()
+        except GatewayNotReady:
+            if self._telling is None:
+                self._tell_in(self._settings.repeat_s)
+
+    async def tell_voucher(self) -> None:
+        """The last one, unless the provider has it. Raises `GatewayNotReady`."""
         voucher = self.end.voucher
-        if voucher is None or voucher == self._voucher_sent:
-            return
-        self._voucher_sent = voucher
-        await self.say_voucher()
+        if voucher is not None and voucher != self._told:
+            await self.say_voucher()
+            self._has(voucher)
 
     async def say_voucher(self) -> None:
         """The last one, once more: it may have been lost with its sender."""
@@ -589,6 +612,13 @@ class PayingEnd:
         if voucher is None:
             return
         await self._bus.send(self.provider, "voucher", write_voucher(voucher), self._voucher_reply)
+
+    def _has(self, voucher: SignedVoucher | None) -> None:
+        """Sent to the provider, or in a request that it answered."""
+        if voucher is None:
+            return
+        if self._told is None or voucher.voucher.total > self._told.voucher.total:
+            self._told = voucher
 
     def _on_voucher_reply(self, data: bytes | None) -> None:
         """`Ack`, or a refusal with what the provider holds. A voucher that was lost goes again with
@@ -648,6 +678,7 @@ class PayingEnd:
         self._wake()
 
     async def _send(self, one: _Open, ask: Ask) -> None:
+        one.voucher = ask.voucher
         body = write_request(
             ask, self.channel, stream=one.asked.stream, media_type=one.asked.media_type
         )

@@ -36,6 +36,8 @@ class GatewaySettings:
     """How long a provider may see less in a channel than the index does."""
     own_voucher_wait_s: float = 2.0
     """How long a call waits for its consumer to sign for the one before."""
+    voucher_within_s: float = 0.02
+    """How long a voucher waits for a request that brings it, before it goes by itself."""
     repeat_s: float = 2.0
     """A request without an answer is sent again; it runs once however often it is sent."""
     queue_s: float = 30.0

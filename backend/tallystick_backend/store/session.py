@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -21,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from tallystick_backend.errors import BackendError
+from tallystick_backend.store.direct import DirectWrites
 
 BUSY_TIMEOUT_S = 10.0
 
@@ -52,8 +52,7 @@ class Database:
         self._engine = _engine(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._one_writer = asyncio.Lock()
-        self._direct: sqlite3.Connection | None = None
-        self._direct_thread: ThreadPoolExecutor | None = None
+        self._direct = DirectWrites(make_url(url).database or ":memory:", _prepare_sqlite)
         self._write_sessions = async_sessionmaker(
             self._engine.execution_options(isolation_level="REPEATABLE READ")
             if not self._is_sqlite
@@ -100,8 +99,8 @@ class Database:
 
     async def execute(self, statement: str, **values: Any) -> int:
         """One statement as a transaction of its own; how many rows it touched. Parameters are
-        `:name`. On SQLite it goes to a connection and thread of its own in one hop, where a
-        `transaction` takes some ten: for what is in the way of an answer."""
+        `:name`. On SQLite it takes no hop to another thread, or one, where a `transaction` takes
+        some ten: for what is in the way of an answer."""
         if not self._is_sqlite:
             async with self.transaction() as session:
                 done = await (await session.connection()).execute(text(statement), values)
@@ -109,19 +108,7 @@ class Database:
                 return done.rowcount
         async with AsyncExitStack() as stack:
             await self._take_turn(stack)
-            if self._direct_thread is None:
-                self._direct_thread = ThreadPoolExecutor(1, thread_name_prefix="direct-sqlite")
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                self._direct_thread, self._execute_directly, statement, values
-            )
-
-    def _execute_directly(self, statement: str, values: dict[str, Any]) -> int:
-        if self._direct is None:
-            path = make_url(self.url).database or ":memory:"
-            self._direct = sqlite3.connect(path, check_same_thread=False)
-            _prepare_sqlite(self._direct, None)
-        return self._direct.execute(statement, values).rowcount
+            return await self._direct.execute(statement, values)
 
     async def migrate(self) -> None:
         """Brings the schema up to date."""
@@ -132,12 +119,7 @@ class Database:
             await connection.commit()
 
     async def close(self) -> None:
-        if self._direct_thread is not None:
-            await asyncio.to_thread(self._direct_thread.shutdown)
-            self._direct_thread = None
-        if self._direct is not None:
-            self._direct.close()
-            self._direct = None
+        await self._direct.close()
         await self._engine.dispose()
 
     async def _take_turn(self, stack: AsyncExitStack) -> None:
@@ -180,7 +162,7 @@ def _engine(url: str) -> AsyncEngine:
     raise UnsupportedDatabase(f"the database driver {driver!r} is not supported")
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _prepare_sqlite(connection: Any, _record: object = None) -> None:
     # The driver would begin transactions by itself, too late and without the write lock.
     connection.isolation_level = None
     cursor = connection.cursor()

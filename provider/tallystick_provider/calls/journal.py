@@ -1,8 +1,9 @@
 """What the provider writes down of its channels before it sends anything, and reads after a crash.
 
-One SQLite file with `synchronous=FULL` and one thread that writes it. Group commit: what comes
-while a batch is being written is the next batch, so one flush of the disk serves all calls of that
-moment, and one row holds all their records. Beside them lie the results' bytes, each until the
+One SQLite file with `synchronous=FULL`, written on the loop's own thread while the disk is quick,
+else by a thread. Group commit: what comes in one moment of the loop, or while a batch is being
+written, is one batch, so one flush of the disk serves all calls of that moment, and one row holds
+all their records. Beside them lie the results' bytes, each until the
 voucher after it has come: a repeat of the request gets the very same answer, also from the next
 process.
 
@@ -28,6 +29,7 @@ from typing import Final, cast
 
 import structlog
 
+from tallystick.disk_pace import DiskPace
 from tallystick.protocol import call_journal
 from tallystick.protocol.call_journal import ServingCheckpoint, ServingRecord
 from tallystick.protocol.types import AppId, Digest
@@ -130,6 +132,7 @@ class CallJournal:
         self._work: queue.SimpleQueue[tuple[_Batch, asyncio.AbstractEventLoop] | None] = (
             queue.SimpleQueue()
         )
+        self._pace = DiskPace()
         self._thread = threading.Thread(target=self._write_on, name="call-journal", daemon=True)
         self._thread.start()
 
@@ -270,7 +273,10 @@ class CallJournal:
         except Exception as error:  # whatever it is, nobody may wait for ever
             self._written(_Batch((), waiting=[future for _, future in taken]), 0, error)
             return
-        self._work.put((batch, asyncio.get_running_loop()))
+        if batch.checkpoints is None and self._pace.is_quick():
+            self._write_here(batch)
+        else:
+            self._work.put((batch, asyncio.get_running_loop()))
 
     def _batch_of(self, taken: Sequence[tuple[Entry | None, asyncio.Future[None]]]) -> _Batch:
         """A checkpoint, if one is due, only of all that waits: the states have come so far."""
@@ -307,9 +313,21 @@ class CallJournal:
                 _fail(future, self._broken)
             elif not future.done():
                 future.set_result(None)
-        self._write_next()
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._write_next)
+        else:
+            self._writing = False
 
-    # --- writing: in the thread -------------------------------------------------------------
+    def _write_here(self, batch: _Batch) -> None:
+        size, failure = 0, None
+        try:
+            with self._pace.measured():
+                size = self._commit(batch)
+        except Exception as error:
+            failure = error
+        self._written(batch, size, failure)
+
+    # --- writing: here or in the thread ------------------------------------------------------
 
     def _write_on(self) -> None:
         while (work := self._work.get()) is not None:

@@ -104,6 +104,31 @@ async def test_a_lost_voucher_comes_with_the_next_request(market: Market) -> Non
     assert paid(market.provider, channel.channel_id) == 20
 
 
+async def test_a_voucher_goes_with_the_next_request(market: Market) -> None:
+    vouchers_within(market, 60)
+    for _ in range(3):
+        await market.call()
+    (channel,) = await market.channels()
+    assert market.provider.asked["voucher"] == 0
+    assert paid(market.provider, channel.channel_id) == 20
+
+
+async def test_a_voucher_goes_by_itself_where_no_request_follows(market: Market) -> None:
+    await market.call()
+    (channel,) = await market.channels()
+    await until(lambda: paid(market.provider, channel.channel_id) == 10)
+    assert market.provider.asked["voucher"] == 1
+
+
+async def test_a_gateway_that_stops_tells_the_vouchers_that_waited(market: Market) -> None:
+    vouchers_within(market, 60)
+    await market.call()
+    (channel,) = await market.channels()
+    assert paid(market.provider, channel.channel_id) == 0
+    await market.stop()
+    assert paid(market.provider, channel.channel_id) == 10
+
+
 async def test_a_receipt_waits_for_the_one_before_it(market: Market) -> None:
     market.provider.credit_calls = 4
     await market.call()
@@ -326,6 +351,10 @@ async def test_a_key_whose_call_failed_may_be_used_again(market: Market) -> None
 
 def paid(provider: TestProvider, channel: str) -> int:
     return provider.end_of(channel).paid.total
+
+
+def vouchers_within(market: Market, seconds: float) -> None:
+    object.__setattr__(market.backend.gateway.settings, "voucher_within_s", seconds)
 
 
 def signed_once(provider: TestProvider) -> None:

@@ -279,7 +279,7 @@ async def test_a_call_that_was_paid_and_not_counted_is_counted_after_a_restart(
     answered, write = asyncio.Event(), Warming._write
 
     async def dies(self: Warming, warm_id: str, change: warming.Change) -> KeepWarmRow:
-        if market.provider.vouchers:
+        if market.provider.warmed:
             answered.set()
             await asyncio.Event().wait()
         return await write(self, warm_id, change)
