@@ -587,6 +587,7 @@ export const en = {
   'task.getBack': 'Get the rest back',
   'task.getBackText':
     'The ceiling is still locked on chain. Cancelling shortens the clock to an hour; after the deadline it can be reclaimed at once.',
+  'task.gotBack': 'The ceiling came back: it is available again.',
   'task.gpus': 'GPUs',
   'task.image': 'Image',
   'task.limit': 'Limit',

@@ -561,6 +561,7 @@ export const zh: Catalogue = {
   'task.freeAt': '已在链上取消。此时间之后，未被证明领取的部分可以取回：',
   'task.getBack': '取回余额',
   'task.getBackText': '上限仍锁定在链上。取消可将等待缩短到一小时；截止时间之后可立即取回。',
+  'task.gotBack': '上限已退回，可再次使用。',
   'task.gpus': '显卡',
   'task.image': '镜像',
   'task.limit': '时限',

@@ -41,7 +41,7 @@ test('nobody takes a task: cancelled on chain, an hour later the ceiling comes b
   await wallets.rpc('evm_increaseTime', [left + 5]);
   await wallets.rpc('evm_mine');
   await card.getByRole('button', { name: 'Reclaim the ceiling' }).click();
-  await expect(page.getByText('The money is available again', { exact: false })).toBeVisible();
+  await expect(page.getByText('The ceiling came back', { exact: false })).toBeVisible();
   await page.getByRole('link', { name: 'Money' }).click();
   const available = page.locator('.figure', { hasText: 'Available' });
   await expect(available.locator('[data-units]')).toHaveAttribute('data-units', `50${'0'.repeat(18)}`);

@@ -94,6 +94,11 @@ class LocalMarket:
 
     def up(self) -> None:
         """Starts everything; on any failure ends what was started and raises `DevnetError`."""
+        if (self.plan.directory / "state.json").exists():
+            raise DevnetError(
+                f"A market is already up in {self.plan.directory}.",
+                next_step="End it with `make down`, then try again.",
+            )
         try:
             self._prepare()
             self.start_chain()
@@ -140,11 +145,6 @@ class LocalMarket:
 
     def _prepare(self) -> None:
         directory = self.plan.directory
-        if (directory / "state.json").exists():
-            raise DevnetError(
-                f"A market is already up in {directory}.",
-                next_step="End it with `make down`, then try again.",
-            )
         leftovers.unmount(directory)
         shutil.rmtree(directory, ignore_errors=True)
         for folder in ("keys", "logs", "deployments", "apps"):

@@ -262,7 +262,8 @@ function useCeiling(id: string, locked: boolean) {
           reader.getBlock(),
         ]);
         const cancelled = task.events.some((event) => event.name === 'TaskCancelled');
-        return { end: task.end, cancelled, isFree: Number(block.timestamp) > task.end };
+        const isBack = task.state === 'refunded';
+        return { end: task.end, cancelled, isBack, isFree: Number(block.timestamp) > task.end };
       },
       enabled: locked && reader !== null,
       refetchInterval: 3_000,
@@ -283,6 +284,12 @@ function Stopping({ task }: { task: Task }) {
     task.created_tx != null && task.settled_tx == null && !['settled', 'refunded'].includes(task.state);
   const ceiling = useCeiling(task.id, locked);
   if (!runs && !(locked && ['cancelled', 'failed'].includes(task.state))) return null;
+  if (ceiling?.isBack === true)
+    return (
+      <Card title={t('task.getBack')}>
+        <Note tone="good">{t('task.gotBack')}</Note>
+      </Card>
+    );
   const stop = async () => {
     setFault(null);
     try {
