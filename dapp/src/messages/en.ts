@@ -286,7 +286,8 @@ export const en = {
   'limits.leave': 'Leave it as it is',
   'limits.most': 'At most',
   'limits.none': 'No limit is set',
-  'limits.noneText': 'A limit stops calls before they would cost more. It holds on top of the cap above.',
+  'limits.noneText':
+    "A limit stops calls before they would cost more. It holds on top of the allowance's cap.",
   'limits.of': 'Limit of',
   'limits.reached': 'reached',
   'limits.remove': 'Remove',

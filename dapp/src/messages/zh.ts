@@ -276,7 +276,7 @@ export const zh: Catalogue = {
   'limits.leave': '保持不变',
   'limits.most': '至多',
   'limits.none': '没有设置限制',
-  'limits.noneText': '限制会在超支之前停止调用，并在上述上限之外生效。',
+  'limits.noneText': '限制会在超支之前停止调用，并在授权额度的上限之外生效。',
   'limits.of': '限制对象',
   'limits.reached': '已达到',
   'limits.remove': '移除',
