@@ -22,6 +22,12 @@ LAWS ?=
 MUTANTS ?= 130
 SEED ?= 5
 
+# The browser of `make e2e-web`; the same places as in dapp/playwright.config.ts.
+CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
+ifneq ($(CHROMIUM),)
+export CHROMIUM
+endif
+
 # Arguments for the program behind a target, as in: make demo ARGS=--json
 ARGS ?=
 
@@ -47,7 +53,7 @@ down: setup ## Stop the local market that `make up` started
 
 ##@ Prove it
 
-test: test-python test-contracts test-foundry test-web e2e ## Run every test: Python, contracts, dApp, end to end
+test: test-python test-contracts test-foundry test-web e2e e2e-web-where-possible ## Run every test: Python, contracts, dApp, end to end, in a browser
 	@echo "test: everything passed"
 
 test-python: compiled ## Run the tests of protocol, SDK, backend and provider
@@ -94,9 +100,15 @@ test-web: setup dapp/node_modules/.package-lock.json ## Run the dApp's unit test
 	@echo "== dApp"
 	@npm run --silent --prefix dapp test -- $(ARGS)
 
+# Its own target, so that a person who asks for the browser's tests is told of a missing browser by a failure.
+e2e-web-where-possible:
+	@if [ -n "$(CHROMIUM)" ]; then $(MAKE) e2e-web; else \
+	  echo "== Browser tests: skipped, there is no Chromium on this machine"; \
+	  echo "   on Debian: apt-get install chromium; or name one: make e2e-web CHROMIUM=/path/to/chrome"; fi
+
 e2e-web: compiled $(DAPP) ## Use the dApp as people do: real Chromium, two wallets, a real market
 	@echo "== Browser tests"
-	@cd dapp && node_modules/.bin/playwright test --project=e2e $(ARGS)
+	@cd dapp && node_modules/.bin/playwright test --project=later $(ARGS)
 
 screenshots: compiled $(DAPP) ## Picture every screen of the dApp, narrow and wide, light and dark, in build/screenshots
 	@cd dapp && node_modules/.bin/playwright test --project=screenshots $(ARGS)
@@ -173,7 +185,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-web e2e-web screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts dapp abi openapi dapp-types compiled format clean help
+.PHONY: demo up down test test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts dapp abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 

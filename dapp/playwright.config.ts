@@ -23,7 +23,8 @@ export default defineConfig({
     },
   },
   projects: [
-    { name: 'e2e', testMatch: '**/*.spec.ts', testIgnore: '**/screenshots.spec.ts' },
+    { name: 'e2e', testMatch: '**/*.spec.ts', testIgnore: ['**/screenshots.spec.ts', '**/later.spec.ts'] },
+    { name: 'later', testMatch: '**/later.spec.ts', dependencies: ['e2e'] },
     { name: 'screenshots', testMatch: '**/screenshots.spec.ts' },
   ],
 });

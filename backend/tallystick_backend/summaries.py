@@ -1,7 +1,7 @@
-"""Calls added up by the hour or the day, in any time zone. Pure.
+"""Calls and tasks added up by the hour or the day, in any time zone. Pure.
 
-A call counts where it was asked for: a bar never changes once its calls have ended. Amounts are
-added as whole numbers.
+A call counts where it was asked for: a bar never changes once its calls have ended. A task counts
+where the chain settled it: what it costs is not known before. Amounts are added as whole numbers.
 """
 
 from __future__ import annotations
@@ -69,9 +69,12 @@ def _known_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+Kind = Literal["call", "task"]
+
+
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one call adds."""
+    """What one call or task adds."""
 
     at_ms: int
     group: tuple[str, ...]
@@ -80,11 +83,13 @@ class Used:
     gpu_ms: int = 0
     run_ms: int = 0
     cold_start_ms: int = 0
+    kind: Kind = "call"
 
 
 @dataclass(slots=True)
 class Sums:
     calls: int = 0
+    tasks: int = 0
     completed: int = 0
     failed: int = 0
     canceled: int = 0
@@ -94,7 +99,8 @@ class Sums:
     charge: int = 0
 
     def add(self, used: Used) -> None:
-        self.calls += 1
+        self.calls += used.kind == "call"
+        self.tasks += used.kind == "task"
         self.completed += used.state == "completed"
         self.failed += used.state == "failed"
         self.canceled += used.state == "canceled"
@@ -157,15 +163,15 @@ class Calendar:
 
 @dataclass
 class Summary:
-    """Takes calls one by one."""
+    """Takes calls and tasks one by one."""
 
     calendar: Calendar
-    rows: dict[tuple[int, tuple[str, ...]], Sums] = field(default_factory=dict)
+    rows: dict[tuple[int, Kind, tuple[str, ...]], Sums] = field(default_factory=dict)
     all: Sums = field(default_factory=Sums)
 
     def add(self, many: Iterable[Used]) -> None:
         for used in many:
-            key = (self.calendar.span(used.at_ms).start_ms, used.group)
+            key = (self.calendar.span(used.at_ms).start_ms, used.kind, used.group)
             sums = self.rows.get(key)
             if sums is None:
                 if len(self.rows) >= MOST_ROWS:
@@ -174,9 +180,9 @@ class Summary:
             sums.add(used)
             self.all.add(used)
 
-    def in_order(self) -> Iterable[tuple[Span, tuple[str, ...], Sums]]:
-        for (start_ms, group), sums in sorted(self.rows.items(), key=lambda item: item[0]):
-            yield self.calendar.span(start_ms), group, sums
+    def in_order(self) -> Iterable[tuple[Span, Kind, tuple[str, ...], Sums]]:
+        for (start_ms, kind, group), sums in sorted(self.rows.items(), key=lambda item: item[0]):
+            yield self.calendar.span(start_ms), kind, group, sums
 
 
 def whole_range(calendar: Calendar, from_ms: int, until_ms: int) -> tuple[int, int]:

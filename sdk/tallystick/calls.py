@@ -348,9 +348,11 @@ def summary_params(
     app: str | None,
     provider: str | None,
     key: str | None,
+    kinds: Sequence[str] = ("call",),
 ) -> dict[str, Any]:
     return {
         "by": by,
+        "kind": list(kinds),
         "time_zone": time_zone,
         "group": list(group),
         "from_ms": from_ms,

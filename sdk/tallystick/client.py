@@ -62,6 +62,7 @@ from tallystick.protocol.call_views import (
     LimitPeriod,
     LimitScope,
     SessionKeyView,
+    Spending,
     SpendLimitBody,
     SummaryPage,
 )
@@ -507,10 +508,14 @@ class AsyncGPUClient:
         app: str | None = None,
         provider: str | None = None,
         key: str | None = None,
+        kinds: Sequence[Spending] = ("call",),
     ) -> SummaryPage:
         """What your calls came to: exact sums by the hour or the day of a time zone, for each app,
-        provider, gpu, key or channel if you `group` by them."""
-        params = calling.summary_params(by, time_zone, group, from_ms, until_ms, app, provider, key)
+        provider, gpu, key or channel if you `group` by them. With `kinds=("call", "task")` tasks,
+        too, in rows of their own, where the chain settled them."""
+        params = calling.summary_params(
+            by, time_zone, group, from_ms, until_ms, app, provider, key, kinds
+        )
         return await calling.summaries(self._session, params)
 
     async def summaries_csv(
@@ -524,9 +529,12 @@ class AsyncGPUClient:
         app: str | None = None,
         provider: str | None = None,
         key: str | None = None,
+        kinds: Sequence[Spending] = ("call",),
     ) -> str:
         """The same as CSV, for a spreadsheet: amounts in the smallest unit."""
-        params = calling.summary_params(by, time_zone, group, from_ms, until_ms, app, provider, key)
+        params = calling.summary_params(
+            by, time_zone, group, from_ms, until_ms, app, provider, key, kinds
+        )
         return await calling.summaries_csv(self._session, params)
 
     # --- who pays for calls ------------------------------------------------------------------

@@ -84,18 +84,25 @@ def test_spans_follow_each_other_without_a_gap(at_ms: int, zone: str, by: summar
             st.sampled_from(["a", "b", ""]),
             st.sampled_from(["completed", "failed", "canceled", "running"]),
             st.integers(0, 2**128 - 1),
+            st.sampled_from(["call", "task"]),
         ),
         max_size=40,
     ),
     st.sampled_from(ZONES),
 )
-def test_rows_add_up_to_all_of_it(calls: list[tuple[int, str, str, int]], zone: str) -> None:
+def test_rows_add_up_to_all_of_it(
+    used: list[tuple[int, str, str, int, summaries.Kind]], zone: str
+) -> None:
     summary = Summary(Calendar("day", time_zone(zone)))
-    summary.add(Used(at, (group,), state, charge) for at, group, state, charge in calls)
-    rows = [sums for _, _, sums in summary.in_order()]
-    assert sum(row.charge for row in rows) == summary.all.charge == sum(c[3] for c in calls)
-    assert sum(row.calls for row in rows) == summary.all.calls == len(calls)
-    starts = [(span.start_ms, group) for span, group, _ in summary.in_order()]
+    summary.add(
+        Used(at, (group,), state, charge, kind=kind) for at, group, state, charge, kind in used
+    )
+    rows = [sums for *_, sums in summary.in_order()]
+    assert sum(row.charge for row in rows) == summary.all.charge == sum(one[3] for one in used)
+    counts = summary.all.calls, summary.all.tasks
+    assert (sum(row.calls for row in rows), sum(row.tasks for row in rows)) == counts
+    assert sum(counts) == len(used)
+    starts = [(span.start_ms, kind, group) for span, kind, group, _ in summary.in_order()]
     assert starts == sorted(set(starts))
 
 

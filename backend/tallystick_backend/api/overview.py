@@ -15,6 +15,7 @@ from tallystick.protocol.types import Address
 from tallystick_backend import tasks
 from tallystick_backend.api.callers import Reader
 from tallystick_backend.api.context import Backend, Ctx
+from tallystick_backend.api.notices import notices_of
 from tallystick_backend.api.problems import LOGGED_IN, problems
 from tallystick_backend.api.refusals import TooManyStreams
 from tallystick_backend.api.schemas import TaskIdPath
@@ -39,7 +40,7 @@ Alert = Literal["runs_out_today", "nothing_available", "index_stopped"]
 @router.get(
     "/overview",
     operation_id="getOverview",
-    summary="What I have, what I spend, and until when that lasts",
+    summary="What I have, what I spend, until when that lasts, and what needs a look",
     responses=problems(LOGGED_IN),
 )
 async def get_overview(backend: Ctx, caller: Reader) -> OverviewBody:
@@ -61,6 +62,7 @@ async def overview(backend: Backend, address: Address) -> OverviewBody:
             session, EventFilter(names=("TaskSettled",), address=address), MOST_TASKS
         )
         cursor = await chain.cursor(session)
+        notices = await notices_of(backend, session, address)
     tasks_today = sum(
         int(row.args["charge"])
         for row in settled
@@ -91,6 +93,7 @@ async def overview(backend: Backend, address: Address) -> OverviewBody:
         pace_per_hour=pace,
         lasts_until=lasts_until,
         alerts=tuple(alerts),
+        notices=tuple(notices),
     )
 
 

@@ -1,4 +1,5 @@
-"""What the caller's calls came to, by the hour or the day: JSON, or CSV for a spreadsheet."""
+"""What the caller's calls and tasks came to, by the hour or the day: JSON, or CSV for a
+spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from tallystick.protocol.call_views import Grouping, SummaryPage, SummaryRow, SummarySums
+from tallystick.protocol.call_views import Grouping, Spending, SummaryPage, SummaryRow, SummarySums
 from tallystick.protocol.types import to_address
 from tallystick_backend import summaries
 from tallystick_backend.api.callers import CallBooks
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.problems import LOGGED_IN, problems
 from tallystick_backend.api.receipts import AppFilter, KeyFilter, ProviderFilter
-from tallystick_backend.store.repositories import usage
+from tallystick_backend.store.repositories import settlements, usage
 from tallystick_backend.store.repositories.usage import CallFilter
 from tallystick_backend.summaries import Calendar, Span, Summary
 
@@ -46,6 +47,14 @@ class SummaryQuery(BaseModel):
             description="Whose hours and days: a name of the IANA list, such as Europe/Berlin.",
         ),
     ] = "UTC"
+    kind: Annotated[
+        tuple[Spending, ...],
+        Field(
+            min_length=1,
+            max_length=2,
+            description="Sums of these: may be given repeatedly. Tasks need the scope tasks:read.",
+        ),
+    ] = ("call",)
     group: Annotated[
         tuple[Grouping, ...],
         Field(max_length=5, description="A row for each of these, too; may be given repeatedly."),
@@ -79,9 +88,11 @@ class SummaryQuery(BaseModel):
 @router.get(
     "",
     operation_id="listSummaries",
-    summary="What my calls came to",
-    description="Sums are exact: those of the rows are the sum of the calls' receipts. A call "
-    "counts in the hour or day in which it was asked for, until 20,000 rows.",
+    summary="What my calls and tasks came to",
+    description="Sums are exact: those of the rows are the sum of the calls' receipts and of what "
+    "the chain settled for the tasks. A call counts in the hour or day in which it was asked for, "
+    "a task in that of its settlement on the chain; a task is no app's, no channel's and no API "
+    "key's. At most 20,000 rows.",
     response_model=SummaryPage,
     responses={
         200: {"content": {CSV: {"schema": {"type": "string"}}}},
@@ -101,6 +112,9 @@ async def list_summaries(
     accept: Annotated[str, Header(max_length=1000)] = "",
 ) -> Any:
     calendar = Calendar(query.by, summaries.time_zone(query.time_zone))
+    kinds = tuple(dict.fromkeys(query.kind))
+    if "task" in kinds:
+        caller.require("tasks:read")
     group = tuple(dict.fromkeys(query.group))
     now_ms = backend.clock.now_ms()
     until_ms = now_ms + 1 if query.until_ms is None else query.until_ms
@@ -118,15 +132,22 @@ async def list_summaries(
     summary = Summary(calendar)
     await backend.gateway.projected()
     async with backend.database.read() as session:
-        async for batch in usage.usage(session, wanted, group):
-            summary.add(batch)
+        if "call" in kinds:
+            async for batch in usage.usage(session, wanted, group):
+                summary.add(batch)
+        if "task" in kinds:
+            async for batch in settlements.settlements(session, wanted, group):
+                summary.add(batch)
     page = SummaryPage(
+        kinds=kinds,
         by=query.by,
         time_zone=query.time_zone,
         group=group,
         from_ms=from_ms,
         until_ms=until_ms,
-        items=tuple(_row(span, group, named, sums) for span, named, sums in summary.in_order()),
+        items=tuple(
+            _row(span, kind, group, named, sums) for span, kind, named, sums in summary.in_order()
+        ),
         sums=SummarySums(**asdict(summary.all)),
     )
     if query.format == "csv" or (query.format is None and CSV in accept):
@@ -139,13 +160,17 @@ async def list_summaries(
 
 
 def _row(
-    span: Span, group: tuple[Grouping, ...], named: tuple[str, ...], sums: summaries.Sums
+    span: Span,
+    kind: Spending,
+    group: tuple[Grouping, ...],
+    named: tuple[str, ...],
+    sums: summaries.Sums,
 ) -> SummaryRow:
     names: dict[str, str] = {_FIELD[by]: name for by, name in zip(group, named, strict=True)}
     if names.get("provider"):
         names["provider"] = to_address(names["provider"])
     fields = {"start": span.start, "start_ms": span.start_ms, "end_ms": span.end_ms}
-    return SummaryRow.model_validate(fields | asdict(sums) | names)
+    return SummaryRow.model_validate({"kind": kind} | fields | asdict(sums) | names)
 
 
 def csv_text(page: SummaryPage) -> str:
@@ -154,7 +179,7 @@ def csv_text(page: SummaryPage) -> str:
     sums = list(SummarySums.model_fields)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["start", "start_ms", "end_ms", *named, *sums[:-1], "charge_units"])
+    writer.writerow(["start", "start_ms", "end_ms", "kind", *named, *sums[:-1], "charge_units"])
     for item in page.items:
         values = [getattr(item, name) for name in named]
         writer.writerow(
@@ -162,6 +187,7 @@ def csv_text(page: SummaryPage) -> str:
                 item.start,
                 item.start_ms,
                 item.end_ms,
+                item.kind,
                 *map(inert, values),
                 *(getattr(item, name) for name in sums),
             ]

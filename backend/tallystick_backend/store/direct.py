@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tallystick.disk_pace import DiskPace
+from tallystick.protocol.disk_pace import DiskPace
 
 Values = dict[str, Any]
 

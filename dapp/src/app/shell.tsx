@@ -5,6 +5,7 @@ import { Icon, Mark, type IconName } from '~/components/icons';
 import { Choices, Empty, Page } from '~/components/parts';
 import { useLanguage, useT, type Language, type MessageKey } from '~/lib/i18n';
 import { useTheme, type Theme } from '~/lib/theme';
+import { AwayBar } from './AwayBar';
 import { WalletButton } from './WalletButton';
 
 const PAGES = [
@@ -60,6 +61,7 @@ export function Shell() {
             <Brand />
             <WalletButton />
           </header>
+          <AwayBar />
           <main id="main" tabIndex={-1}>
             <Outlet />
           </main>

@@ -46,7 +46,11 @@ export function Bars({ points, label }: { points: readonly BarPoint[]; label: st
               <title>{point.title}</title>
             </rect>
             {index % every === 0 ? (
-              <text x={index * step + step / 2} y={HEIGHT - 6} textAnchor="middle">
+              <text
+                x={index === 0 ? 0 : index * step + step / 2}
+                y={HEIGHT - 6}
+                textAnchor={index === 0 ? 'start' : 'middle'}
+              >
                 {point.label}
               </text>
             ) : null}

@@ -924,7 +924,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What I have, what I spend, and until when that lasts */
+        /** What I have, what I spend, until when that lasts, and what needs a look */
         get: operations["getOverview"];
         put?: never;
         post?: never;
@@ -1114,8 +1114,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What my calls came to
-         * @description Sums are exact: those of the rows are the sum of the calls' receipts. A call counts in the hour or day in which it was asked for, until 20,000 rows.
+         * What my calls and tasks came to
+         * @description Sums are exact: those of the rows are the sum of the calls' receipts and of what the chain settled for the tasks. A call counts in the hour or day in which it was asked for, a task in that of its settlement on the chain; a task is no app's, no channel's and no API key's. At most 20,000 rows.
          */
         get: operations["listSummaries"];
         put?: never;
@@ -2489,6 +2489,25 @@ export interface components {
             /** Tasks Settled */
             tasks_settled: number;
         };
+        /** Notice */
+        Notice: {
+            /** Amount */
+            amount?: string | null;
+            /** At */
+            at?: number | null;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "task_failed" | "limit_reached" | "app_paused_funds" | "app_failing" | "channel_closing" | "provider_jailed" | "provider_offline";
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /** Subject */
+            subject: string;
+        };
         /**
          * OfferBody
          * @description A provider as the matcher sees it for a given request, with the reason when it is passed
@@ -2549,6 +2568,11 @@ export interface components {
             lasts_until: number | null;
             /** Locked */
             locked: string;
+            /**
+             * Notices
+             * @default []
+             */
+            notices?: components["schemas"]["Notice"][];
             /** Pace Per Hour */
             pace_per_hour: string;
             /** Reserved */
@@ -3022,7 +3046,7 @@ export interface components {
         };
         /**
          * SummaryPage
-         * @description Rows without calls are left out.
+         * @description Rows without calls and tasks are left out.
          */
         SummaryPage: {
             /**
@@ -3036,6 +3060,13 @@ export interface components {
             group: ("app" | "provider" | "gpu" | "key" | "channel")[];
             /** Items */
             items: components["schemas"]["SummaryRow"][];
+            /**
+             * Kinds
+             * @default [
+             *       "call"
+             *     ]
+             */
+            kinds?: ("call" | "task")[];
             sums: components["schemas"]["SummarySums"];
             /** Time Zone */
             time_zone: string;
@@ -3044,12 +3075,12 @@ export interface components {
         };
         /**
          * SummaryRow
-         * @description Calls that were asked for from `start_ms` until before `end_ms`. What it is not grouped by is
-         *     none.
+         * @description Calls that were asked for, or tasks that were settled, from `start_ms` until before `end_ms`.
+         *     What it is not grouped by is none.
          */
         SummaryRow: {
             /** App Id */
-            app_id?: string | null;
+            app_id?: string | "" | null;
             /** Calls */
             calls: number;
             /** Canceled */
@@ -3072,6 +3103,12 @@ export interface components {
             gpu_ms: number;
             /** Key Id */
             key_id?: string | null;
+            /**
+             * Kind
+             * @default call
+             * @enum {string}
+             */
+            kind?: "call" | "task";
             /** Provider */
             provider?: string | "" | null;
             /** Run Ms */
@@ -3080,6 +3117,11 @@ export interface components {
             start: string;
             /** Start Ms */
             start_ms: number;
+            /**
+             * Tasks
+             * @default 0
+             */
+            tasks?: number;
         };
         /** SummarySums */
         SummarySums: {
@@ -3099,6 +3141,11 @@ export interface components {
             gpu_ms: number;
             /** Run Ms */
             run_ms: number;
+            /**
+             * Tasks
+             * @default 0
+             */
+            tasks?: number;
         };
         /** TaskBody */
         TaskBody: {
@@ -9417,6 +9464,8 @@ export interface operations {
                 by?: "hour" | "day";
                 /** @description Whose hours and days: a name of the IANA list, such as Europe/Berlin. */
                 time_zone?: string;
+                /** @description Sums of these: may be given repeatedly. Tasks need the scope tasks:read. */
+                kind?: ("call" | "task")[];
                 /** @description A row for each of these, too; may be given repeatedly. */
                 group?: ("app" | "provider" | "gpu" | "key" | "channel")[];
                 /** @description First moment, widened to a whole hour or day. Without it 30 days, or one by the hour. */

@@ -2,6 +2,7 @@
 
 import createClient, { type Middleware } from 'openapi-fetch';
 import type { components, paths } from '~/generated/api';
+import { noteAnswer } from './away';
 import { currentSession, setSession } from './session';
 
 export type Schemas = components['schemas'];
@@ -54,16 +55,21 @@ export async function ask<Data>(pending: Promise<Answer<Data>>): Promise<NonNull
   try {
     answer = await pending;
   } catch (fault) {
-    throw isAbort(fault) ? fault : new BackendAway();
+    throw unanswered(fault);
   }
   if (!answer.response.ok) throw problemOf(answer.response, answer.error);
+  noteAnswer(true);
   return answer.data as NonNullable<Data>;
 }
 
 export function problemOf(response: Response, body: unknown): ApiProblem | BackendAway {
   const found = (typeof body === 'object' && body !== null ? body : {}) as Partial<Schemas['Problem']>;
   // A proxy in front of a backend that restarts answers without a problem of ours.
-  if (found.code === undefined && response.status >= 500) return new BackendAway();
+  if (found.code === undefined && response.status >= 500) {
+    noteAnswer(false);
+    return new BackendAway();
+  }
+  noteAnswer(true);
   if (response.status === 401 && found.code === 'not_logged_in') setSession(null);
   const retryAfter = Number(response.headers.get('Retry-After') ?? 'NaN');
   return new ApiProblem(
@@ -85,17 +91,24 @@ export async function fetchRaw(path: string, init: RequestInit = {}): Promise<Re
   try {
     response = await fetch(path, { ...init, headers });
   } catch (fault) {
-    throw isAbort(fault) ? fault : new BackendAway();
+    throw unanswered(fault);
   }
   if (!response.ok) {
     const body: unknown = await response.json().catch(() => null);
     throw problemOf(response, body);
   }
+  noteAnswer(true);
   return response;
 }
 
 export function newIdempotencyKey(): string {
   return crypto.randomUUID();
+}
+
+function unanswered(fault: unknown): unknown {
+  if (isAbort(fault)) return fault;
+  noteAnswer(false);
+  return new BackendAway();
 }
 
 function isAbort(fault: unknown): boolean {

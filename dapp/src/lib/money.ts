@@ -53,6 +53,11 @@ export function parseAmount(text: string, decimals: number): ParsedAmount {
   return units === 0n ? { ok: false, why: 'zero' } : { ok: true, units };
 }
 
+/** Whole percent of `most` that `spent` is, rounded down and at most 100; all of nothing. */
+export function partOf(spent: bigint, most: bigint): number {
+  return spent >= most ? 100 : Number((spent * 100n) / most);
+}
+
 export function divideUp(numerator: bigint, denominator: bigint): bigint {
   return (numerator + denominator - 1n) / denominator;
 }

@@ -33,6 +33,22 @@ test('deposit, allow, call, verify, see the costs', async ({ page, market, walle
   ).toBeVisible();
   await expectAccessible(page);
 
+  const form = page.locator('section', { has: page.getByRole('heading', { name: 'Set a limit' }) });
+  await form.getByLabel('At most').fill('0.001');
+  await form.getByRole('button', { name: 'Set the limit' }).click();
+  const limits = page.getByRole('region', { name: 'Limits on spending' });
+  await expect(limits.getByText('reached', { exact: true })).toBeVisible();
+  await expect(limits.getByRole('progressbar')).toHaveAttribute('value', '100');
+  await page.getByRole('navigation').getByRole('link', { name: 'Home' }).click();
+  const notice = page.locator('[data-notice=limit_reached]');
+  await expect(notice).toContainText('A spending limit is reached');
+  await expectAccessible(page);
+  await notice.getByRole('link', { name: 'See and change it' }).click();
+  await limits.getByRole('button', { name: 'Change' }).click();
+  await page.getByLabel('At most').fill('0.004');
+  await page.getByRole('button', { name: 'Change the limit' }).click();
+  await expect(limits.getByRole('progressbar')).toHaveAttribute('value', '25');
+
   await page.getByRole('navigation').getByRole('link', { name: 'Keys' }).click();
   await expect(page.getByRole('region', { name: 'Who may pay calls for you' }).getByRole('row')).toHaveCount(
     2,

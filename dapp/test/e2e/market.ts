@@ -90,7 +90,11 @@ export function start(): Market {
   const directory = given ?? join(PLACE, 'market');
   if (given === undefined) {
     rmSync(PLACE, { recursive: true, force: true });
-    run(['dev', 'up', '--dir', directory, '--runtime', 'process', '--providers', '2', '--gpus', '2']);
+    mkdirSync(PLACE, { recursive: true });
+    // Leases outlast a restart of the backend on a busy machine.
+    const size = ['--runtime', 'process', '--providers', '2', '--gpus', '2', '--lease-seconds', '60'];
+    // Whatever ends this process, a signal too, ends the market.
+    run(['dev', 'up', '--dir', directory, ...size, '--while-pid', process.pid.toString()]);
   }
   mkdirSync(PLACE, { recursive: true });
   const bare = read(directory);
@@ -124,6 +128,11 @@ function read(directory: string): Market {
   return { url: state.url, rpcUrl: state.rpc_url, directory, app: '', consumer: state.consumer };
 }
 
+/** One program of the market ends or goes on: what a person at the page sees of it. */
+export function service(does: 'stop' | 'start', name: string): void {
+  run(['dev', does, name, '--dir', market().directory]);
+}
+
 export function stop(): void {
   if (process.env['TALLYSTICK_E2E_DIR'] === undefined) run(['dev', 'down', '--dir', join(PLACE, 'market')]);
 }
@@ -146,7 +155,8 @@ function run(args: string[], env: Record<string, string> = {}): string {
   return execFileSync(program, args, {
     cwd: ROOT,
     encoding: 'utf8',
-    env: { ...process.env, ...env },
+    // The market of the tests is none of the person's own contexts.
+    env: { ...process.env, TALLYSTICK_CONFIG: join(PLACE, 'config.toml'), ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }

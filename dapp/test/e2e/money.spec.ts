@@ -1,7 +1,10 @@
 // Money in, money out, and everything that goes wrong between a person, a wallet and a chain.
 
+import type { Page } from '@playwright/test';
+import type { Address } from 'viem';
+import type { Market } from './market';
 import { connect, deposit, expect, expectAccessible, giveTokens, logIn, test } from './people';
-import { account } from './wallets';
+import { account, type Wallets } from './wallets';
 
 test('deposit with one signature, withdraw without anybody', async ({ page, market, wallets }) => {
   await giveTokens(market, wallets, 100n);
@@ -87,7 +90,10 @@ test('another account ends the log-in', async ({ page, wallets }) => {
   await expect(page.getByRole('heading', { name: 'Log in with your wallet' })).toBeVisible();
 });
 
-test('sped up in the wallet: the new transaction is followed', async ({ page, market, wallets }) => {
+type Sent = Parameters<Wallets['send']>[0];
+
+/** A withdrawal waits for its block, and the wallet puts another transaction in its place. */
+async function withdrawReplaced(page: Page, market: Market, wallets: Wallets, by: (sent: Sent) => Sent) {
   await giveTokens(market, wallets, 10n);
   await page.goto('/money');
   await connect(page);
@@ -99,15 +105,37 @@ test('sped up in the wallet: the new transaction is followed', async ({ page, ma
   try {
     await form.getByRole('button', { name: 'Withdraw' }).click();
     await expect(form.locator('[data-stage=pending]')).toBeVisible();
-    const sent = wallets.asked.at(-1)?.params[0] as Parameters<typeof wallets.send>[0];
+    const sent = wallets.asked.at(-1)?.params[0] as Sent;
     const nonce = Number(await wallets.rpc('eth_getTransactionCount', [wallets.address(), 'latest']));
-    await wallets.send({ ...sent, nonce, tip: 50_000_000_000n }, wallets.address());
+    await wallets.send({ ...by(sent), nonce, tip: 50_000_000_000n }, wallets.address());
     await wallets.rpc('evm_mine');
     await wallets.rpc('evm_mine');
-    await expect(form.locator('[data-stage=mined]')).toBeVisible();
+    await expect(form.locator('[data-stage=mined], [data-stage=failed]')).toBeVisible();
   } finally {
     await wallets.rpc('evm_setIntervalMining', [1]);
   }
+  return form;
+}
+
+test('sped up in the wallet: the new transaction is followed', async ({ page, market, wallets }) => {
+  const form = await withdrawReplaced(page, market, wallets, (sent) => sent);
+  await expect(form.locator('[data-stage=mined]')).toContainText('Withdraw 1 TALLY');
+});
+
+test('cancelled in the wallet: it says so, and the money is where it was', async ({
+  page,
+  market,
+  wallets,
+}) => {
+  const form = await withdrawReplaced(page, market, wallets, () => ({
+    to: wallets.address() as Address,
+    data: '0x',
+  }));
+  await expect(form.locator('[data-stage=failed]')).toContainText('You replaced this transaction');
+  const available = page.locator('.figure', { hasText: 'Available' });
+  await expect(available.locator('[data-units]')).toHaveAttribute('data-units', `3${'0'.repeat(18)}`);
+  await form.getByRole('button', { name: 'Withdraw' }).click();
+  await expect(form.locator('[data-stage=mined]')).toBeVisible();
 });
 
 test('the contract says no in a sentence, before the wallet is asked', async ({ page, market, wallets }) => {

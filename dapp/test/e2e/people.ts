@@ -65,6 +65,17 @@ export async function deposit(page: Page, amount: string): Promise<void> {
   await expect(form.locator('[data-stage=mined]')).toBeVisible();
 }
 
+/** Writes the script into the form and submits it; the wallet is asked next, then the task's page opens. */
+export async function submit(page: Page, script: string): Promise<void> {
+  await page.getByRole('link', { name: 'Home' }).click();
+  await page.getByRole('main').getByRole('link', { name: 'New task' }).first().click();
+  await page.getByLabel('Script', { exact: true }).last().fill(script);
+  await page.getByLabel('Time limit').fill('5m');
+  const button = page.getByRole('button', { name: 'Submit the task' });
+  await expect(button).toBeEnabled();
+  await button.click();
+}
+
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** No finding that keeps anybody out. Evaluated, not added as a script: the policy forbids that. */

@@ -41,6 +41,21 @@ test('a script goes round', async ({ page, market, wallets }) => {
   await expectAccessible(page);
 
   const first = page.url();
+  const charged = page.locator('.figure', { hasText: 'Charged' }).locator('[data-units]');
+  const charge = (await charged.getAttribute('data-units')) ?? '';
+  await page.getByRole('navigation').getByRole('link', { name: 'Costs' }).click();
+  const tasks = page.locator('.figure', { hasText: 'Tasks' }).locator(`[data-units="${charge}"]`);
+  await expect(tasks, 'what the chain settled, to the unit').toBeVisible();
+  await page.getByRole('radio', { name: 'GPU class' }).click();
+  const spentBy = page.getByRole('region', { name: 'Spent by' });
+  await expect(spentBy.getByRole('row').nth(1)).toContainText('gpu1');
+  await expect(spentBy.locator(`[data-units="${charge}"]`)).toBeVisible();
+  const saved2 = page.waitForEvent('download');
+  await page.getByRole('button', { name: 'Save as CSV' }).click();
+  expect(readFileSync(await (await saved2).path(), 'utf8')).toContain(`,${charge}`);
+  await expectAccessible(page);
+
+  for (let steps = 0; page.url() !== first && steps < 4; steps++) await page.goBack();
   await page.getByRole('link', { name: 'Run it again' }).click();
   await page.getByRole('button', { name: 'Open its input' }).click();
   await expect(page.getByLabel('Script', { exact: true }).last()).toHaveValue(/print\("line", n/);

@@ -2,7 +2,7 @@ import { encodeErrorResult, type Hex } from 'viem';
 import { describe, expect, it } from 'vitest';
 import { fillIn, readSchema } from '~/features/apps/schema';
 import { endOfStream } from '~/features/apps/stream';
-import { addUp, periodsOf } from '~/features/costs/days';
+import { addUp, periodsOf, sumBy } from '~/features/costs/days';
 import { chooseOffers, offersOf, pricesByModel, type Listing } from '~/features/market/listings';
 import { splitCommand, taskFault, type Draft } from '~/features/newtask/draft';
 import { seriesOf, type Sample } from '~/features/tasks/readings';
@@ -11,6 +11,7 @@ import { contractErrors } from '~/generated/errors';
 import { revertData, sentenceOf, sentenceOfRevert } from '~/lib/chain/faults';
 import { fill, translator } from '~/lib/i18n';
 import { loginText } from '~/lib/login';
+import { partOf } from '~/lib/money';
 import { eventParser, follow } from '~/lib/sse';
 import { parseDurationSeconds, shownMs } from '~/lib/time';
 import { readAnnouncement } from '~/lib/wallet/discovery';
@@ -276,16 +277,38 @@ it('costs are added up by the local day, to the unit', () => {
   const periods = periodsOf('day', until, 3);
   expect(periods.map((period) => new Date(period.startMs).getDate())).toEqual([19, 20, 21]);
   const at = (day: number) => new Date(2026, 10, day, 9).getTime();
-  const found = addUp(
-    periods,
-    [{ start_ms: at(20), completed: 2, charge: '7' } as never],
-    [{ created_at_ms: at(21), charge: '9' } as never, { created_at_ms: at(21), charge: null } as never],
-  );
-  expect(found.map((period) => [period.callCharge, period.taskCharge])).toEqual([
-    [0n, 0n],
-    [7n, 0n],
-    [0n, 9n],
+  const found = addUp(periods, [
+    { kind: 'call', start_ms: at(20), completed: 2, charge: '7' } as never,
+    { kind: 'task', start_ms: at(21), completed: 1, tasks: 1, charge: '9007199254740993' } as never,
+    { kind: 'task', start_ms: at(21), completed: 0, tasks: 1, charge: '0' } as never,
   ]);
+  expect(found.map((period) => [period.calls, period.callCharge, period.tasks, period.taskCharge])).toEqual([
+    [0, 0n, 0, 0n],
+    [2, 7n, 0, 0n],
+    [0, 0n, 2, 9007199254740993n],
+  ]);
+});
+
+it('costs are grouped, tasks beside calls, the dearest first', () => {
+  const call = { kind: 'call', completed: 1, gpu_ms: 5, gpu_class: 'gpu1', app_id: '0xa9', key_id: 'k' };
+  const task = { kind: 'task', completed: 1, tasks: 1, gpu_ms: 7, gpu_class: 'gpu1', app_id: '', key_id: '' };
+  const rows = [
+    { ...call, charge: '3' },
+    { ...task, charge: '40' },
+  ] as never[];
+  expect(sumBy(rows, 'gpu')).toEqual([{ name: 'gpu1', calls: 1, tasks: 1, gpuMs: 12, charge: 43n }]);
+  expect(sumBy(rows, 'app').map((sum) => [sum.name, sum.calls, sum.tasks, sum.charge])).toEqual([
+    ['', 0, 1, 40n],
+    ['0xa9', 1, 0, 3n],
+  ]);
+  expect(sumBy(rows, 'key').map((sum) => sum.name)).toEqual(['', 'k']);
+});
+
+it('a budget bar is full when nothing is left, and not before', () => {
+  expect([partOf(0n, 10n), partOf(999n, 1000n), partOf(10n, 10n), partOf(11n, 10n)]).toEqual([
+    0, 99, 100, 100,
+  ]);
+  expect(partOf(0n, 0n)).toBe(100);
 });
 
 it('a reading that nobody could take is a gap, never zero', () => {

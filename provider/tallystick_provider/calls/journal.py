@@ -29,9 +29,9 @@ from typing import Final, cast
 
 import structlog
 
-from tallystick.disk_pace import DiskPace
 from tallystick.protocol import call_journal
 from tallystick.protocol.call_journal import ServingCheckpoint, ServingRecord
+from tallystick.protocol.disk_pace import DiskPace
 from tallystick.protocol.types import AppId, Digest
 from tallystick_provider.errors import JournalError
 

@@ -348,9 +348,10 @@ def summary(
     app_id: Annotated[str | None, typer.Option("--app", metavar="APP", help="Only its.")] = None,
     provider: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Only its.")] = None,
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Only this API key's.")] = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="Tasks, too, where settled.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """What your calls came to, by the hour or the day."""
+    """What your calls came to, by the hour or the day; with `--tasks` tasks, too."""
     options: dict[str, Any] = {
         "time_zone": time_zone,
         "group": _groups(group or []),
@@ -359,6 +360,7 @@ def summary(
         "app": app_id,
         "provider": provider,
         "key": key,
+        "kinds": ("call", "task") if tasks else ("call",),
     }
     if as_csv:
         text = act.client.summaries_csv(by, **options)
@@ -369,14 +371,21 @@ def summary(
     deployment = act.client.deployment()
     act.out.data(page)
     act.out.table(
-        (by.upper(), *(name.upper() for name in page.group), "CALLS", "FAILED", "GPU TIME", "COST"),
+        (
+            by.upper(),
+            *(["KIND"] if tasks else []),
+            *(name.upper() for name in page.group),
+            "COUNT" if tasks else "CALLS",
+            "FAILED",
+            "GPU TIME",
+            "COST",
+        ),
         [_row(item, page, deployment) for item in page.items],
-        empty="No calls in that time.",
+        empty=f"No calls{' and no tasks' if tasks else ''} in that time.",
     )
     if page.items:
-        act.out.say(
-            f"{page.sums.calls} calls, {money_text(page.sums.charge, deployment)} together."
-        )
+        counts = f"{page.sums.calls} calls" + (f", {page.sums.tasks} tasks" if tasks else "")
+        act.out.say(f"{counts}, {money_text(page.sums.charge, deployment)} together.")
 
 
 def _row(item: SummaryRow, page: SummaryPage, deployment: DeploymentBody) -> tuple[object, ...]:
@@ -390,8 +399,9 @@ def _row(item: SummaryRow, page: SummaryPage, deployment: DeploymentBody) -> tup
     start = item.start[:10] if page.by == "day" else item.start[:16].replace("T", " ")
     return (
         start,
+        *([item.kind] if "task" in page.kinds else []),
         *(named[name] or "-" for name in page.group),
-        item.calls,
+        item.calls + item.tasks,
         item.failed,
         f"{item.gpu_ms / 1000:.1f} s",
         money_text(item.charge, deployment),

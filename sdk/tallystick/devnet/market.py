@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tallystick.devnet import images, leftovers, people
+from tallystick.devnet.keeper import Keeper
 from tallystick.devnet.processes import (
     DevnetError,
     Running,
@@ -89,11 +90,17 @@ class LocalMarket:
     url: str = ""
     runtime: Runtime = "process"
     image: str = "process"
+    _keeper: Keeper | None = field(default=None, repr=False)
 
     # --- the whole way -----------------------------------------------------------------------
 
     def up(self) -> None:
         """Starts everything; on any failure ends what was started and raises `DevnetError`."""
+        if (self.plan.directory / "state.json").exists():
+            raise DevnetError(
+                f"A market is already up in {self.plan.directory}.",
+                next_step="End it with `make down`, then try again.",
+            )
         try:
             self._prepare()
             self.start_chain()
@@ -115,6 +122,19 @@ class LocalMarket:
         self.services.clear()
         leftovers.sweep(self.plan.directory)
         (self.plan.directory / "state.json").unlink(missing_ok=True)
+        self._let_keeper_go()
+
+    def leave(self, while_runs: Running | None = None) -> None:
+        """Leaves it up behind us: until `end`, or until this process ends, however it does."""
+        if while_runs is not None and self._keeper is not None:
+            self._keeper.keep_while(while_runs)
+            self._keeper = None
+        self._let_keeper_go()
+
+    def _let_keeper_go(self) -> None:
+        if self._keeper is not None:
+            self._keeper.release()
+            self._keeper = None
 
     def __enter__(self) -> LocalMarket:
         self.up()
@@ -127,11 +147,6 @@ class LocalMarket:
 
     def _prepare(self) -> None:
         directory = self.plan.directory
-        if (directory / "state.json").exists():
-            raise DevnetError(
-                f"A market is already up in {directory}.",
-                next_step="End it with `make down`, then try again.",
-            )
         leftovers.unmount(directory)
         shutil.rmtree(directory, ignore_errors=True)
         for folder in ("keys", "logs", "deployments", "apps"):
@@ -379,7 +394,10 @@ class LocalMarket:
 
     def _service(self, name: str, argv: list[str], env: dict[str, str]) -> Service:
         directory = self.plan.directory
-        service = Service(name, argv, env, directory, directory / "logs" / f"{name}.log")
+        log = directory / "logs" / f"{name}.log"
+        if self._keeper is None:
+            self._keeper = Keeper(directory)
+        service = Service(name, argv, env, directory, log, on_start=self._keeper.started)
         self.services[name] = service
         return service
 
@@ -418,12 +436,16 @@ class LocalMarket:
             "image": self.image,
             "consumer": self.consumer_environment(),
             "services": {
-                name: asdict(service.running)
+                name: {
+                    **asdict(service.running),
+                    "argv": list(service.argv),
+                    "env": dict(service.env),
+                }
                 for name, service in self.services.items()
                 if service.running is not None
             },
         }
-        (self.plan.directory / "state.json").write_text(json.dumps(state, indent=2) + "\n")
+        _write_state(self.plan.directory, state)
 
 
 # --- a market that another process started ----------------------------------------------------
@@ -453,6 +475,46 @@ def end(directory: Path) -> list[str]:
     leftovers.sweep(directory)
     (directory / "state.json").unlink()
     return ended
+
+
+def stop_service(directory: Path, name: str) -> None:
+    """Ends one program of a market that is up, as an operator would; `start_service` goes on with
+    the same settings and data."""
+    service = _service_of(directory, name)
+    end_process(Running(service["pid"], service["born_at_s"]))
+
+
+def start_service(directory: Path, name: str) -> None:
+    """Starts it again where `stop_service` left it, and returns when it answers."""
+    service = _service_of(directory, name)
+    if service["alive"]:
+        raise DevnetError(f"{name} runs already.", next_step="Stop it first, or leave it.")
+    log = directory / "logs" / f"{name}.log"
+    again = Service(name, service["argv"], service["env"], directory, log)
+    again.start()
+    assert again.running is not None  # it was started in the line above
+    state = json.loads((directory / "state.json").read_text())
+    if name == "backend":
+        ready = f"{state['url']}/readyz"
+        again.wait_until(lambda: http_ok(ready), _START_TIMEOUT_S)
+    state["services"][name] |= asdict(again.running)
+    _write_state(directory, state)
+
+
+def _service_of(directory: Path, name: str) -> dict[str, Any]:
+    state = state_of(directory)
+    if state is None:
+        raise DevnetError(f"No market is up in {directory}.", next_step="Start one with `make up`.")
+    found: dict[str, Any] | None = state["services"].get(name)
+    if found is None:
+        known = ", ".join(state["services"])
+        raise DevnetError(f"The market has no {name!r}.", next_step=f"It has: {known}.")
+    return found
+
+
+def _write_state(directory: Path, state: dict[str, Any]) -> None:
+    """For its owner alone: the programs' settings name their keys."""
+    write_secret(directory / "state.json", json.dumps(state, indent=2))
 
 
 def checkout() -> Path:

@@ -60,6 +60,7 @@ class Service:
     cwd: Path
     log: Path
     running: Running | None = None
+    on_start: Callable[[Running], None] = lambda _running: None
     _child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -76,6 +77,7 @@ class Service:
                 start_new_session=True,
             )
         self.running = Running.of(self._child.pid)
+        self.on_start(self.running)
 
     @property
     def alive(self) -> bool:

@@ -61,6 +61,7 @@ __all__ = [
     "SignedAllowanceBody",
     "SpendLimitBody",
     "SpendLimitList",
+    "Spending",
     "SummaryPage",
     "SummaryRow",
     "SummarySums",
@@ -186,31 +187,39 @@ class CallReceiptView(WireModel):
 # --- sums --------------------------------------------------------------------------------------
 
 Grouping = Literal["app", "provider", "gpu", "key", "channel"]
+Spending = Literal["call", "task"]
+"""What money is spent on."""
 
 
 class SummarySums(WireModel):
     calls: Count
     """Asked for in that time, however they ended."""
+    tasks: Count = 0
+    """Settled or refunded on the chain in that time."""
     completed: Count
+    """Calls that were answered, and tasks that were paid."""
     failed: Count
     canceled: Count
     gpu_ms: Count
     run_ms: Count
     cold_start_ms: Count
     charge: Amount
-    """The sum of the calls' receipts, to the unit."""
+    """The sum of the calls' receipts and of what the chain settled for the tasks, to the unit."""
 
 
 class SummaryRow(SummarySums):
-    """Calls that were asked for from `start_ms` until before `end_ms`. What it is not grouped by is
-    none."""
+    """Calls that were asked for, or tasks that were settled, from `start_ms` until before `end_ms`.
+    What it is not grouped by is none."""
+
+    kind: Spending = "call"
 
     start: str
     """Local time with its offset: 2026-03-29T00:00:00+01:00."""
     start_ms: Count
     end_ms: Count
     """A day has 23 or 25 hours where the clock is changed."""
-    app_id: DigestHex | None = None
+    app_id: DigestHex | Literal[""] | None = None
+    """Empty: a task."""
     provider: AddressHex | Literal[""] | None = None
     """Empty: none was asked."""
     gpu_class: str | None = None
@@ -221,8 +230,9 @@ class SummaryRow(SummarySums):
 
 
 class SummaryPage(WireModel):
-    """Rows without calls are left out."""
+    """Rows without calls and tasks are left out."""
 
+    kinds: tuple[Spending, ...] = ("call",)
     by: Literal["hour", "day"]
     time_zone: str
     group: tuple[Grouping, ...]

@@ -38,6 +38,8 @@ __all__ = [
     "GpuPrices",
     "GpuSample",
     "NetworkTotals",
+    "Notice",
+    "NoticeKind",
     "OverviewBody",
     "PoolBody",
     "PriceList",
@@ -431,6 +433,39 @@ class TaskSamples(WireModel):
     items: tuple[TaskSample, ...]
 
 
+NoticeKind = Literal[
+    "task_failed",
+    "limit_reached",
+    "app_paused_funds",
+    "app_failing",
+    "channel_closing",
+    "provider_jailed",
+    "provider_offline",
+]
+"""What needs a look:
+
+task_failed        a task of the last day ran out of attempts; its ceiling can be had back
+limit_reached      a spending limit lets nothing more through
+app_paused_funds   an app is no longer kept warm: account or allowance do not cover a call
+app_failing        an app is to be kept warm, and its calls fail
+channel_closing    a channel with unclaimed money is being closed; the provider has until `at`
+provider_jailed    a provider that is the account's own, or holds its delegation, is in jail
+provider_offline   the same, and it was not heard of lately
+"""
+
+
+class Notice(WireModel):
+    kind: NoticeKind
+    subject: str
+    """The task's, limit's, app's or channel's id, or the provider's address."""
+    name: str = ""
+    """A task's name, a limit's scope, `own` or `delegated` of a provider."""
+    amount: Amount | None = None
+    """What lies in the channel, or what the limit is. Payment token."""
+    at: Count | None = None
+    """Unix seconds at which the channel closes or the jail ends."""
+
+
 class OverviewBody(WireModel):
     """What an account has, what it spends now, and until when that lasts. Payment token."""
 
@@ -452,6 +487,8 @@ class OverviewBody(WireModel):
     """Unix seconds at which everything that is available and reserved would be spent at this pace;
     None while nothing is being spent."""
     alerts: tuple[Literal["runs_out_today", "nothing_available", "index_stopped"], ...]
+    notices: tuple[Notice, ...] = ()
+    """At most 100."""
 
 
 # --- for pages of others ------------------------------------------------------------------------

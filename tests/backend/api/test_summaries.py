@@ -14,8 +14,9 @@ from tallystick.protocol.pricing import Price
 from tallystick_backend.api.summaries import csv_text, inert
 from tallystick_backend.store.tables import CallRow
 from tests.backend.api.called import APP, PaidChannel, pages, unpaid_call
+from tests.backend.api.chained import happened, settled
 from tests.backend.api.world import Consumer, World
-from tests.support.anvil import PROVIDER, STRANGER
+from tests.support.anvil import CONSUMER, PROVIDER, STRANGER
 
 NOW_MS = 1_774_789_200_000
 """2026-03-29, 13:00 UTC: the day on which Europe's clocks go forward."""
@@ -201,3 +202,113 @@ async def test_nothing_called_costs_nothing(world: World, consumer: Consumer) ->
     body = await summary(consumer, f"from_ms={NOW_MS - 30 * DAY_MS}")
     assert body["items"] == []
     assert body["sums"]["charge"] == "0"
+
+
+# --- tasks ------------------------------------------------------------------------------------
+
+BOTH = "kind=call&kind=task"
+
+
+async def happened_at(world: World, at_ms: int, name: str, **args: Any) -> None:
+    world.clock.set_ms(at_ms)
+    await happened(world, name, **args)
+    world.clock.set_ms(NOW_MS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_sums_of_tasks_are_what_the_chain_settled(
+    world: World, consumer: Consumer, seed: int
+) -> None:
+    """More of them than are read at once, at random times; the consumer provides some itself, and
+    others are paid beside it."""
+    draw = random.Random(seed)
+    charges: dict[int, int] = {}
+    times = sorted(NOW_MS - draw.randrange(20 * DAY_MS) for _ in range(270))
+    for number, at_ms in enumerate(times):
+        task_id, charge = f"0x{number:064x}", draw.choice([0, 1, 7_777, 2**100 + 1])
+        if draw.random() < 0.1:
+            await happened_at(
+                world, at_ms, "TaskRefunded", task_id=task_id, consumer=CONSUMER.address, amount="9"
+            )
+        elif draw.random() < 0.1:
+            others = settled(
+                task_id=task_id, consumer=STRANGER.address, provider=CONSUMER.address, charge="5"
+            )
+            await happened_at(world, at_ms, "TaskSettled", **others)
+        else:
+            charges[at_ms] = charges.get(at_ms, 0) + charge
+            await happened_at(
+                world, at_ms, "TaskSettled", **settled(task_id=task_id, charge=str(charge))
+            )
+    paid = PaidChannel(consumer.address)
+    await world.write(paid.call("call-0001", at_ms=NOW_MS, price=Price(11)))
+
+    total, since = sum(charges.values()), f"from_ms={NOW_MS - 21 * DAY_MS}"
+    for by, zone in (("day", "UTC"), ("hour", "Australia/Lord_Howe")):
+        body = await summary(consumer, f"kind=task&by={by}&time_zone={zone}&{since}")
+        assert int(body["sums"]["charge"]) == total
+        assert sum(int(item["charge"]) for item in body["items"]) == total
+        assert {item["kind"] for item in body["items"]} == {"task"}
+        assert body["sums"]["calls"] == 0
+        for item in body["items"]:
+            here = [c for at, c in charges.items() if item["start_ms"] <= at < item["end_ms"]]
+            assert int(item["charge"]) == sum(here)
+    together = await summary(consumer, f"{BOTH}&{since}&group=app&group=key")
+    assert int(together["sums"]["charge"]) == total + 11
+    assert together["kinds"] == ["call", "task"]
+    calls_alone = await summary(consumer, since)
+    assert (calls_alone["sums"]["charge"], calls_alone["sums"]["tasks"]) == ("11", 0)
+    recent = f"kind=task&by=day&from_ms={NOW_MS - 3 * DAY_MS}&until_ms={NOW_MS}"
+    body = await summary(consumer, recent)
+    in_range = [c for at, c in charges.items() if body["from_ms"] <= at < body["until_ms"]]
+    assert int(body["sums"]["charge"]) == sum(in_range)
+
+
+async def test_a_task_has_its_provider_gpu_and_time(world: World, consumer: Consumer) -> None:
+    task = await world.ordered(consumer)
+    receipt = await world.finished(task, total=80)
+    digest = (await consumer.get(f"/v1/tasks/{task['id']}/receipt")).json()["digest"]
+    await happened(world, "TaskSettled", **settled(task_id=task["id"], receipt=digest))
+    groups = "".join(f"&group={name}" for name in GROUPS)
+    [row] = (await summary(consumer, f"kind=task{groups}"))["items"]
+    assert (row["provider"], row["gpu_class"]) == (PROVIDER.address, "gpu1")
+    assert (row["app_id"], row["key_id"], row["channel_id"]) == ("", "", "")
+    assert (row["gpu_ms"], row["run_ms"], row["charge"]) == (receipt.gpu_ms, 5000, "80")
+    assert (row["tasks"], row["completed"]) == (1, 1)
+
+    for query, tasks in (
+        (f"provider={PROVIDER.address}", 1),
+        (f"provider={STRANGER.address}", 0),
+        (f"app={APP}", 0),
+        (f"key={'ab' * 8}", 0),
+        ("key=", 1),
+    ):
+        assert (await summary(consumer, f"kind=task&{query}"))["sums"]["tasks"] == tasks, query
+
+
+async def test_a_refunded_task_was_cancelled_or_failed(world: World, consumer: Consumer) -> None:
+    for changes in ({"cancelled_at_s": 5}, {}):
+        task = await world.ordered(consumer)
+        await world.on_chain(task, "refunded", **changes)
+        refund = {"task_id": task["id"], "consumer": CONSUMER.address, "amount": "9"}
+        await happened(world, "TaskRefunded", **refund)
+    sums = (await summary(consumer, "kind=task"))["sums"]
+    assert (sums["tasks"], sums["canceled"], sums["failed"], sums["charge"]) == (2, 1, 1, "0")
+
+
+async def test_tasks_are_in_the_csv_and_nobody_elses(world: World, consumer: Consumer) -> None:
+    await happened(world, "TaskSettled", **settled())
+    answer = await consumer.get(f"/v1/summaries?{BOTH}&group=provider&format=csv")
+    [row] = csv.DictReader(io.StringIO(answer.text))
+    assert (row["kind"], row["tasks"], row["charge_units"]) == ("task", "1", "80")
+    other = await summary(await world.stranger(), BOTH)
+    assert (other["items"], other["sums"]["charge"]) == ([], "0")
+
+
+async def test_sums_of_tasks_need_the_scope_to_read_them(world: World, consumer: Consumer) -> None:
+    made = await consumer.post("/v1/keys", json={"name": "calls", "scopes": ["calls"]})
+    caller = Consumer(consumer.person, world.http, made.json()["secret"])
+    assert (await caller.get("/v1/summaries")).status_code == 200
+    for query in ("kind=task", BOTH):
+        refused = await caller.get(f"/v1/summaries?{query}")
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.disk_pace import QUICK_S
+from tallystick.protocol.disk_pace import QUICK_S
 from tallystick_backend.store.direct import DirectWrites
 
 

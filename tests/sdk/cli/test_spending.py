@@ -94,6 +94,14 @@ def test_a_summary_has_a_row_for_each_day(run: Run) -> None:
     assert "No calls" in run("summary", "--until", "2026-01-01").err
 
 
+def test_a_summary_with_tasks_names_the_kind_of_each_row(run: Run) -> None:
+    ran = run("summary", "--tasks")
+    assert "KIND" in ran.out
+    assert " 0 tasks" in ran.err
+    assert run("summary", "--tasks", "--json").json["kinds"] == ["call", "task"]
+    assert "no tasks" in run("summary", "--tasks", "--until", "2026-01-01").err
+
+
 def test_a_summary_as_csv(run: Run) -> None:
     text = run("summary", "--csv", "--group", "app").out
     rows = list(csv.DictReader(io.StringIO(text)))

@@ -4,17 +4,18 @@ import { useState } from 'react';
 import { NeedsLogIn } from '~/app/gates';
 import { Asked } from '~/components/asking';
 import { Bars } from '~/components/charts';
+import { Limits } from '~/components/limits';
 import { Button, Card, Choices, Empty, Figure, Page, Table, TableCard } from '~/components/parts';
 import { Amount, Hex, shortHex } from '~/components/values';
-import { ask, client, fetchRaw, type Schemas } from '~/lib/api';
+import { ask, client, fetchRaw } from '~/lib/api';
 import { useToken } from '~/lib/deployment';
 import { useLanguage, useT } from '~/lib/i18n';
 import { exact, shown } from '~/lib/money';
 import { shownMs } from '~/lib/time';
 import { useWallet } from '~/lib/wallet/useWallet';
-import { addUp, periodsOf } from './days';
+import { addUp, periodsOf, sumBy, type Group } from './days';
 
-type Group = 'app' | 'gpu' | 'provider' | 'key';
+const KINDS = ['call', 'task'] as const;
 const COUNT = { hour: 24, day: 30 } as const;
 
 export function CostsPage() {
@@ -23,6 +24,7 @@ export function CostsPage() {
     <Page title={t('costs.title')} lead={t('costs.lead')}>
       <NeedsLogIn why={t('costs.why')}>
         <Costs />
+        <Limits />
       </NeedsLogIn>
     </Page>
   );
@@ -40,11 +42,8 @@ function Costs() {
       const untilMs = Date.now() + 1;
       const periods = periodsOf(by, untilMs, COUNT[by]);
       const fromMs = periods[0]?.startMs ?? untilMs;
-      const [page, tasks] = await Promise.all([
-        summaries(by, timeZone, fromMs, untilMs, []),
-        settledTasks(fromMs),
-      ]);
-      return { rows: addUp(periods, page.items, tasks), fromMs, untilMs };
+      const page = await summaries(by, timeZone, fromMs, untilMs, []);
+      return { rows: addUp(periods, page.items), fromMs, untilMs };
     },
     refetchInterval: 15_000,
   });
@@ -163,7 +162,7 @@ function Breakdown({ by, timeZone, fromMs, untilMs }: Range) {
   const [group, setGroup] = useState<Group>('app');
   const grouped = useQuery({
     queryKey: ['costs-by', group, by, fromMs],
-    queryFn: async () => sumBy((await summaries('day', timeZone, fromMs, untilMs, [group])).items, group),
+    queryFn: async () => sumBy((await summaries(by, timeZone, fromMs, untilMs, [group])).items, group),
   });
   const options: { value: Group; label: string }[] = [
     { value: 'app', label: t('apps.app') },
@@ -173,16 +172,16 @@ function Breakdown({ by, timeZone, fromMs, untilMs }: Range) {
   ];
   return (
     <TableCard
-      title={t('costs.callsBy')}
+      title={t('costs.spentBy')}
       action={<Choices label={t('costs.group')} value={group} options={options} onValue={setGroup} />}
     >
       <Asked query={grouped}>
         {(rows) =>
           rows.length === 0 ? (
-            <Empty title={t('costs.noCalls')}>{t('costs.noCallsText')}</Empty>
+            <Empty title={t('costs.none')}>{t('costs.noneText')}</Empty>
           ) : (
             <Table
-              caption={t('costs.callsBy')}
+              caption={t('costs.spentBy')}
               rows={rows}
               rowKey={(row) => row.name}
               columns={[
@@ -192,6 +191,7 @@ function Breakdown({ by, timeZone, fromMs, untilMs }: Range) {
                   cell: (row) => <GroupName group={group} name={row.name} />,
                 },
                 { key: 'calls', head: t('costs.calls'), number: true, cell: (row) => row.calls },
+                { key: 'tasks', head: t('costs.tasks'), number: true, cell: (row) => row.tasks },
                 { key: 'gpu', head: t('receipt.gpuTime'), number: true, cell: (row) => shownMs(row.gpuMs) },
                 {
                   key: 'charge',
@@ -210,7 +210,8 @@ function Breakdown({ by, timeZone, fromMs, untilMs }: Range) {
 
 function GroupName({ group, name }: { group: Group; name: string }) {
   const t = useT();
-  if (name === '') return <>{group === 'key' ? t('costs.login') : t('none')}</>;
+  if (name === '')
+    return <>{group === 'key' ? t('costs.login') : group === 'app' ? t('costs.tasks') : t('none')}</>;
   if (group === 'app') {
     return (
       <Link to="/apps/$id" params={{ id: name }} className="mono">
@@ -231,11 +232,12 @@ function CsvButton({ by, timeZone, fromMs, untilMs }: Range) {
       until_ms: untilMs.toString(),
       format: 'csv',
     });
-    query.append('group', 'app');
+    for (const kind of KINDS) query.append('kind', kind);
+    for (const group of ['app', 'gpu', 'provider']) query.append('group', group);
     const file = await (await fetchRaw(`/v1/summaries?${query.toString()}`)).blob();
     const link = document.createElement('a');
     link.href = URL.createObjectURL(file);
-    link.download = 'tallystick-calls.csv';
+    link.download = 'tallystick-costs.csv';
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   };
@@ -249,47 +251,8 @@ async function summaries(
   untilMs: number,
   group: Group[],
 ) {
-  const query = { by, time_zone: timeZone, from_ms: fromMs, until_ms: untilMs, group };
+  const query = { by, time_zone: timeZone, from_ms: fromMs, until_ms: untilMs, group, kind: [...KINDS] };
   const page = await ask(client.GET('/v1/summaries', { params: { query } }));
   if (typeof page === 'string') throw new Error('The backend answered no JSON.');
   return page;
-}
-
-async function settledTasks(fromMs: number): Promise<Schemas['TaskBody'][]> {
-  const found: Schemas['TaskBody'][] = [];
-  let cursor: string | undefined;
-  do {
-    const query = { limit: 200, created_from_ms: fromMs, ...(cursor === undefined ? {} : { cursor }) };
-    const page = await ask(client.GET('/v1/tasks', { params: { query } }));
-    found.push(...page.items);
-    cursor = page.next_cursor ?? undefined;
-  } while (cursor !== undefined);
-  return found;
-}
-
-interface Sum {
-  name: string;
-  calls: number;
-  gpuMs: number;
-  charge: bigint;
-}
-
-function sumBy(rows: readonly Schemas['SummaryRow'][], group: Group): Sum[] {
-  const sums = new Map<string, Sum>();
-  for (const row of rows) {
-    const name =
-      (group === 'app'
-        ? row.app_id
-        : group === 'gpu'
-          ? row.gpu_class
-          : group === 'provider'
-            ? row.provider
-            : row.key_id) ?? '';
-    const sum = sums.get(name) ?? { name, calls: 0, gpuMs: 0, charge: 0n };
-    sum.calls += row.completed;
-    sum.gpuMs += row.gpu_ms;
-    sum.charge += BigInt(row.charge);
-    sums.set(name, sum);
-  }
-  return [...sums.values()].sort((one, other) => (one.charge > other.charge ? -1 : 1));
 }

@@ -1,4 +1,4 @@
-// What was spent on which day or in which hour: calls as the backend sums them, tasks by their receipts. Pure.
+// What was spent on which day or in which hour, and on what, out of the backend's sums. Pure.
 
 import type { Schemas } from '~/lib/api';
 
@@ -12,7 +12,6 @@ export interface Period {
 }
 
 type SummaryRow = Schemas['SummaryRow'];
-type Task = Schemas['TaskBody'];
 
 export function periodsOf(by: 'hour' | 'day', untilMs: number, count: number): Period[] {
   const starts: number[] = [];
@@ -35,25 +34,47 @@ export function periodsOf(by: 'hour' | 'day', untilMs: number, count: number): P
   }));
 }
 
-export function addUp(
-  periods: readonly Period[],
-  rows: readonly SummaryRow[],
-  tasks: readonly Task[],
-): Period[] {
+export function addUp(periods: readonly Period[], rows: readonly SummaryRow[]): Period[] {
   const found = periods.map((period) => ({ ...period }));
-  const at = (ms: number) => found.findLast((period) => period.startMs <= ms);
   for (const row of rows) {
-    const period = at(row.start_ms);
+    const period = found.findLast((one) => one.startMs <= row.start_ms);
     if (period === undefined) continue;
-    period.calls += row.completed;
-    period.callCharge += BigInt(row.charge);
-  }
-  for (const task of tasks) {
-    if (task.charge === null || task.charge === undefined) continue;
-    const period = at(task.created_at_ms);
-    if (period === undefined) continue;
-    period.tasks += 1;
-    period.taskCharge += BigInt(task.charge);
+    if (row.kind === 'task') {
+      period.tasks += row.tasks ?? 0;
+      period.taskCharge += BigInt(row.charge);
+    } else {
+      period.calls += row.completed;
+      period.callCharge += BigInt(row.charge);
+    }
   }
   return found;
+}
+
+export type Group = 'app' | 'gpu' | 'provider' | 'key';
+
+export interface Sum {
+  /** Of what it is grouped by; empty where there is none, as a task has no app. */
+  name: string;
+  calls: number;
+  tasks: number;
+  gpuMs: number;
+  charge: bigint;
+}
+
+/** Most expensive first. */
+export function sumBy(rows: readonly SummaryRow[], group: Group): Sum[] {
+  const sums = new Map<string, Sum>();
+  for (const row of rows) {
+    const name =
+      { app: row.app_id, gpu: row.gpu_class, provider: row.provider, key: row.key_id }[group] ?? '';
+    const sum = sums.get(name) ?? { name, calls: 0, tasks: 0, gpuMs: 0, charge: 0n };
+    sum.calls += row.kind === 'task' ? 0 : row.completed;
+    sum.tasks += row.tasks ?? 0;
+    sum.gpuMs += row.gpu_ms;
+    sum.charge += BigInt(row.charge);
+    sums.set(name, sum);
+  }
+  return [...sums.values()].sort((one, other) =>
+    one.charge === other.charge ? 0 : one.charge > other.charge ? -1 : 1,
+  );
 }

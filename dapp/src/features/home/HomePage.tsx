@@ -9,17 +9,17 @@ import { Amount } from '~/components/values';
 import { useBalances } from '~/features/money/balances';
 import { TaskTable } from '~/features/tasks/TaskTable';
 import { myTasks } from '~/features/tasks/queries';
-import { ask, client } from '~/lib/api';
 import { useT } from '~/lib/i18n';
-import { useSession } from '~/lib/session';
 import { shownSeconds } from '~/lib/time';
 import { useWallet } from '~/lib/wallet/useWallet';
+import { Notices } from './Notices';
+import { useOverview } from './overview';
 import { lastsSeconds, UNDER_WAY } from './spending';
+import { useWay } from './steps';
 
 export function HomePage() {
   const t = useT();
   const { address } = useWallet();
-  const session = useSession();
   return (
     <Page
       title={address === null ? t('home.welcome') : t('home.title')}
@@ -32,7 +32,7 @@ export function HomePage() {
         )
       }
     >
-      {address === null || session === null ? <Steps /> : null}
+      <Steps />
       {address === null ? null : (
         <NeedsLogIn why={t('home.why')}>
           <Overview />
@@ -42,21 +42,20 @@ export function HomePage() {
   );
 }
 
-/** The way in, in three steps; each is ticked off as the person takes it. */
+/** The way in, in three steps; each is ticked off once the chain shows it, and all go when it was walked. */
 function Steps() {
   const t = useT();
-  const { address } = useWallet();
-  const balances = useBalances().data;
-  const funded = balances !== undefined && balances.available > 0n;
+  const way = useWay();
+  if (way === null || way.ran) return null;
   const steps = [
     {
-      done: address !== null,
+      done: way.connected,
       title: t('start.connect'),
       text: t('start.connectText'),
       act: <ConnectButton />,
     },
     {
-      done: funded,
+      done: way.deposited,
       title: t('start.deposit'),
       text: t('start.depositText'),
       act: (
@@ -66,7 +65,7 @@ function Steps() {
       ),
     },
     {
-      done: false,
+      done: way.ran,
       title: t('start.run'),
       text: t('start.runText'),
       act: (
@@ -110,11 +109,7 @@ function Overview() {
     queryFn: () => myTasks(undefined),
     refetchInterval: 3_000,
   });
-  const overview = useQuery({
-    queryKey: ['overview', address],
-    queryFn: () => ask(client.GET('/v1/overview')),
-    refetchInterval: 4_000,
-  });
+  const overview = useOverview();
   const underWay = (tasks.data?.items ?? []).filter((task) => UNDER_WAY.has(task.state));
   const perHour = BigInt(overview.data?.pace_per_hour ?? '0');
   return (
@@ -123,9 +118,7 @@ function Overview() {
         const lasts = lastsSeconds(found.available, perHour);
         return (
           <>
-            {overview.data?.alerts.includes('index_stopped') === true ? (
-              <Note tone="warn">{t('home.indexStopped')}</Note>
-            ) : null}
+            {overview.data === undefined ? null : <Notices overview={overview.data} />}
             {lasts !== null && lasts < 24 * 3600 ? (
               <Note tone="warn" title={t('home.endsSoon', { time: shownSeconds(lasts) })}>
                 <Link to="/money">{t('start.depositAct')}</Link>

@@ -3,25 +3,14 @@ import { useState } from 'react';
 import type { Hex as HexText } from 'viem';
 import { NeedsLogIn } from '~/app/gates';
 import { Asked, Fault } from '~/components/asking';
-import {
-  Button,
-  Card,
-  Empty,
-  Note,
-  Page,
-  SelectField,
-  Table,
-  TableCard,
-  Tag,
-  TextField,
-} from '~/components/parts';
+import { Limits } from '~/components/limits';
+import { Button, Card, Empty, Note, Page, Table, TableCard, Tag, TextField } from '~/components/parts';
 import { TransactionButton } from '~/components/transaction';
 import { Amount, Copy, Hex, Moment } from '~/components/values';
 import { ask, client, type Schemas } from '~/lib/api';
 import { revokeAllowance } from '~/lib/chain/writes';
-import { useDeployment, useToken } from '~/lib/deployment';
+import { useDeployment } from '~/lib/deployment';
 import { useT } from '~/lib/i18n';
-import { parseAmount } from '~/lib/money';
 import { useWallet } from '~/lib/wallet/useWallet';
 import { AllowanceForm } from './AllowanceForm';
 
@@ -109,128 +98,6 @@ function Allowances() {
       </TableCard>
       <Card title={t('allow.title')}>
         <AllowanceForm />
-      </Card>
-    </div>
-  );
-}
-
-function Limits() {
-  const t = useT();
-  const token = useToken();
-  const { address } = useWallet();
-  const queries = useQueryClient();
-  const [text, setText] = useState('');
-  const [period, setPeriod] = useState<'call' | 'day' | 'total'>('day');
-  const [fault, setFault] = useState<unknown>(null);
-  const limits = useQuery({
-    queryKey: ['limits', address],
-    queryFn: () => ask(client.GET('/v1/spend-limits')),
-    refetchInterval: 10_000,
-  });
-  const amount = parseAmount(text, token.decimals);
-  const change = async (act: () => Promise<unknown>) => {
-    setFault(null);
-    try {
-      await act();
-      await queries.invalidateQueries({ queryKey: ['limits'] });
-    } catch (refusal) {
-      setFault(refusal);
-    }
-  };
-  const add = () =>
-    change(async () => {
-      if (!amount.ok) return;
-      await ask(
-        client.PUT('/v1/spend-limits', {
-          body: { scope: 'workspace', subject: '', period, limit: amount.units.toString() },
-        }),
-      );
-      setText('');
-    });
-  const remove = (id: string) =>
-    change(async () => {
-      const { response, error } = await client.DELETE('/v1/spend-limits/{limit_id}', {
-        params: { path: { limit_id: id } },
-      });
-      if (!response.ok) await ask(Promise.resolve({ response, error }));
-    });
-  const periodText = (value: string) =>
-    value === 'call' ? t('limits.call') : value === 'day' ? t('limits.day') : t('limits.total');
-  return (
-    <div className="columns columns-wide-left">
-      <TableCard title={t('limits.title')}>
-        <Asked query={limits}>
-          {({ items }) =>
-            items.length === 0 ? (
-              <Empty title={t('limits.none')}>{t('limits.noneText')}</Empty>
-            ) : (
-              <Table
-                caption={t('limits.title')}
-                rows={items}
-                rowKey={(row) => row.id}
-                columns={[
-                  {
-                    key: 'scope',
-                    head: t('limits.of'),
-                    cell: (row) =>
-                      row.scope === 'workspace' ? t('limits.workspace') : <Hex value={row.subject ?? ''} />,
-                  },
-                  { key: 'period', head: t('limits.each'), cell: (row) => periodText(row.period) },
-                  {
-                    key: 'spent',
-                    head: t('limits.spent'),
-                    number: true,
-                    cell: (row) => (
-                      <>
-                        {row.spent === null ? t('none') : <Amount units={BigInt(row.spent)} />}{' '}
-                        <span className="soft">/ </span>
-                        <Amount units={BigInt(row.limit)} />
-                      </>
-                    ),
-                  },
-                  {
-                    key: 'act',
-                    head: <span className="hidden-but-read">{t('keys.act')}</span>,
-                    cell: (row) => (
-                      <Button className="button-small" onClick={() => void remove(row.id)}>
-                        {t('limits.remove')}
-                      </Button>
-                    ),
-                  },
-                ]}
-              />
-            )
-          }
-        </Asked>
-      </TableCard>
-      <Card title={t('limits.set')}>
-        <div className="fields">
-          <TextField
-            label={t('limits.most')}
-            unit={token.symbol}
-            inputMode="decimal"
-            value={text}
-            onValue={setText}
-            fault={amount.ok || text === '' ? null : t('amount.form')}
-          />
-          <SelectField
-            label={t('limits.each')}
-            value={period}
-            onValue={(value) => setPeriod(value as typeof period)}
-          >
-            {(['call', 'day', 'total'] as const).map((value) => (
-              <option key={value} value={value}>
-                {periodText(value)}
-              </option>
-            ))}
-          </SelectField>
-        </div>
-        <div>
-          <Button main disabled={!amount.ok} onClick={() => void add()}>
-            {t('limits.setAct')}
-          </Button>
-        </div>
-        {fault === null ? null : <Fault fault={fault} />}
       </Card>
     </div>
   );

@@ -8,6 +8,7 @@ import { TransactionButton } from '~/components/transaction';
 import { Amount, Hex, Moment, shortHex, TransactionLink } from '~/components/values';
 import { ApiProblem, ask, client } from '~/lib/api';
 import { sentenceOf } from '~/lib/chain/faults';
+import { useReader } from '~/lib/chain/reader';
 import { cancelTask, reclaimTask } from '~/lib/chain/writes';
 import { useDeployment, useToken } from '~/lib/deployment';
 import { useLanguage, useT } from '~/lib/i18n';
@@ -257,6 +258,29 @@ function Explanation({ task }: { task: Task }) {
   );
 }
 
+/** How the chain stands to a locked ceiling, by the chain's own clock; null until it is known. */
+function useCeiling(id: string, locked: boolean) {
+  const reader = useReader();
+  return (
+    useQuery({
+      queryKey: ['ceiling', id],
+      queryFn: async () => {
+        if (reader === null) return null;
+        const path = { task_id: id };
+        const [task, block] = await Promise.all([
+          ask(client.GET('/v1/explorer/tasks/{task_id}', { params: { path } })),
+          reader.getBlock(),
+        ]);
+        const cancelled = task.events.some((event) => event.name === 'TaskCancelled');
+        const isBack = task.state === 'refunded';
+        return { end: task.end, cancelled, isBack, isFree: Number(block.timestamp) > task.end };
+      },
+      enabled: locked && reader !== null,
+      refetchInterval: 3_000,
+    }).data ?? null
+  );
+}
+
 /** Ending it early, and getting a locked ceiling back. */
 function Stopping({ task }: { task: Task }) {
   const { t, language } = useLanguage();
@@ -268,8 +292,14 @@ function Stopping({ task }: { task: Task }) {
   const runs = ['ordered', 'funded', 'leased', 'running', 'orphaned'].includes(task.state);
   const locked =
     task.created_tx != null && task.settled_tx == null && !['settled', 'refunded'].includes(task.state);
-  const ended = Date.now() / 1000 > task.terms.deadline;
+  const ceiling = useCeiling(task.id, locked);
   if (!runs && !(locked && ['cancelled', 'failed'].includes(task.state))) return null;
+  if (ceiling?.isBack === true)
+    return (
+      <Card title={t('task.getBack')}>
+        <Note tone="good">{t('task.gotBack')}</Note>
+      </Card>
+    );
   const stop = async () => {
     setFault(null);
     try {
@@ -292,14 +322,18 @@ function Stopping({ task }: { task: Task }) {
           </Button>
         </div>
       ) : null}
-      {locked && deployment !== undefined && (asked || !runs) ? (
-        ended ? (
+      {locked && deployment !== undefined && ceiling !== null && (asked || !runs || ceiling.isFree) ? (
+        ceiling.isFree ? (
           <TransactionButton
             tone="plain"
             prepare={() => Promise.resolve(reclaimTask(deployment, termsOf(task.terms)))}
           >
             {t('task.reclaim')}
           </TransactionButton>
+        ) : ceiling.cancelled ? (
+          <p className="small" data-free-at={ceiling.end}>
+            {t('task.freeAt')} <Moment ms={ceiling.end * 1000} />
+          </p>
         ) : (
           <TransactionButton
             tone="plain"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystick.disk_pace import QUICK_S, DiskPace
+from tallystick.protocol.disk_pace import QUICK_S, DiskPace
 
 
 def test_a_new_one_is_taken_for_quick() -> None:
