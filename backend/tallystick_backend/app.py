@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Lifespan, Scope
+from starlette.types import Lifespan, Receive, Scope, Send
 from web3 import AsyncWeb3
 
 from tallystick.protocol import deployments
@@ -47,6 +47,7 @@ from tallystick_backend.api import (
     pages,
     providers,
     receipts,
+    serving,
     spending,
     streams,
     summaries,
@@ -108,7 +109,7 @@ def http_app(
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """HTTP alone: routes, guards, errors, documentation. Tests hand in a `backend` of their own."""
-    app = FastAPI(
+    app = _App(
         title=openapi.TITLE,
         version=__version__,
         lifespan=lifespan,
@@ -131,6 +132,7 @@ def http_app(
         receipts,
         summaries,
         spending,
+        serving,
         keep_warm,
         analytics,
         explorer,
@@ -175,14 +177,23 @@ def http_app(
         metrics.request_served(scope["method"], route_of(scope), status, seconds)
 
     app.add_middleware(guard.Edge, measure=measure)
-    # Outermost: a call meets nothing of the above.
-    app.add_middleware(
-        CallDoor,
+    app.door = CallDoor(
+        super(_App, app).__call__,
+        lambda: app.state.backend,
         measure=metrics.request_served,
         origins=settings.cors_origins,
         body_timeout_s=settings.body_timeout_s,
     )
     return app
+
+
+class _App(FastAPI):
+    """With the door for calls in front of everything: a call meets nothing of the rest."""
+
+    door: CallDoor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.door(scope, receive, send)
 
 
 def route_of(scope: Scope) -> str:
@@ -331,6 +342,7 @@ async def assemble(
             orphan_grace_seconds=settings.orphan_grace_seconds,
             poll_ms=min(settings.poll_ms, 250),
         ),
+        contracts=found,
         deployment=lambda: market.body(rpc),
         config=lambda: market.config(rpc),
         wallets=wallets or ChainWallets(rpc),

@@ -35,6 +35,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._served: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._ended: dict[str, tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "tallystick_http_requests",
             "Answers given.",
@@ -86,8 +87,11 @@ class Metrics:
 
     def call_ended(self, state: str, reason: str, seconds: float, _charge: int) -> None:
         """`reason` is the name of an error's class, so there are few."""
-        self._calls.labels(state).inc()
-        self._call_seconds.labels(state).observe(seconds)
+        ended = self._ended.get(state)
+        if ended is None:
+            ended = self._ended[state] = self._calls.labels(state), self._call_seconds.labels(state)
+        ended[0].inc()
+        ended[1].observe(seconds)
         if reason:
             self._calls_failed.labels(reason).inc()
 

@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """Path of the deployment's JSON, or a chain id known to `tallystick.protocol`."""
     nats_url: str = "nats://127.0.0.1:4222"
     """Message bus between backend and providers."""
+    provider_nats_url: str = ""
+    """Where providers reach the message bus, for those who join; empty names none."""
     nats_issuer_seed: SecretStr | None = None
     """Seed (nkey, `SA...`) of the account that signs what each provider may do on the bus."""
     dispatcher_key_file: Path | None = None

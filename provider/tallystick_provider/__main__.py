@@ -29,12 +29,12 @@ from tallystick.protocol.errors import ProtocolError
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import to_address
 from tallystick.protocol.web3 import close, connect
-from tallystick_provider import __version__, keys
+from tallystick_provider import __version__, join, keys
 from tallystick_provider.agent import DRAINING, Agent
 from tallystick_provider.calls.parts import Calls
 from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
-from tallystick_provider.doctor import examine, runtime_of
+from tallystick_provider.doctor import examine, examine_running, runtime_of
 from tallystick_provider.errors import ProviderError, RuntimeUnsafe, SettingsError
 from tallystick_provider.gpus import open_source
 from tallystick_provider.inbox import Inbox
@@ -51,12 +51,121 @@ TRANSFER_SECONDS = 120.0
 PROBLEMS = "problems"
 
 app = typer.Typer(
-    help="Earn from idle GPUs: take tasks, run them in containers, be paid by the chain.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 log = structlog.get_logger()
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document for programs.")]
+
+
+@app.callback()
+def common(
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings", metavar="FILE", help="Settings that `join` wrote; the environment wins."
+        ),
+    ] = None,
+) -> None:
+    """Earn from idle GPUs: take tasks, run them in containers, be paid by the chain."""
+    if settings is None:
+        return
+    try:
+        found = join.read_settings_file(settings)
+    except SettingsError as error:
+        _refuse(str(error), EXIT_USAGE)
+    for name, value in found.items():
+        os.environ.setdefault(name, value)
+
+
+@app.command("join")
+def join_market(
+    market: Annotated[str, typer.Argument(metavar="URL", help="The market's address.")],
+    provider: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The account that stakes and is paid.")
+    ],
+    rate: Annotated[
+        str,
+        typer.Option(
+            metavar="CLASS=PRICE,...", help="Floor price, smallest unit per GPU-second, by class."
+        ),
+    ],
+    gpus: Annotated[
+        str, typer.Option(help="nvml, none, or simulated:<count>x<class>:<memory_mib>.")
+    ] = "nvml",
+    runtime: Annotated[
+        str, typer.Option(help="docker; or process, which isolates nothing: development only.")
+    ] = "docker",
+    rpc: Annotated[
+        str, typer.Option(metavar="URL", help="A node you trust, instead of the market's.")
+    ] = "",
+    nats: Annotated[
+        str, typer.Option(metavar="URL", help="The message bus, where the market names none.")
+    ] = "",
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="FOLDER", help="Keys, settings and journal.")
+    ] = Path("~/.tallystick/provider"),
+    only_prepare: Annotated[
+        bool, typer.Option("--only-prepare", help="Write everything, print the line, and end.")
+    ] = False,
+) -> None:
+    """Set up this machine, print the line to register it with, and serve once it is registered.
+
+    The operator key is made here and never leaves. Said again, it goes on with the same key.
+    """
+    _set_up_log(as_json=False)
+    os.umask(0o022)
+    try:
+        wish = join.Wish(
+            market=market,
+            provider=to_address(provider),
+            rate=rate,
+            folder=folder.expanduser().resolve(),
+            gpus=gpus,
+            runtime=runtime,
+            rpc_url=rpc,
+            nats_url=nats,
+        )
+        settings, told = asyncio.run(_prepare_to_join(wish))
+        print(told, flush=True)
+        if only_prepare:
+            return
+        asyncio.run(_wait_for_the_chain(settings))
+        with _only_one(settings.data_dir):
+            uvloop.run(serve(settings))
+    except (ProviderError, ProtocolError) as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+async def _prepare_to_join(wish: join.Wish) -> tuple[Settings, str]:
+    async with httpx.AsyncClient(timeout=20.0) as http:
+        set_up = await join.prepare(wish, http)
+    settings = from_environment(set_up.environment)
+    cards = open_source(settings.gpus, settings.address, settings.gpu_classes, SystemClock()).read()
+    line = join.line(wish.provider, set_up, tuple(card.gpu_id for card in cards))
+    again = f"tallystick-provider --settings {set_up.settings_file} start"
+    return settings, (
+        f"{len(cards)} cards, operator key {address_of(set_up.key)}.\n"
+        f"Paste this line into the provider page of {wish.market}:\n\n{line}\n\n"
+        f"It holds no secret. This program waits for the chain and then serves;"
+        f" to start it again later:\n  {again}"
+    )
+
+
+async def _wait_for_the_chain(settings: Settings) -> None:
+    clock = SystemClock()
+    provider = to_address(settings.address)
+    cards = len(open_source(settings.gpus, settings.address, settings.gpu_classes, clock).read())
+    deployment = _deployment(settings)
+    web3 = connect(settings.rpc_url)
+    try:
+        await verify_deployment(web3, deployment)
+        ledger = ChainLedger(web3, deployment, keys.operator_key(settings.key_file))
+        await join.until_registered(ledger, provider, cards)
+    finally:
+        await close(web3)
 
 
 @app.command()
@@ -194,7 +303,14 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 on_over=lambda lease: _drop_result(settings.data_dir, lease),
                 redemption=calls.redemption,
             )
-            agent = Agent(settings, tools, ledger, settler.wake, calls)
+            agent = Agent(
+                settings,
+                tools,
+                ledger,
+                settler.wake,
+                calls,
+                doctor=lambda: examine_running(settings, clock, runtime),
+            )
             journal.set_meta(DRAINING, "0")
             try:
                 # Its workers go first: they may sit on cards that the agent wants to clear.

@@ -14,7 +14,7 @@ goes on under a new `Work`, every other container of ours is removed, then and n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,7 +33,7 @@ from tallystick_provider.errors import JournalError, OfferRefused, ProviderError
 from tallystick_provider.journal import Lease
 from tallystick_provider.ledger import Ledger
 from tallystick_provider.offers import CheckedOffer, Reserved, check, place, require_secured
-from tallystick_provider.runtime import volume
+from tallystick_provider.runtime import Finding, volume
 from tallystick_provider.settings import Settings
 from tallystick_provider.work import Tools, Work, task_directories, tell_failures
 
@@ -50,6 +50,8 @@ CLEAR_FIRST_S = 10.0
 IMAGES_MS = 60_000
 IMAGES_TIMEOUT_S = 3.0
 REAP_TIMEOUT_S = 3.0
+DOCTOR_MS = 60_000
+DOCTOR_TIMEOUT_S = 30.0
 
 log = structlog.get_logger()
 
@@ -90,6 +92,8 @@ class Agent:
     ledger: Ledger
     wake_settler: Callable[[], None] = lambda: None
     workers: WorkersRoom = field(default_factory=NoWorkers)
+    doctor: Callable[[], Awaitable[tuple[Finding, ...]]] | None = None
+    """Looks at everything the agent needs; what it finds is told to the provider's own pages."""
     _works: dict[tuple[TaskId, int], tuple[Work, asyncio.Task[None]]] = field(default_factory=dict)
     _accepting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _beat_s: float = FIRST_BEAT_S
@@ -99,6 +103,9 @@ class Agent:
     _reaped_at_ms: int = 0
     _cleared_at_ms: int = 0
     _clearing: asyncio.Task[None] | None = None
+    _report: wire.DoctorReport | None = None
+    _examined_at_ms: int = 0
+    _examining: asyncio.Task[None] | None = None
     problem: str = ""
     """Why the backend gives no work, in its words."""
 
@@ -171,6 +178,33 @@ class Agent:
             self._cleared_at_ms = now_ms
             self._clearing = asyncio.create_task(self.tools.cards.try_again(), name="clear cards")
 
+    async def _examine_now_and_then(self) -> None:
+        """Beside everything else: a node or an engine may take its time to answer."""
+        now_ms = self.tools.clock.now_ms()
+        idle = self._examining is None or self._examining.done()
+        due = self._report is None or now_ms - self._examined_at_ms >= DOCTOR_MS
+        if self.doctor is not None and idle and due:
+            self._examined_at_ms = now_ms
+            self._examining = asyncio.create_task(self._examine(), name="doctor")
+
+    async def _examine(self) -> None:
+        assert self.doctor is not None
+        try:
+            async with asyncio.timeout(DOCTOR_TIMEOUT_S):
+                findings = await self.doctor()
+        except (ProviderError, ProtocolError, TimeoutError) as error:
+            log.warning("doctor_silent", error=str(error) or "no answer in time")
+            return
+        self._report = wire.DoctorReport(
+            at_ms=self.tools.clock.now_ms(),
+            findings=tuple(
+                wire.FindingBody(
+                    name=one.name[:200], ok=one.ok, found=one.found[:500], fix=one.fix[:500]
+                )
+                for one in findings
+            ),
+        )
+
     async def run(self, stop: asyncio.Event) -> None:
         """Beats until told to stop. Containers go on without us; the next start finds them."""
         while not stop.is_set():
@@ -182,6 +216,7 @@ class Agent:
                 self._tell_failures,
                 self._reap_now_and_then,
                 self._try_cards_again,
+                self._examine_now_and_then,
             ):
                 try:
                     await say()
@@ -195,8 +230,7 @@ class Agent:
 
     async def close(self) -> None:
         tasks = [task for _, task in self._works.values()]
-        if self._clearing is not None:
-            tasks.append(self._clearing)
+        tasks += [task for task in (self._clearing, self._examining) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -354,6 +388,7 @@ class Agent:
             disk_mib=self.settings.disk_mib,
             draining=self.draining,
             images=await self._images(),
+            doctor=self._report,
         )
 
     async def _images(self) -> tuple[str, ...]:

@@ -51,6 +51,24 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
             "settings", False, str(error), "set the variables as provider/README.md shows"
         )
         return
+    async for finding in examine_settings(settings, clock):
+        yield finding
+
+
+async def examine_running(
+    settings: Settings, clock: Clock, runtime: Runtime
+) -> tuple[Finding, ...]:
+    """What the agent tells of itself while it is logged in: a log-in of its own would prove
+    nothing more, and the runtime is the one that it serves with."""
+    found = [python_finding(sys.version_info[:3])]
+    async for finding in examine_settings(settings, clock, serving=runtime):
+        found.append(finding)
+    return tuple(found)
+
+
+async def examine_settings(
+    settings: Settings, clock: Clock, *, serving: Runtime | None = None
+) -> AsyncIterator[Finding]:
     yield Finding("settings", True, f"provider {settings.address}")
     key, finding = key_finding(settings.key_file)
     yield finding
@@ -58,8 +76,12 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
     cards: list[GpuInfo] = []
     for finding in gpu_findings(settings, clock, cards):
         yield finding
-    for finding in await runtime_findings(runtime_of(settings), cards):
-        yield finding
+    if serving is not None:
+        for finding in (await serving.probe()).findings:
+            yield finding
+    else:
+        for finding in await runtime_findings(runtime_of(settings), cards):
+            yield finding
     deployment, finding = deployment_finding(settings.deployment)
     yield finding
     yield calls_finding(settings, deployment)
@@ -67,11 +89,19 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
         return
     async for finding in chain_findings(settings, deployment, key, clock, len(cards)):
         yield finding
-    yield await nats_finding(settings, deployment, key, clock)
+    if serving is not None:
+        yield Finding("backend", True, f"logged in at {settings.nats_url}")
+    else:
+        yield await nats_finding(settings, deployment, key, clock)
+
+
+def _needed(name: str, ok: bool, found: str, fix: str) -> Finding:
+    """One whose fix is for those who lack it; with what is in order it would read as advice."""
+    return Finding(name, ok, found, "" if ok else fix)
 
 
 def python_finding(version: tuple[int, ...]) -> Finding:
-    return Finding(
+    return _needed(
         "python",
         version[:2] >= PYTHON_FLOOR,
         f"{'.'.join(map(str, version))} on {platform.system()}",
@@ -92,7 +122,7 @@ def key_finding(path: Path) -> tuple[bytes | None, Finding]:
 def disk_finding(data_dir: Path, disk_mib: int) -> Finding:
     existing = next(p for p in (data_dir, *data_dir.parents) if p.exists())
     free_mib = shutil.disk_usage(existing).free // (1024 * 1024)
-    return Finding(
+    return _needed(
         "disk",
         free_mib >= disk_mib,
         f"{free_mib} MiB free for {data_dir}, {disk_mib} offered",
@@ -266,7 +296,7 @@ async def account_findings(
     ledger: ChainLedger, provider: Address, deployment: Deployment, clock: Clock, cards: int
 ) -> AsyncIterator[Finding]:
     key = ledger.account
-    yield Finding(
+    yield _needed(
         "key bound",
         await ledger.signs_for(provider),
         f"{key} for provider {provider}",
@@ -275,7 +305,7 @@ async def account_findings(
     )
     units = await ledger.staked_units(provider)
     needed = max(1, cards)
-    yield Finding(
+    yield _needed(
         "stake",
         units >= needed,
         f"{units} units, {needed} needed for {cards} GPUs",
@@ -283,7 +313,7 @@ async def account_findings(
         f"{provider} (scripts/stake.py)",
     )
     registered = await ledger.gpus_registered(provider)
-    yield Finding(
+    yield _needed(
         "GPUs registered",
         registered >= cards,
         f"{registered} on chain, {cards} here",

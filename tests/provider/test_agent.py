@@ -45,12 +45,12 @@ from tallystick_provider.agent import DRAINING, Agent
 from tallystick_provider.backend import Offline
 from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
-from tallystick_provider.errors import RuntimeFailure
+from tallystick_provider.errors import ProviderError, RuntimeFailure
 from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.offers import Reserved
-from tallystick_provider.runtime import Runtime
+from tallystick_provider.runtime import Finding, Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
 from tallystick_provider.work import Tools
@@ -833,3 +833,41 @@ async def test_announces_what_it_is_and_labels_what_is_simulated(stand: Stand) -
     assert all(gpu.simulated for gpu in announced.gpus)
     await until(lambda: bool(stand.office.beats))
     assert len(stand.office.announced) == 1  # once, until something changes
+
+
+async def test_what_the_doctor_finds_is_told_and_told_again_when_it_changes(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+    found = [Finding("disk", True, "9 MiB free")]
+
+    async def looks() -> tuple[Finding, ...]:
+        return tuple(found)
+
+    agent.doctor = looks
+    await until(lambda: stand.office.announced[-1].doctor is not None)
+    report = stand.office.announced[-1].doctor
+    assert report is not None
+    assert [one.model_dump() for one in report.findings] == [
+        {"name": "disk", "ok": True, "found": "9 MiB free", "fix": ""}
+    ]
+    found[0] = Finding("disk", False, "x" * 600, "free some space")
+    agent._examined_at_ms = 0  # a minute later
+    await until(lambda: "xxx" in stand.office.announced[-1].model_dump_json())
+    last = stand.office.announced[-1].doctor
+    assert last is not None
+    assert len(last.findings[0].found) == 500
+    assert last.findings[0].fix == "free some space"
+
+
+async def test_a_doctor_that_fails_costs_no_heartbeat(stand: Stand) -> None:
+    agent = stand.agent
+    assert agent is not None
+
+    async def fails() -> tuple[Finding, ...]:
+        raise ProviderError("the node is away")
+
+    agent.doctor = fails
+    await until(lambda: agent._examining is not None and agent._examining.done())
+    beats = len(stand.office.beats)
+    await until(lambda: len(stand.office.beats) > beats)
+    assert all(said.doctor is None for said in stand.office.announced)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import secrets
@@ -92,13 +93,22 @@ class Wanted:
 
 class CallDoor:
     def __init__(
-        self, app: ASGIApp, *, measure: Measure, origins: Sequence[str], body_timeout_s: float
+        self,
+        app: ASGIApp,
+        backend: Callable[[], Backend | None],
+        *,
+        measure: Measure,
+        origins: Sequence[str],
+        body_timeout_s: float,
     ) -> None:
         self.app = app
+        self._backend = backend
         self._measure = measure
         self._origins = frozenset(origins)
         self._body_timeout_s = body_timeout_s
         self._callers = CallerCache()
+        self._ids, self._numbers = secrets.token_hex(4), itertools.count(1)
+        """Of requests: asking the system for chance each time takes longer than finding the app."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -109,7 +119,7 @@ class CallDoor:
             await self.app(scope, receive, send)
             return
         began_s = time.perf_counter()
-        answer = _Answer(send, secrets.token_hex(8))
+        answer = _Answer(send, f"{self._ids}{next(self._numbers):08x}")
         try:
             await self._serve(scope, receive, answer, found[1], began_s)
         except Exception as error:
@@ -135,7 +145,7 @@ class CallDoor:
                 (b"access-control-expose-headers", _TOLD.encode()),
                 (b"vary", b"Origin"),
             ]
-        backend: Backend | None = getattr(scope["app"].state, "backend", None)
+        backend = self._backend()
         if backend is None:
             raise ServiceNotReady("the backend is starting")
         caller = await self._caller(backend, scope, wanted.token)
@@ -512,9 +522,9 @@ def _version(query: bytes) -> int | None:
 async def _ended_or_gone(live: Live, receive: Receive, wait_s: float | None) -> Ended | None:
     """None when the time is over, or the caller left."""
     first_s = WATCHED_AFTER_S if wait_s is None else min(wait_s, WATCHED_AFTER_S)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(first_s):
-            return await live.wait()
+    await asyncio.wait({live.ended}, timeout=first_s)
+    if live.ended.done():
+        return live.ended.result()
     gone = asyncio.create_task(_until_gone(receive))
     left_s = None if wait_s is None else max(0.0, wait_s - first_s)
     try:

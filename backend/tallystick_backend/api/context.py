@@ -10,6 +10,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.market_views import ConfigBody
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.types import Address
@@ -44,6 +45,7 @@ class Backend:
     domain: Domain
     policy: Policy
     dispatch: DispatchSettings
+    contracts: Deployment
     deployment: Callable[[], Awaitable[DeploymentBody]]
     """Reads the token's name on chain the first time; a `ChainError` when that fails."""
     config: Callable[[], Awaitable[ConfigBody]]

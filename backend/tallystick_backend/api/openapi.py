@@ -31,6 +31,7 @@ TAGS = [
     {"name": "explorer", "description": "Public: what happened on the chain, a search, a stream."},
     {"name": "apps", "description": "Public: what can be called, prices, and channels."},
     {"name": "calls", "description": "Call an app; receipts, sums and limits."},
+    {"name": "providers", "description": "Join as one, and watch your own agent."},
     {"name": "account", "description": "The caller's money at a glance."},
     {"name": "embedding", "description": "Public, and for pages of any origin."},
     {"name": "bundles", "description": "Sealed inputs and results, by their keccak-256."},

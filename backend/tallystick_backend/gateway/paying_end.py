@@ -444,12 +444,11 @@ class PayingEnd:
         wait_s = min(left_s, self._settings.repeat_s)
         if not one.frames:
             one.news = loop.create_future()
+            late = loop.call_later(wait_s, one.wake)
             try:
-                async with asyncio.timeout(wait_s):
-                    await one.news
-            except TimeoutError:
-                return None
+                await one.news
             finally:
+                late.cancel()
                 one.news = None
             if not one.frames:
                 return None

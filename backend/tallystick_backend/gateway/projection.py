@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,7 +21,7 @@ from tallystick.protocol.paying import PayingChannel
 from tallystick.protocol.types import ZERO_ADDRESS
 from tallystick_backend.gateway import journal_lines
 from tallystick_backend.store.repositories import calls
-from tallystick_backend.store.session import Database
+from tallystick_backend.store.session import Database, JsonText
 from tallystick_backend.store.tables import (
     CallRow,
     GatewayJournalRow,
@@ -135,7 +134,7 @@ class Projection:
         for values in (*self.begun.values(), *self.changed.values()):
             for name in _DOCUMENTS:
                 if isinstance(values.get(name), str):
-                    values[name] = json.loads(values[name])
+                    values[name] = JsonText(values[name])
         connection = await session.connection()
         upsert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         # Before the new ones: a call that failed gives its key back, and another one may have it.

@@ -176,8 +176,9 @@ KINDS: Mapping[str, type[Entity]] = {
     **sums.SUMS,
 }
 
-FOLD: Final = 2
-"""Rises when entities are added: rows that an earlier one wrote know nothing of them."""
+FOLD: Final = 3
+"""Rises when entities or contracts are added: rows that an earlier one wrote know nothing of them.
+3: the court's own events."""
 
 
 def kind_of(key: EntityKey) -> type[Entity]:

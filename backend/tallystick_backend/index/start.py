@@ -13,8 +13,14 @@ from tallystick_backend.store.session import Database
 
 def followed(deployment: Deployment) -> tuple[Address, ...]:
     """The contracts whose logs are read."""
-    contracts = (deployment.escrow, deployment.market, deployment.staking, deployment.registry)
-    # A deployment from before there was a registry has none.
+    contracts = (
+        deployment.escrow,
+        deployment.market,
+        deployment.staking,
+        deployment.registry,
+        deployment.court,
+    )
+    # A deployment from before there was a registry has none, and one without a court has none.
     return tuple(contract for contract in contracts if contract != ZERO_ADDRESS)
 
 
@@ -78,7 +84,7 @@ async def _check_database(database: Database, deployment: Deployment, genesis_ha
         )
     if cursor.fold != FOLD:
         raise WrongChain(
-            "the database was filled before earnings, pools and parties were followed",
+            "the database was filled before all was followed that is followed now",
             next_step="Run `tallystick-backend reindex`: the next start reads the chain again.",
         )
     facts = (

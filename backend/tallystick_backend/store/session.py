@@ -8,6 +8,7 @@ read, so a row that somebody else changed meanwhile is an error to retry, never 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -150,15 +151,29 @@ def is_conflict(error: BaseException) -> bool:
     return state in _POSTGRES_CONFLICTS or "database is locked" in str(error.orig)
 
 
+class JsonText(str):
+    """A value of a JSON column that is JSON already, and goes there as it is."""
+
+    __slots__ = ()
+
+
+def _to_json(value: object) -> str:
+    return value if type(value) is JsonText else json.dumps(value)
+
+
 def _engine(url: str) -> AsyncEngine:
     driver = make_url(url).drivername
     if driver == "sqlite+aiosqlite":
-        engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        engine = create_async_engine(
+            url, connect_args={"timeout": BUSY_TIMEOUT_S}, json_serializer=_to_json
+        )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
     if driver == "postgresql+asyncpg":
-        return create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+        return create_async_engine(
+            url, pool_size=10, max_overflow=10, pool_pre_ping=True, json_serializer=_to_json
+        )
     raise UnsupportedDatabase(f"the database driver {driver!r} is not supported")
 
 

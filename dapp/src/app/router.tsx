@@ -1,6 +1,12 @@
 // Every page is a chunk of its own, fetched when it is gone to (or nearly: a link under the pointer preloads).
 
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  redirect,
+} from '@tanstack/react-router';
 import { isAddress } from 'viem';
 import { NotFoundPage, PageFault, Shell } from './shell';
 
@@ -96,6 +102,46 @@ function isHash(value: unknown): value is string {
   return typeof value === 'string' && /^0x[0-9a-f]{64}$/.test(value);
 }
 
+const provide = createRoute({
+  getParentRoute: () => root,
+  path: '/provide',
+  component: lazyRouteComponent(() => import('~/features/provide/ProvidePage'), 'ProvidePage'),
+});
+/** What people try first. */
+const providerStart = createRoute({
+  getParentRoute: () => root,
+  path: '/provider',
+  beforeLoad: () => {
+    // eslint-disable-next-line @typescript-eslint/only-throw-error -- the router takes a redirect this way
+    throw redirect({ to: '/provide' });
+  },
+});
+const provideGpus = createRoute({
+  getParentRoute: () => root,
+  path: '/provide/gpus',
+  component: lazyRouteComponent(() => import('~/features/provide/GpusPage'), 'GpusPage'),
+});
+const provideTasks = createRoute({
+  getParentRoute: () => root,
+  path: '/provide/tasks',
+  component: lazyRouteComponent(() => import('~/features/provide/ServedPage'), 'ServedPage'),
+});
+const provideEarnings = createRoute({
+  getParentRoute: () => root,
+  path: '/provide/earnings',
+  component: lazyRouteComponent(() => import('~/features/provide/EarningsPage'), 'EarningsPage'),
+});
+const provideStake = createRoute({
+  getParentRoute: () => root,
+  path: '/provide/stake',
+  component: lazyRouteComponent(() => import('~/features/provide/StakePage'), 'StakePage'),
+});
+const delegation = createRoute({
+  getParentRoute: () => root,
+  path: '/delegate',
+  component: lazyRouteComponent(() => import('~/features/delegation/DelegatePage'), 'DelegatePage'),
+});
+
 const routes = root.addChildren([
   home,
   market,
@@ -111,6 +157,13 @@ const routes = root.addChildren([
   keys,
   explorer,
   transaction,
+  provide,
+  providerStart,
+  provideGpus,
+  provideTasks,
+  provideEarnings,
+  provideStake,
+  delegation,
 ]);
 
 export const router = createRouter({

@@ -1,4 +1,5 @@
-import { Link, Outlet, type ErrorComponentProps } from '@tanstack/react-router';
+import { Link, Outlet, useLocation, type ErrorComponentProps } from '@tanstack/react-router';
+import { useEffect } from 'react';
 import { Fault } from '~/components/asking';
 import { Icon, Mark, type IconName } from '~/components/icons';
 import { Choices, Empty, Page } from '~/components/parts';
@@ -15,10 +16,19 @@ const PAGES = [
   { to: '/money', key: 'nav.money', icon: 'money' },
   { to: '/costs', key: 'nav.costs', icon: 'costs' },
   { to: '/keys', key: 'nav.keys', icon: 'keys' },
+  { to: '/provide', key: 'nav.provide', icon: 'provider' },
+  { to: '/delegate', key: 'nav.delegate', icon: 'delegate' },
 ] as const satisfies readonly { to: string; key: MessageKey; icon: IconName }[];
 
 export function Shell() {
   const t = useT();
+  const { pathname } = useLocation();
+  // On a phone the row of pages is wider than the screen: the one that is shown stays in sight.
+  useEffect(() => {
+    document
+      .querySelector('.nav [aria-current=page]')
+      ?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  }, [pathname]);
   return (
     <>
       <a className="skip button" href="#main">

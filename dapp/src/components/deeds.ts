@@ -1,12 +1,15 @@
 import type { AppPrice, Deed } from '~/lib/chain/writes';
+import { COIN } from '~/lib/deployment';
 import type { Translate } from '~/lib/i18n';
 import { SECONDS_PER_HOUR, shown, type Token } from '~/lib/money';
 import { shortHex } from '~/lib/text';
 import { isoMinute, shownSeconds } from '~/lib/time';
 
 /** In words, what the bytes of a transaction do. */
-export function deedText(deed: Deed, t: Translate, token: Token): string {
-  const amountOf = (units: bigint) => `${shown(units, token.decimals)} ${token.symbol}`;
+export function deedText(deed: Deed, t: Translate, token: Token, staking: Token = token): string {
+  const sumOf = (units: bigint, of: Token) => `${shown(units, of.decimals)} ${of.symbol}`;
+  const amountOf = (units: bigint) => sumOf(units, token);
+  const stakeOf = (units: bigint) => sumOf(units, staking);
   switch (deed.kind) {
     case 'approve':
       return t('deed.approve', { amount: amountOf(deed.amount) });
@@ -55,6 +58,41 @@ export function deedText(deed: Deed, t: Translate, token: Token): string {
       return t('deed.retireApp', { app: shortHex(deed.app) });
     case 'renounceApp':
       return t('deed.renounceApp', { app: shortHex(deed.app) });
+    case 'approveStake':
+      return t('deed.approveStake', { amount: stakeOf(deed.amount) });
+    case 'stake':
+      return t('deed.stake', { amount: stakeOf(deed.amount) });
+    case 'bindOperatorKey':
+      return t('deed.bindOperatorKey', { key: shortHex(deed.key) });
+    case 'registerGpus':
+      return deed.gpus === 0 ? t('deed.registerNone') : t('deed.registerGpus', { gpus: deed.gpus });
+    case 'requestUnbond':
+      return t('deed.requestUnbond', { amount: stakeOf(deed.amount) });
+    case 'withdrawStake':
+      return t('deed.withdrawStake', { request: deed.requestId.toString(), to: shortHex(deed.to) });
+    case 'unjail':
+      return t('deed.unjail');
+    case 'setCommission':
+      return t('deed.setCommission', { percent: deed.bps / 100 });
+    case 'withdrawFees':
+      return t('deed.withdrawFees', { account: shortHex(deed.account) });
+    case 'withdrawCredit':
+      return t('deed.withdrawCredit', { payee: shortHex(deed.payee) });
+    case 'shareFees':
+      return t('deed.shareFees', { payee: shortHex(deed.payee) });
+    case 'delegate':
+      return t('deed.delegate', { amount: stakeOf(deed.amount), provider: shortHex(deed.provider) });
+    case 'requestUndelegate':
+      return t('deed.requestUndelegate', {
+        amount: stakeOf(deed.minAmount),
+        provider: shortHex(deed.provider),
+      });
+    case 'withdrawDelegation':
+      return t('deed.withdrawDelegation', { request: deed.requestId.toString(), to: shortHex(deed.to) });
+    case 'claimRewards':
+      return t('deed.claimRewards', { provider: shortHex(deed.provider), to: shortHex(deed.to) });
+    case 'sendCoin':
+      return t('deed.sendCoin', { amount: sumOf(deed.amount, COIN), to: shortHex(deed.to) });
   }
 }
 

@@ -15,6 +15,7 @@ const PATHS = {
   open: 'M12 7v6m0 4h.01',
   close: 'M6 6l12 12M18 6 6 18',
   out: 'M14 4h6v6M20 4l-9 9M18 14v6H4V6h6',
+  delegate: 'M12 20v-9m0 0c0-4 3-6 7-6 0 4-3 6-7 6zm0 3c0-3-2.500-5-6-5 0 3.500 2.500 5 6 5z',
   provider: 'M4 5h16v6H4zM4 13h16v6H4zM8 8h.01M8 16h.01',
 } as const;
 

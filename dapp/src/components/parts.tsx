@@ -8,6 +8,7 @@ import {
   type InputHTMLAttributes,
   type ReactNode,
   type SelectHTMLAttributes,
+  type TextareaHTMLAttributes,
 } from 'react';
 import { useT } from '~/lib/i18n';
 import { Icon } from './icons';
@@ -239,6 +240,27 @@ export function TextField({ label, hint, fault, unit, value, onValue, ...rest }:
           </div>
         );
       }}
+    </Field>
+  );
+}
+
+type AreaProps = Omit<TextareaHTMLAttributes<HTMLTextAreaElement>, 'onChange' | 'value'> &
+  FieldFrame & { value: string; onValue: (value: string) => void };
+
+export function TextAreaField({ label, hint, fault, value, onValue, ...rest }: AreaProps) {
+  return (
+    <Field label={label} hint={hint} fault={fault}>
+      {(id, described) => (
+        <textarea
+          {...rest}
+          id={id}
+          className="input mono"
+          value={value}
+          aria-invalid={(fault ?? '') !== ''}
+          aria-describedby={described}
+          onChange={(event) => onValue(event.target.value)}
+        />
+      )}
     </Field>
   );
 }

@@ -3,7 +3,7 @@
 import { useQueryClient } from '@tanstack/react-query';
 import { useCallback, useEffect, useRef, useState, type ReactNode } from 'react';
 import type { Hash } from 'viem';
-import { useDeployment, useToken } from '~/lib/deployment';
+import { useDeployment, useStakingToken, useToken } from '~/lib/deployment';
 import { sentenceOf } from '~/lib/chain/faults';
 import { send, SentAndFailed, type Stage } from '~/lib/chain/transaction';
 import type { Write } from '~/lib/chain/writes';
@@ -99,8 +99,9 @@ export function TransactionButton(props: {
 export function StageLine({ stage }: { stage: Stage }) {
   const { t, language } = useLanguage();
   const token = useToken();
+  const staking = useStakingToken();
   if (stage.name === 'idle') return <div role="status" />;
-  const text = stageText(stage, t, language, token);
+  const text = stageText(stage, { t, language, token, staking });
   const tone = stage.name === 'failed' ? 'bad' : stage.name === 'mined' ? 'good' : 'plain';
   return (
     <div className={`note note-${tone} small`} role="status" data-stage={stage.name}>
@@ -114,7 +115,14 @@ export function StageLine({ stage }: { stage: Stage }) {
   );
 }
 
-function stageText(stage: Stage, t: Translate, language: 'en' | 'zh', token: Token): string {
+interface StageWords {
+  t: Translate;
+  language: 'en' | 'zh';
+  token: Token;
+  staking: Token;
+}
+
+function stageText(stage: Stage, { t, language, token, staking }: StageWords): string {
   switch (stage.name) {
     case 'idle':
       return '';
@@ -124,12 +132,12 @@ function stageText(stage: Stage, t: Translate, language: 'en' | 'zh', token: Tok
     case 'signing':
       return t('tx.signing');
     case 'asking':
-      return t('tx.asking', { deed: deedText(stage.deed, t, token) });
+      return t('tx.asking', { deed: deedText(stage.deed, t, token, staking) });
     case 'pending':
-      return `${stage.replaced ? t('tx.replaced') : t('tx.pending')} ${deedText(stage.deed, t, token)}`;
+      return `${stage.replaced ? t('tx.replaced') : t('tx.pending')} ${deedText(stage.deed, t, token, staking)}`;
     case 'mined':
-      return t('tx.mined', { deed: deedText(stage.deed, t, token), block: stage.block.toString() });
+      return t('tx.mined', { deed: deedText(stage.deed, t, token, staking), block: stage.block.toString() });
     case 'failed':
-      return sentenceOf(stage.fault, { t, language, token });
+      return sentenceOf(stage.fault, { t, language, token, staking });
   }
 }

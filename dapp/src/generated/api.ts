@@ -95,6 +95,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/agent-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a provider's agent has to know of this market
+         * @description `tallystick-provider join` asks this once. The agent reads the contracts on a node of its own choice and believes nothing else of it.
+         */
+        get: operations["getAgentSettings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/allowances": {
         parameters: {
             query?: never;
@@ -1008,6 +1028,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/serving": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * My agent: what its doctor finds, and what it runs
+         * @description For the provider itself: findings name files and balances of its machine. Empty for an account whose agent was never heard of.
+         */
+        get: operations["getServing"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/session-key": {
         parameters: {
             query?: never;
@@ -1386,6 +1426,21 @@ export interface components {
             credit: string;
             /** Locked */
             locked: string;
+        };
+        /**
+         * AgentSettings
+         * @description What a provider's agent has to know of this market. It checks the contracts on a node of its
+         *     own choice; these are where it may begin.
+         */
+        AgentSettings: {
+            /** Deployment */
+            deployment: {
+                [key: string]: unknown;
+            };
+            /** Nats Url */
+            nats_url: string;
+            /** Rpc Url */
+            rpc_url: string;
         };
         /** AllowanceList */
         AllowanceList: {
@@ -2103,6 +2158,23 @@ export interface components {
             state: string;
         };
         /**
+         * FindingBody
+         * @description One thing that the provider's doctor looked at.
+         */
+        FindingBody: {
+            /**
+             * Fix
+             * @default
+             */
+            fix?: string;
+            /** Found */
+            found: string;
+            /** Name */
+            name: string;
+            /** Ok */
+            ok: boolean;
+        };
+        /**
          * GpuBody
          * @description One card as the provider's driver reports it. A reading the driver cannot give is None.
          */
@@ -2800,6 +2872,62 @@ export interface components {
         SearchResult: {
             /** Items */
             items: components["schemas"]["SearchHit"][];
+        };
+        /**
+         * ServingBody
+         * @description What the caller's own agent says of its machine, and what it was given to run.
+         */
+        ServingBody: {
+            /** Agent Version */
+            agent_version: string | null;
+            /** Checked At Ms */
+            checked_at_ms: number | null;
+            /** Findings */
+            findings: components["schemas"]["FindingBody"][];
+            /** Last Seen Ms */
+            last_seen_ms: number | null;
+            /** Online */
+            online: boolean;
+            /** Operator Key */
+            operator_key: string | null;
+            /** Provider */
+            provider: string;
+            /** Tasks */
+            tasks: components["schemas"]["ServingTask"][];
+        };
+        /**
+         * ServingTask
+         * @description One lease of the provider: a task that it runs or ran.
+         */
+        ServingTask: {
+            /** Chain State */
+            chain_state: string | null;
+            /** Charge */
+            charge: string | null;
+            /** Fence */
+            fence: number;
+            /** Gpu Class */
+            gpu_class: string;
+            /** Gpu Ms */
+            gpu_ms: number;
+            /** Gpus */
+            gpus: number;
+            /** Lease From */
+            lease_from: number;
+            /** Message */
+            message: string;
+            /** Percent */
+            percent: number | null;
+            /** Settled Tx */
+            settled_tx: string | null;
+            /** Stage */
+            stage: string;
+            /** State */
+            state: string;
+            /** Task Id */
+            task_id: string;
+            /** Updated At Ms */
+            updated_at_ms: number;
         };
         /** SessionBody */
         SessionBody: {
@@ -3576,6 +3704,71 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EarnedBody"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getAgentSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentSettings"];
                 };
             };
             /** @description Request does not fit */
@@ -8635,6 +8828,89 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SearchResult"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getServing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServingBody"];
+                };
+            };
+            /** @description Not logged in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Scope missing */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Request does not fit */

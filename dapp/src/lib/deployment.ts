@@ -14,6 +14,7 @@ export interface Deployment {
   token: Address;
   payment: Token;
   stakingToken: Token;
+  stakingTokenAddress: Address;
   escrow: Address;
   market: Address;
   staking: Address;
@@ -24,6 +25,10 @@ export interface Deployment {
   challengeWindowSeconds: number;
   /** From the announcement of an app's price, or of its end, until that holds. */
   noticeSeconds: number;
+  protocolFeeBps: number;
+  unbondingSeconds: number;
+  jailSeconds: number;
+  commissionNoticeSeconds: number;
 }
 
 export function readDeployment(body: Schemas['ConfigBody']): Deployment {
@@ -35,6 +40,7 @@ export function readDeployment(body: Schemas['ConfigBody']): Deployment {
     token: getAddress(body.token.address),
     payment: { symbol: body.token.symbol, decimals: body.token.decimals },
     stakingToken: { symbol: body.staking_token.symbol, decimals: body.staking_token.decimals },
+    stakingTokenAddress: getAddress(body.staking_token.address),
     escrow: getAddress(body.escrow),
     market: getAddress(body.market),
     staking: getAddress(body.staking),
@@ -44,6 +50,10 @@ export function readDeployment(body: Schemas['ConfigBody']): Deployment {
     stakeUnit: BigInt(body.stake_unit),
     challengeWindowSeconds: body.challenge_window_seconds,
     noticeSeconds: body.notice_seconds,
+    protocolFeeBps: body.protocol_fee_bps,
+    unbondingSeconds: body.unbonding_seconds,
+    jailSeconds: body.jail_seconds,
+    commissionNoticeSeconds: body.commission_notice_seconds,
   };
 }
 
@@ -62,3 +72,10 @@ const NO_TOKEN: Token = { symbol: '', decimals: 18 };
 export function useToken(): Token {
   return useDeployment().data?.payment ?? NO_TOKEN;
 }
+
+export function useStakingToken(): Token {
+  return useDeployment().data?.stakingToken ?? NO_TOKEN;
+}
+
+/** The chain's own coin, in which gas is paid: wallets are told the same name. */
+export const COIN: Token = { symbol: 'ETH', decimals: 18 };

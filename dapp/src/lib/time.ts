@@ -1,5 +1,7 @@
 // Durations and moments for people. Every name says its unit.
 
+import type { Translate } from './i18n';
+
 /** `8h`, `90m`, `1d12h`, `45s`, or whole seconds; null when it is none of these. */
 export function parseDurationSeconds(text: string): number | null {
   const plain = text.trim().toLowerCase();
@@ -34,4 +36,11 @@ export function isoMinute(unixS: bigint): string {
 
 function pad(value: number): string {
   return value.toString().padStart(2, '0');
+}
+
+/** A span that a contract fixed, in words: whole days where it is some, else as clocks show it. */
+export function days(seconds: number, t: Translate): string {
+  const whole = seconds / 86_400;
+  if (!Number.isInteger(whole) || whole === 0) return shownSeconds(seconds);
+  return whole === 1 ? t('time.day') : t('time.days', { days: whole });
 }

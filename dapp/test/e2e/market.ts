@@ -12,6 +12,8 @@ export interface Market {
   rpcUrl: string;
   directory: string;
   app: string;
+  /** What a program needs to act as the market's own consumer. */
+  consumer: Record<string, string>;
 }
 
 export function market(): Market {
@@ -91,19 +93,35 @@ export function start(): Market {
     run(['dev', 'up', '--dir', directory, '--runtime', 'process', '--providers', '2', '--gpus', '2']);
   }
   mkdirSync(PLACE, { recursive: true });
+  const tale = join(directory, 'apps', 'tale');
+  mkdirSync(tale, { recursive: true });
+  writeFileSync(join(tale, 'handler.py'), TALE_HANDLER);
+  writeFileSync(join(tale, 'tallystick.toml'), TALE_PROJECT);
+  const bare = read(directory);
+  const found = { ...bare, app: publish(directory, bare.consumer) };
+  writeFileSync(join(PLACE, 'market.json'), JSON.stringify(found));
+  return found;
+}
+
+/** Another one, for a test that moves the clock of its chain: nothing else would stand that. */
+export function startOwn(name: string): Market {
+  const directory = join(PLACE, name);
+  rmSync(directory, { recursive: true, force: true });
+  run(['dev', 'up', '--dir', directory, '--runtime', 'process', '--providers', '1', '--gpus', '1']);
+  return read(directory);
+}
+
+export function stopOwn(found: Market): void {
+  run(['dev', 'down', '--dir', found.directory]);
+}
+
+function read(directory: string): Market {
   const state = JSON.parse(readFileSync(join(directory, 'state.json'), 'utf8')) as {
     url: string;
     rpc_url: string;
     consumer: Record<string, string>;
   };
-  const tale = join(directory, 'apps', 'tale');
-  mkdirSync(tale, { recursive: true });
-  writeFileSync(join(tale, 'handler.py'), TALE_HANDLER);
-  writeFileSync(join(tale, 'tallystick.toml'), TALE_PROJECT);
-  const app = publish(directory, state.consumer);
-  const found = { url: state.url, rpcUrl: state.rpc_url, directory, app };
-  writeFileSync(join(PLACE, 'market.json'), JSON.stringify(found));
-  return found;
+  return { url: state.url, rpcUrl: state.rpc_url, directory, app: '', consumer: state.consumer };
 }
 
 export function stop(): void {

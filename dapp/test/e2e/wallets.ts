@@ -15,6 +15,7 @@ interface Sent {
   to: Address;
   data: Hex;
   gas?: Hex;
+  value?: Hex;
   nonce?: number;
   tip?: bigint;
 }
@@ -49,6 +50,11 @@ export class Wallets {
     await page.exposeFunction('__walletRequest', (call: Call) => wallets.#answer(call));
     await page.addInitScript(announce);
     return wallets;
+  }
+
+  /** Which of anvil's accounts it is. */
+  index(wallet = 'test.hazel'): number {
+    return this.#accounts[wallet]?.[0] ?? 0;
   }
 
   address(wallet = 'test.hazel'): string {
@@ -104,6 +110,7 @@ export class Wallets {
       chain: null,
       to: sent.to,
       data: sent.data,
+      ...(sent.value === undefined ? {} : { value: BigInt(sent.value) }),
       ...(sent.gas === undefined ? {} : { gas: BigInt(sent.gas) }),
       ...(sent.nonce === undefined ? {} : { nonce: sent.nonce }),
       ...(sent.tip === undefined ? {} : { maxPriorityFeePerGas: sent.tip, maxFeePerGas: sent.tip * 2n }),

@@ -125,6 +125,109 @@ const cases: [string, () => writes.Write | Promise<writes.Write>, writes.Deed, R
     { kind: 'renounceApp', app: digest },
     /permanent: nobody can change/,
   ],
+  [
+    'approveStakeExactly',
+    () => writes.approveStakeExactly(deployment, amount),
+    { kind: 'approveStake', amount },
+    /staking contract to take exactly 12\.5 TALLY/,
+  ],
+  [
+    'stake',
+    () => writes.stake(deployment, amount),
+    { kind: 'stake', amount, permit: false },
+    /Stake 12\.5 TALLY/,
+  ],
+  [
+    'stakeWithPermit',
+    async () => writes.stakeWithPermit(deployment, amount, await permit()),
+    { kind: 'stake', amount, permit: true },
+    /Stake 12\.5 TALLY/,
+  ],
+  [
+    'bindOperatorKey',
+    () => writes.bindOperatorKey(deployment, other, '0x1b'),
+    { kind: 'bindOperatorKey', key: other },
+    /0x7099…79C8 sign for you/,
+  ],
+  [
+    'registerGpus',
+    () => writes.registerGpus(deployment, digest, 3),
+    { kind: 'registerGpus', gpus: 3 },
+    /Register cards: 3/,
+  ],
+  [
+    'requestUnbond',
+    () => writes.requestUnbond(deployment, amount),
+    { kind: 'requestUnbond', amount },
+    /Ask for 12\.5 TALLY/,
+  ],
+  [
+    'withdrawStake',
+    () => writes.withdrawStake(deployment, 7n, account),
+    { kind: 'withdrawStake', requestId: 7n, to: account },
+    /stake of request 7 to 0x90F7…b906/,
+  ],
+  ['unjail', () => writes.unjail(deployment), { kind: 'unjail' }, /Leave the jail/],
+  [
+    'setCommission',
+    () => writes.setCommission(deployment, 1_250),
+    { kind: 'setCommission', bps: 1_250 },
+    /commission to 12\.5\s%/,
+  ],
+  [
+    'withdrawFees',
+    () => writes.withdrawFees(deployment, account),
+    { kind: 'withdrawFees', account },
+    /commission of 0x90F7…b906/,
+  ],
+  [
+    'withdrawCredit',
+    () => writes.withdrawCredit(deployment, account),
+    { kind: 'withdrawCredit', payee: account },
+    /what 0x90F7…b906 earned/,
+  ],
+  [
+    'shareFees',
+    () => writes.shareFees(deployment, account),
+    { kind: 'shareFees', payee: account },
+    /fees of 0x90F7…b906/,
+  ],
+  [
+    'delegate',
+    () => writes.delegate(deployment, other, amount, 1n),
+    { kind: 'delegate', provider: other, amount, permit: false },
+    /Delegate 12\.5 TALLY to 0x7099…79C8/,
+  ],
+  [
+    'delegateWithPermit',
+    async () => writes.delegateWithPermit(deployment, other, amount, 1n, await permit()),
+    { kind: 'delegate', provider: other, amount, permit: true },
+    /Delegate 12\.5 TALLY to 0x7099…79C8/,
+  ],
+  [
+    'requestUndelegate',
+    () => writes.requestUndelegate(deployment, other, 5n, amount),
+    { kind: 'requestUndelegate', provider: other, minAmount: amount },
+    /worth 12\.5 TALLY back from 0x7099…79C8/,
+  ],
+  [
+    'withdrawDelegation',
+    () => writes.withdrawDelegation(deployment, 2n, account),
+    { kind: 'withdrawDelegation', requestId: 2n, to: account },
+    /delegation of request 2 to 0x90F7…b906/,
+  ],
+  [
+    'claimRewards',
+    () => writes.claimRewards(deployment, other, account),
+    { kind: 'claimRewards', provider: other, to: account },
+    /rewards behind 0x7099…79C8 to 0x90F7…b906/,
+  ],
+  [
+    'sendCoin',
+    () => writes.sendCoin(other, 50_000_000_000_000_000n),
+    { kind: 'sendCoin', to: other, amount: 50_000_000_000_000_000n },
+    /Send 0\.05 ETH to 0x7099…79C8/,
+  ],
 ];
 
 group('every write', () => {
@@ -147,9 +250,28 @@ group('describe', () => {
       /none of this market's contracts/,
     );
   });
+  it('has no words for coin that goes along with a call', () => {
+    const write = { ...writes.stake(deployment, amount), value: 1n };
+    expect(() => writes.describe(deployment, write)).toThrow(/takes coin/);
+  });
+  it('has no words for an approval of anybody else', () => {
+    const data = encodeFunctionData({ abi: tallyTokenAbi, functionName: 'approve', args: [other, 1n] });
+    expect(() => writes.describe(deployment, { to: deployment.token, data })).toThrow(/stranger/);
+  });
   it('has no words for a call that the app never makes', () => {
     const data = encodeFunctionData({ abi: tallyTokenAbi, functionName: 'transfer', args: [other, 1n] });
     expect(() => writes.describe(deployment, { to: deployment.token, data })).toThrow(/no words/);
+  });
+});
+
+group('another staking token', () => {
+  it('is named in what is staked, and not in what is paid', () => {
+    const staking = { symbol: 'STK', decimals: 18 };
+    const words = (write: writes.Write) =>
+      deedText(writes.describe(deployment, write), translator(en), deployment.payment, staking);
+    expect(words(writes.stake(deployment, amount))).toBe('Stake 12.5 STK.');
+    expect(words(writes.delegate(deployment, other, amount, 1n))).toMatch(/12\.5 STK/);
+    expect(words(writes.deposit(deployment, account, amount))).toMatch(/12\.5 TALLY/);
   });
 });
 

@@ -244,6 +244,7 @@ class LocalMarket:
             "RPC_URL": self.rpc_url,
             "DEPLOYMENT": str(self.deployment_file),
             "NATS_URL": self.nats_url,
+            "PROVIDER_NATS_URL": self.nats_url,
             "NATS_ISSUER_SEED": self._nats_seed(),
             "DISPATCHER_KEY_FILE": str(self.key_file(people.DISPATCHER)),
             "LEASE_SECONDS": str(self.plan.lease_seconds),

@@ -13,6 +13,7 @@ from tallystick.protocol.wire import (
     Amount,
     Count,
     DigestHex,
+    FindingBody,
     ProviderBody,
     ShortText,
     Uint64,
@@ -20,6 +21,7 @@ from tallystick.protocol.wire import (
 )
 
 __all__ = [
+    "AgentSettings",
     "AppLoadView",
     "AppStartsView",
     "CallsLately",
@@ -42,6 +44,8 @@ __all__ = [
     "ProviderSummary",
     "SearchHit",
     "SearchResult",
+    "ServingBody",
+    "ServingTask",
     "TaskSample",
     "TaskSamples",
     "TokenBody",
@@ -99,6 +103,58 @@ class ConfigBody(WireModel):
     jail_seconds: Count
     notice_seconds: Count
     """How long before it takes effect a price change is announced."""
+
+
+class AgentSettings(WireModel):
+    """What a provider's agent has to know of this market. It checks the contracts on a node of its
+    own choice; these are where it may begin."""
+
+    deployment: dict[str, Any]
+    """As `tallystick.protocol.deployments.load` reads it."""
+    nats_url: str
+    """The message bus to log in at; empty if the operator names none."""
+    rpc_url: str
+    """A node that may be asked; empty if the operator names none."""
+
+
+# --- a provider at work -------------------------------------------------------------------------
+
+
+class ServingTask(WireModel):
+    """One lease of the provider: a task that it runs or ran."""
+
+    task_id: DigestHex
+    fence: Count
+    state: str
+    """Of the lease: offered, accepted, running, finished, declined, failed, lost, stopped, done."""
+    stage: str
+    percent: Count | None
+    message: str
+    gpus: Count
+    gpu_class: str
+    lease_from: Uint64
+    updated_at_ms: Count
+    gpu_ms: Count
+    charge: Amount | None
+    """By its receipt; none before there is one."""
+    chain_state: str | None
+    """Of the task; none while the chain does not know it."""
+    settled_tx: DigestHex | None
+
+
+class ServingBody(WireModel):
+    """What the caller's own agent says of its machine, and what it was given to run."""
+
+    provider: AddressHex
+    online: bool
+    last_seen_ms: Count | None
+    agent_version: str | None
+    operator_key: AddressHex | None
+    checked_at_ms: Count | None
+    """When the agent's doctor last looked, by the agent's clock."""
+    findings: tuple[FindingBody, ...]
+    tasks: tuple[ServingTask, ...]
+    """The newest, at most 100."""
 
 
 # --- prices and totals --------------------------------------------------------------------------

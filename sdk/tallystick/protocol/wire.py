@@ -279,6 +279,23 @@ class GpuBody(WireModel):
     energy_mj: Count | None = None
 
 
+class FindingBody(WireModel):
+    """One thing that the provider's doctor looked at."""
+
+    name: ShortText
+    ok: bool
+    found: Annotated[str, Field(max_length=500)]
+    fix: Annotated[str, Field(max_length=500)] = ""
+    """What to do; of a finding that is ok it is advice."""
+
+
+class DoctorReport(WireModel):
+    """Everything the doctor looked at, and when by the provider's clock."""
+
+    at_ms: Count
+    findings: Annotated[tuple[FindingBody, ...], Field(max_length=64)]
+
+
 class Announcement(WireModel):
     """What a provider offers now; sent on connect and whenever it changes."""
 
@@ -299,6 +316,8 @@ class Announcement(WireModel):
     draining: bool = False
     images: tuple[ShortText, ...] = ()
     """Images present already, so that a task starts without a pull."""
+    doctor: DoctorReport | None = None
+    """For the provider's own eyes; none of an agent that has not looked yet."""
 
 
 class AnnouncementReply(WireModel):

@@ -233,7 +233,7 @@ async def test_a_stream_ends_with_the_process_and_is_counted(world: World) -> No
 
 def test_every_event_that_is_followed_has_a_kind_or_is_about_nothing() -> None:
     known = {name for names in KINDS.values() for name in names}
-    followed = {kind.__name__ for kind in FOLLOWED if kind.CONTRACT != "DisputeCourt"}
+    followed = {kind.__name__ for kind in FOLLOWED}
     assert known <= followed
     # About a proof that was not taken: there is no task, account or sum in it.
     assert followed - known == {"ProofSkipped"}
@@ -258,6 +258,6 @@ def test_every_event_can_be_shown(kind: Any) -> None:
         args=args_of(event),
     )
     shown = explorer_event(row)
-    amounts = {"amount", "charge", "paid", "bond", "rest"} & set(args_of(event))
+    amounts = {"amount", "charge", "paid", "bond", "rest", "slashed"} & set(args_of(event))
     assert (shown.amount is not None) == bool(amounts or kind.__name__ == "TaskCreated")
     assert json.loads(shown.model_dump_json())["name"] == kind.__name__

@@ -20,6 +20,7 @@ PUBLIC = {
     "login",
     "getDeployment",
     "getConfig",
+    "getAgentSettings",
     "getManifest",
     "listGpuPrices",
     "getNetworkTotals",
@@ -72,6 +73,7 @@ OWN_ONLY = {
     "putManifest",
     "getOverview",
     "streamOverview",
+    "getServing",
 }
 """No object of somebody's in the path: they act on the caller itself, or on what is published."""
 

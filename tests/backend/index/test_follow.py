@@ -18,12 +18,14 @@ from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.errors import QuoteError
 from tallystick.protocol.pricing import Price
 from tallystick_backend.chain import ChainError
+from tallystick_backend.explorer import KINDS, explorer_event
 from tallystick_backend.index import follow
 from tallystick_backend.index.errors import BooksDoNotBalance, ReorgTooDeep
 from tallystick_backend.index.follow import Index
-from tallystick_backend.store.repositories import apps
+from tallystick_backend.store.repositories import apps, explorer
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.repositories import events as steps
+from tallystick_backend.store.repositories.explorer import EventFilter
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import (
     AccountRow,
@@ -418,6 +420,32 @@ async def test_a_look_alike_of_another_contract_is_ignored(
         assert await rows.task(session, digest("a task")) is None
         assert (await rows.account(session, CONSUMERS[0])).available == 0
         assert (await session.exec(select(ChainEventRow))).all() == []
+
+
+async def test_the_courts_own_events_are_told_with_whom_they_are_about(
+    index: Index, node: Node, database: Database
+) -> None:
+    node.mine(
+        emit(
+            events.DisputeConcluded,
+            task_id=digest("a task"),
+            provider=PROVIDERS[0],
+            verdict=2,
+            checkers=(CONSUMERS[0], CONSUMERS[1]),
+            slashed=100,
+        ),
+        emit(events.SeatTaken, provider=PROVIDERS[1], listable_at=9),
+    )
+    await index.catch_up()
+    async with database.read() as session:
+        told = await explorer.newest_events(session, EventFilter(names=KINDS["dispute"]), 10)
+        of_provider = await explorer.newest_events(session, EventFilter(address=PROVIDERS[0]), 10)
+    assert [row.name for row in told] == ["SeatTaken", "DisputeConcluded"]
+    shown = explorer_event(told[1])
+    assert (shown.kind, shown.amount, shown.token) == ("dispute", 100, "stake")
+    assert shown.task_id == digest("a task")
+    assert shown.contract == "DisputeCourt"
+    assert [row.name for row in of_provider] == ["DisputeConcluded"]
 
 
 async def test_logs_the_node_forgot_are_read_from_the_receipts(

@@ -14,6 +14,7 @@ from tallystick_backend.chain import Chain, RpcUnavailable
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.errors import WrongChain
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.project import FOLD
 from tallystick_backend.index.start import followed
 from tallystick_backend.store.repositories import apps
 from tallystick_backend.store.repositories import chain as rows
@@ -115,15 +116,16 @@ async def test_a_database_from_before_apps_were_followed_asks_to_be_read_again(
     assert "tallystick-backend reindex" in refused.value.next_step
 
 
-async def test_a_database_from_before_earnings_were_followed_has_to_read_the_chain_again(
-    index_of: IndexOf, node: Node, database: Database
+@pytest.mark.parametrize("fold", [None, FOLD - 1])
+async def test_a_database_of_an_earlier_fold_has_to_read_the_chain_again(
+    index_of: IndexOf, node: Node, database: Database, fold: int | None
 ) -> None:
     await index_of(node, database).catch_up()
     async with database.transaction() as session:
         cursor = await rows.cursor(session)
         assert cursor is not None
-        cursor.fold = None
-    with pytest.raises(WrongChain, match="before earnings") as refused:
+        cursor.fold = fold
+    with pytest.raises(WrongChain, match="before all was followed") as refused:
         await index_of(node, database).check()
     assert "tallystick-backend reindex" in refused.value.next_step
 
@@ -132,7 +134,9 @@ async def test_a_deployment_without_a_registry_is_followed_without_it(
     node: Node, database: Database, clock: ManualClock
 ) -> None:
     before_apps = replace(DEPLOYMENT, registry=ZERO_ADDRESS, notice_seconds=0)
-    assert followed(before_apps) == (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking)
+    kept = (DEPLOYMENT.escrow, DEPLOYMENT.market, DEPLOYMENT.staking, DEPLOYMENT.court)
+    assert followed(before_apps) == kept
+    assert followed(replace(before_apps, court=ZERO_ADDRESS)) == kept[:3]
     index = Index(database, Chain(node, followed(before_apps)), before_apps, clock)
     node.mine(*published("an app", "https://an.app"), *created("a task", CONSUMERS[0], 1))
     await index.catch_up()

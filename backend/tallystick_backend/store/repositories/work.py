@@ -145,6 +145,17 @@ async def live_leases(session: AsyncSession) -> Sequence[LeaseRow]:
     return (await _ask(session, query)).scalars().all()
 
 
+async def leases_of(session: AsyncSession, provider: str, limit: int) -> Sequence[LeaseRow]:
+    """The provider's, the newest first."""
+    query = (
+        select(LeaseRow)
+        .where(col(LeaseRow.provider) == provider.lower())
+        .order_by(col(LeaseRow.lease_from_s).desc(), col(LeaseRow.task_id))
+        .limit(limit)
+    )
+    return (await _ask(session, query)).scalars().all()
+
+
 async def busy_gpus(session: AsyncSession) -> dict[tuple[str, str], int]:
     """GPUs held by live leases, by provider and class."""
     query = (

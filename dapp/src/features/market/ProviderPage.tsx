@@ -1,12 +1,11 @@
 import { useQuery } from '@tanstack/react-query';
 import { useParams } from '@tanstack/react-router';
 import { Asked } from '~/components/asking';
-import { Card, Empty, Figure, Page, Table, TableCard, Tag } from '~/components/parts';
+import { Card, Empty, Figure, Page, TableCard, Tag } from '~/components/parts';
 import { Amount, Hex, Moment, shortHex } from '~/components/values';
 import { ask, client, type Schemas } from '~/lib/api';
 import { useT } from '~/lib/i18n';
-import { SECONDS_PER_HOUR } from '~/lib/money';
-import { Model } from './MarketPage';
+import { CardTable } from './CardTable';
 
 export function ProviderPage() {
   const t = useT();
@@ -72,61 +71,9 @@ function Provider({ provider }: { provider: Schemas['ProviderBody'] }) {
         {provider.gpus.length === 0 ? (
           <Empty title={t('provider.noCards')}>{t('provider.noCardsText')}</Empty>
         ) : (
-          <Table
-            caption={t('provider.cards')}
-            rows={provider.gpus}
-            rowKey={(gpu) => gpu.gpu_id}
-            columns={[
-              {
-                key: 'model',
-                head: t('market.model'),
-                cell: (gpu) => <Model gpuClass={gpu.gpu_class} model={gpu.model} simulated={gpu.simulated} />,
-              },
-              {
-                key: 'memory',
-                head: t('market.vram'),
-                number: true,
-                cell: (gpu) => `${Math.round(gpu.memory_mib / 1024).toString()} GiB`,
-              },
-              {
-                key: 'load',
-                head: t('provider.load'),
-                number: true,
-                cell: (gpu) => reading(gpu.utilization_percent, '%', t('none')),
-              },
-              {
-                key: 'heat',
-                head: t('provider.heat'),
-                number: true,
-                cell: (gpu) => reading(gpu.temperature_c, '°C', t('none')),
-              },
-              {
-                key: 'power',
-                head: t('provider.power'),
-                number: true,
-                cell: (gpu) =>
-                  reading(gpu.power_mw == null ? null : Math.round(gpu.power_mw / 1000), 'W', t('none')),
-              },
-              {
-                key: 'price',
-                head: t('market.perHour'),
-                number: true,
-                cell: (gpu) => (
-                  <Amount
-                    price
-                    units={BigInt(provider.rate_per_gpu_second[gpu.gpu_class] ?? '0') * SECONDS_PER_HOUR}
-                  />
-                ),
-              },
-            ]}
-          />
+          <CardTable gpus={provider.gpus} rates={provider.rate_per_gpu_second} />
         )}
       </TableCard>
     </>
   );
-}
-
-/** A reading that the driver cannot give is said to be none, never zero. */
-function reading(value: number | null | undefined, unit: string, none: string): string {
-  return value === null || value === undefined ? none : `${value.toString()} ${unit}`;
 }

@@ -5,11 +5,12 @@ import { Asked } from '~/components/asking';
 import { Button, Card, Figure, Note, Page, TextField } from '~/components/parts';
 import { TransactionButton, type Prepare } from '~/components/transaction';
 import { Amount } from '~/components/values';
+import { checkAmount } from '~/lib/amounts';
 import { signPermit, type Balances } from '~/lib/chain/permit';
 import { approveExactly, deposit, depositWithPermit, withdraw } from '~/lib/chain/writes';
 import { useDeployment, useToken } from '~/lib/deployment';
-import { useT, type Translate } from '~/lib/i18n';
-import { exact, parseAmount, shown, type Token } from '~/lib/money';
+import { useT } from '~/lib/i18n';
+import { exact, shown } from '~/lib/money';
 import { useWallet } from '~/lib/wallet/useWallet';
 import { useBalances } from './balances';
 
@@ -158,25 +159,4 @@ function Withdraw({ balances }: { balances: Balances }) {
       </TransactionButton>
     </Card>
   );
-}
-
-function checkAmount(
-  text: string,
-  token: Token,
-  most: bigint,
-  t: Translate,
-  tooMuch: string,
-): { units: bigint | null; fault: string | null } {
-  const parsed = parseAmount(text, token.decimals);
-  if (!parsed.ok) {
-    if (parsed.why === 'empty') return { units: null, fault: null };
-    const faults = {
-      form: t('amount.form'),
-      digits: t('amount.digits', { digits: token.decimals }),
-      zero: t('amount.zero'),
-    };
-    return { units: null, fault: faults[parsed.why] };
-  }
-  if (parsed.units > most) return { units: null, fault: tooMuch };
-  return { units: parsed.units, fault: null };
 }

@@ -13,6 +13,8 @@ export interface Words {
   t: Translate;
   language: Language;
   token: Token;
+  /** The staking token, where it is another one. */
+  staking?: Token;
 }
 
 /** A refusal that is no fault of anybody's: the person said no. */
@@ -62,10 +64,17 @@ export function sentenceOfRevert(data: Hex, words: Words): string | null {
   }
 }
 
-function valueOf(value: unknown, unit: ErrorUnit | undefined, { token, language }: Words): string {
+function valueOf(
+  value: unknown,
+  unit: ErrorUnit | undefined,
+  { token, staking = token, language }: Words,
+): string {
   if (typeof value !== 'bigint' && typeof value !== 'number') return String(value);
   const number = BigInt(value);
-  if (unit === 'token' || unit === 'stake') return `${shown(number, token.decimals)} ${token.symbol}`;
+  if (unit === 'token' || unit === 'stake') {
+    const { symbol, decimals } = unit === 'stake' ? staking : token;
+    return `${shown(number, decimals)} ${symbol}`;
+  }
   if (unit === 'time' || unit === 'time_ms') {
     const moment = new Date(Number(number) * (unit === 'time' ? 1000 : 1));
     return moment.toLocaleString(language === 'zh' ? 'zh-CN' : 'en-GB');

@@ -1,6 +1,6 @@
 // One signature instead of an approval: EIP-2612. The token says itself which domain it signs under.
 
-import type { Hex } from 'viem';
+import type { Address, Hex } from 'viem';
 import { computeEscrowAbi, tallyTokenAbi } from '~/generated/abi';
 import { tokenEip712Types } from '~/generated/typedData';
 import type { Deployment } from '~/lib/deployment';
@@ -9,18 +9,33 @@ import { requireSameAccount } from './transaction';
 
 const GOOD_FOR_SECONDS = 3600n;
 
-/** Null when the token knows no permit: then it has to be approved, for exactly the amount. */
-export async function signPermit(
-  at: Deployment,
+export interface Permit {
+  deadline: bigint;
+  signature: Hex;
+}
+
+/** For a deposit. Null when the token knows no permit: then it has to be approved, for exactly the amount. */
+export function signPermit(at: Deployment, signer: Signer, amount: bigint): Promise<Permit | null> {
+  return signPermitOf(at.token, at.escrow, signer, amount);
+}
+
+/** For stake and delegations, in the same way. */
+export function signStakePermit(at: Deployment, signer: Signer, amount: bigint): Promise<Permit | null> {
+  return signPermitOf(at.stakingTokenAddress, at.staking, signer, amount);
+}
+
+async function signPermitOf(
+  address: Address,
+  spender: Address,
   signer: Signer,
   amount: bigint,
-): Promise<{ deadline: bigint; signature: Hex } | null> {
-  const token = { address: at.token, abi: tallyTokenAbi } as const;
+): Promise<Permit | null> {
+  const token = { address, abi: tallyTokenAbi } as const;
   let nonce: bigint;
   let found: Awaited<ReturnType<typeof domainOf>>;
   try {
     nonce = await signer.reader.readContract({ ...token, functionName: 'nonces', args: [signer.address] });
-    found = await domainOf(at, signer);
+    found = await domainOf(address, signer);
   } catch {
     return null;
   }
@@ -31,14 +46,14 @@ export async function signPermit(
     domain: found,
     types: { Permit: tokenEip712Types.Permit },
     primaryType: 'Permit',
-    message: { owner: signer.address, spender: at.escrow, value: amount, nonce, deadline },
+    message: { owner: signer.address, spender, value: amount, nonce, deadline },
   });
   return { deadline, signature };
 }
 
-async function domainOf(at: Deployment, signer: Signer) {
+async function domainOf(token: Address, signer: Signer) {
   const [, name, version, chainId, verifyingContract] = await signer.reader.readContract({
-    address: at.token,
+    address: token,
     abi: tallyTokenAbi,
     functionName: 'eip712Domain',
   });

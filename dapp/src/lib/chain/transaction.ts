@@ -27,7 +27,8 @@ export type OnStage = (stage: Stage) => void;
 export async function send(at: Deployment, signer: Signer, write: Write, onStage: OnStage): Promise<Hash> {
   const deed = describe(at, write);
   onStage({ name: 'checking', deed });
-  const request = { account: signer.address, to: write.to, data: write.data };
+  const value = write.value ?? 0n;
+  const request = { account: signer.address, to: write.to, data: write.data, value };
   // The contract says no here, with its reason, before the wallet is asked for anything.
   const gas = await signer.reader.estimateGas(request);
   requireSameAccount(signer);
@@ -107,7 +108,13 @@ export function requireSameAccount(signer: Signer): void {
 
 async function reasonOf(signer: Signer, write: Write, blockNumber: bigint): Promise<unknown> {
   try {
-    await signer.reader.call({ account: signer.address, to: write.to, data: write.data, blockNumber });
+    await signer.reader.call({
+      account: signer.address,
+      to: write.to,
+      data: write.data,
+      value: write.value ?? 0n,
+      blockNumber,
+    });
     return new Said((t) => t('fault.refused'));
   } catch (fault) {
     return fault;

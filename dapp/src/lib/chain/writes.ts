@@ -12,12 +12,20 @@ import {
   type Address,
   type Hex,
 } from 'viem';
-import { appRegistryAbi, computeEscrowAbi, tallyTokenAbi, taskMarketAbi } from '~/generated/abi';
+import {
+  appRegistryAbi,
+  computeEscrowAbi,
+  providerStakingAbi,
+  tallyTokenAbi,
+  taskMarketAbi,
+} from '~/generated/abi';
 import type { Deployment } from '~/lib/deployment';
 
 export interface Write {
   to: Address;
   data: Hex;
+  /** Of the chain's own coin; only a plain transfer has any. */
+  value?: bigint;
 }
 
 export interface TaskTerms {
@@ -146,9 +154,172 @@ export function renounceApp(at: Deployment, app: Hex): Write {
   return { to: at.registry, data };
 }
 
+// What a provider and a delegator send.
+
+/** Exactly this amount, for exactly this stake or delegation. */
+export function approveStakeExactly(at: Deployment, amount: bigint): Write {
+  const data = encodeFunctionData({
+    abi: tallyTokenAbi,
+    functionName: 'approve',
+    args: [at.staking, amount],
+  });
+  return { to: at.stakingTokenAddress, data };
+}
+
+export function stake(at: Deployment, amount: bigint): Write {
+  return toStaking(
+    at,
+    encodeFunctionData({ abi: providerStakingAbi, functionName: 'stake', args: [amount] }),
+  );
+}
+
+export function stakeWithPermit(at: Deployment, amount: bigint, permit: SignedPermit): Write {
+  const args = [amount, ...split(permit)] as const;
+  return toStaking(
+    at,
+    encodeFunctionData({ abi: providerStakingAbi, functionName: 'stakeWithPermit', args }),
+  );
+}
+
+/** The key consents by its own signature; from then on it signs receipts for the sender. */
+export function bindOperatorKey(at: Deployment, key: Address, consent: Hex): Write {
+  const args = [key, consent] as const;
+  return toStaking(
+    at,
+    encodeFunctionData({ abi: providerStakingAbi, functionName: 'bindOperatorKey', args }),
+  );
+}
+
+export function registerGpus(at: Deployment, gpuSet: Hex, gpus: number): Write {
+  const args = [gpuSet, gpus] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'registerGpus', args }));
+}
+
+export function requestUnbond(at: Deployment, amount: bigint): Write {
+  const args = [amount] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'requestUnbond', args }));
+}
+
+export function withdrawStake(at: Deployment, requestId: bigint, to: Address): Write {
+  const args = [requestId, to] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'withdrawStake', args }));
+}
+
+export function unjail(at: Deployment): Write {
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'unjail' }));
+}
+
+export function setCommission(at: Deployment, bps: number): Write {
+  const args = [bps] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'setCommission', args }));
+}
+
+/** The commission that a provider's pool earned for it. */
+export function withdrawFees(at: Deployment, account: Address): Write {
+  const args = [account] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'withdrawFees', args }));
+}
+
+/** Pay goes to the payee's payout address, whoever sends this. */
+export function withdrawCredit(at: Deployment, payee: Address): Write {
+  const data = encodeFunctionData({
+    abi: computeEscrowAbi,
+    functionName: 'withdrawCredit',
+    args: [payee, []],
+  });
+  return { to: at.escrow, data };
+}
+
+/** The protocol's fee of what a payee withdrew: its pool's part goes to those who delegate to it. */
+export function shareFees(at: Deployment, payee: Address): Write {
+  const data = encodeFunctionData({ abi: computeEscrowAbi, functionName: 'shareFees', args: [payee] });
+  return { to: at.escrow, data };
+}
+
+/** `minShares` refuses a price that a slash changed under way. */
+export function delegate(at: Deployment, provider: Address, amount: bigint, minShares: bigint): Write {
+  const args = [provider, amount, minShares] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'delegate', args }));
+}
+
+export function delegateWithPermit(
+  at: Deployment,
+  provider: Address,
+  amount: bigint,
+  minShares: bigint,
+  permit: SignedPermit,
+): Write {
+  const args = [provider, amount, minShares, ...split(permit)] as const;
+  return toStaking(
+    at,
+    encodeFunctionData({ abi: providerStakingAbi, functionName: 'delegateWithPermit', args }),
+  );
+}
+
+export function requestUndelegate(
+  at: Deployment,
+  provider: Address,
+  shares: bigint,
+  minAmount: bigint,
+): Write {
+  const args = [provider, shares, minAmount] as const;
+  return toStaking(
+    at,
+    encodeFunctionData({ abi: providerStakingAbi, functionName: 'requestUndelegate', args }),
+  );
+}
+
+export function withdrawDelegation(at: Deployment, requestId: bigint, to: Address): Write {
+  const args = [requestId, to] as const;
+  return toStaking(
+    at,
+    encodeFunctionData({ abi: providerStakingAbi, functionName: 'withdrawDelegation', args }),
+  );
+}
+
+export function claimRewards(at: Deployment, provider: Address, to: Address): Write {
+  const args = [provider, to] as const;
+  return toStaking(at, encodeFunctionData({ abi: providerStakingAbi, functionName: 'claimRewards', args }));
+}
+
+/** Gas money for an operator key. */
+export function sendCoin(to: Address, value: bigint): Write {
+  return { to, data: '0x', value };
+}
+
+export interface SignedPermit {
+  deadline: bigint;
+  signature: Hex;
+}
+
+function split({ deadline, signature }: SignedPermit) {
+  const { r, s, v, yParity } = parseSignature(signature);
+  return [deadline, Number(v ?? BigInt(yParity + 27)), r, s] as const;
+}
+
+function toStaking(at: Deployment, data: Hex): Write {
+  return { to: at.staking, data };
+}
+
 /** What a transaction does, as its own bytes say. */
 export type Deed =
   | { kind: 'approve'; spender: Address; amount: bigint }
+  | { kind: 'approveStake'; amount: bigint }
+  | { kind: 'stake'; amount: bigint; permit: boolean }
+  | { kind: 'bindOperatorKey'; key: Address }
+  | { kind: 'registerGpus'; gpus: number }
+  | { kind: 'requestUnbond'; amount: bigint }
+  | { kind: 'withdrawStake'; requestId: bigint; to: Address }
+  | { kind: 'unjail' }
+  | { kind: 'setCommission'; bps: number }
+  | { kind: 'withdrawFees'; account: Address }
+  | { kind: 'withdrawCredit'; payee: Address }
+  | { kind: 'shareFees'; payee: Address }
+  | { kind: 'delegate'; provider: Address; amount: bigint; permit: boolean }
+  | { kind: 'requestUndelegate'; provider: Address; minAmount: bigint }
+  | { kind: 'withdrawDelegation'; requestId: bigint; to: Address }
+  | { kind: 'claimRewards'; provider: Address; to: Address }
+  | { kind: 'sendCoin'; to: Address; amount: bigint }
   | { kind: 'deposit'; account: Address; amount: bigint; permit: boolean }
   | { kind: 'withdraw'; to: Address; amount: bigint }
   | { kind: 'createTask'; maxCharge: bigint; gpus: number; maxSeconds: number; secondsPrice: bigint }
@@ -164,12 +335,20 @@ export type Deed =
 
 /** Throws for anything that the app has no words for: then nothing is sent. */
 export function describe(at: Deployment, write: Write): Deed {
+  if (write.data === '0x' && write.value !== undefined)
+    return { kind: 'sendCoin', to: getAddress(write.to), amount: write.value };
+  if (write.value !== undefined && write.value !== 0n)
+    throw new Error('No call of the app takes coin: it is not sent.');
   const call = decodeFunctionData({ abi: abiOf(at, write.to), data: write.data });
   const args = call.args ?? [];
   const name = call.functionName;
   const terms = args[0] as TaskTerms;
   switch (name) {
     case 'approve':
+      if (isAddressEqual(args[0] as Address, at.staking))
+        return { kind: 'approveStake', amount: args[1] as bigint };
+      if (!isAddressEqual(args[0] as Address, at.escrow))
+        throw new Error('An approval of a stranger is not sent.');
       return { kind: 'approve', spender: getAddress(args[0] as Address), amount: args[1] as bigint };
     case 'deposit':
     case 'depositWithPermit':
@@ -228,13 +407,55 @@ export function describe(at: Deployment, write: Write): Deed {
       return { kind: 'retireApp', app: args[0] as Hex };
     case 'renounce':
       return { kind: 'renounceApp', app: args[0] as Hex };
+    case 'stake':
+    case 'stakeWithPermit':
+      return { kind: 'stake', amount: args[0] as bigint, permit: name === 'stakeWithPermit' };
+    case 'bindOperatorKey':
+      return { kind: 'bindOperatorKey', key: getAddress(args[0] as Address) };
+    case 'registerGpus':
+      return { kind: 'registerGpus', gpus: args[1] as number };
+    case 'requestUnbond':
+      return { kind: 'requestUnbond', amount: args[0] as bigint };
+    case 'withdrawStake':
+    case 'withdrawDelegation':
+      return { kind: name, requestId: args[0] as bigint, to: getAddress(args[1] as Address) };
+    case 'unjail':
+      return { kind: 'unjail' };
+    case 'setCommission':
+      return { kind: 'setCommission', bps: args[0] as number };
+    case 'withdrawFees':
+      return { kind: 'withdrawFees', account: getAddress(args[0] as Address) };
+    case 'withdrawCredit':
+    case 'shareFees':
+      return { kind: name, payee: getAddress(args[0] as Address) };
+    case 'delegate':
+    case 'delegateWithPermit':
+      return {
+        kind: 'delegate',
+        provider: getAddress(args[0] as Address),
+        amount: args[1] as bigint,
+        permit: name === 'delegateWithPermit',
+      };
+    case 'requestUndelegate':
+      return {
+        kind: 'requestUndelegate',
+        provider: getAddress(args[0] as Address),
+        minAmount: args[2] as bigint,
+      };
+    case 'claimRewards':
+      return {
+        kind: 'claimRewards',
+        provider: getAddress(args[0] as Address),
+        to: getAddress(args[1] as Address),
+      };
     default:
       throw new Error(`There are no words for a call of ${name}: it is not sent.`);
   }
 }
 
 function abiOf(at: Deployment, to: Address): Abi {
-  if (isAddressEqual(to, at.token)) return tallyTokenAbi;
+  if (isAddressEqual(to, at.token) || isAddressEqual(to, at.stakingTokenAddress)) return tallyTokenAbi;
+  if (isAddressEqual(to, at.staking)) return providerStakingAbi;
   if (isAddressEqual(to, at.escrow)) return computeEscrowAbi;
   if (isAddressEqual(to, at.market)) return taskMarketAbi;
   if (isAddressEqual(to, at.registry)) return appRegistryAbi;
