@@ -20,7 +20,8 @@ const test = base.extend({
   },
 });
 
-test.describe.configure({ mode: 'serial' });
+// A market comes up within the first test's time.
+test.describe.configure({ mode: 'serial', timeout: 420_000 });
 
 test.afterAll(async () => {
   for (const agent of agents) await ended(agent);
@@ -63,7 +64,6 @@ async function pass(wallets: Wallets, seconds: number): Promise<void> {
 }
 
 test('stake, serve, earn, unstake', async ({ page, market, wallets }) => {
-  test.setTimeout(300_000);
   await giveTokens(market, wallets, 300n);
   await page.goto('/provider');
   await expect(page).toHaveURL('/provide');
@@ -169,7 +169,6 @@ test('stake, serve, earn, unstake', async ({ page, market, wallets }) => {
 });
 
 test('delegate, undelegate', async ({ page, market, wallets }) => {
-  test.setTimeout(180_000);
   await giveTokens(market, wallets, 60n);
   await page.goto('/delegate');
   await connect(page);
