@@ -58,7 +58,7 @@ test: test-python test-contracts test-foundry test-web e2e e2e-web-where-possibl
 
 test-python: compiled ## Run the tests of protocol, SDK, backend and provider
 	@echo "== Python tests"
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 test-contracts: compiled ## Run the contract tests with Brownie on a local chain
 	@echo "== Contract tests"
