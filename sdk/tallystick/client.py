@@ -67,6 +67,7 @@ from tallystick.protocol.call_views import (
     SummaryPage,
 )
 from tallystick.protocol.hashing import digest_of
+from tallystick.protocol.market_views import CardSearch, PriceHistory
 from tallystick.protocol.messages import Channel, channel_id
 from tallystick.protocol.pricing import rate_per_gpu_second_down
 from tallystick.protocol.wire import (
@@ -326,6 +327,24 @@ class AsyncGPUClient:
             found += page.items
             if (cursor := page.next_cursor) is None:
                 return tuple(found)
+
+    async def search_cards(
+        self, where: str = "", *, order: str = "price", limit: int = 50
+    ) -> CardSearch:
+        """Cards on offer now that fit, as in `vram>=24 gpu in (rtx3090, rtx4090) price<0.5`; the
+        fields are in the HTTP API's reference. Raises `InvalidRequest` for what is no search."""
+        return await self._session.connection.get(
+            "/v1/market/search",
+            CardSearch,
+            public=True,
+            params={"where": where, "order": order, "limit": limit},
+        )
+
+    async def price_history(self, days: int = 30) -> PriceHistory:
+        """What settled tasks paid for a GPU-second, day by day and class by class."""
+        return await self._session.connection.get(
+            "/v1/market/prices/history", PriceHistory, public=True, params={"days": days}
+        )
 
     async def deployment(self) -> DeploymentBody:
         """Which chain, contracts and dispatcher this market is."""

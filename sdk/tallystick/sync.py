@@ -119,6 +119,8 @@ class GPUClient:
     offers = _blocking(AsyncGPUClient.offers)
     providers = _blocking(AsyncGPUClient.providers)
     gpus = _blocking(AsyncGPUClient.gpus)
+    search_cards = _blocking(AsyncGPUClient.search_cards)
+    price_history = _blocking(AsyncGPUClient.price_history)
     deployment = _blocking(AsyncGPUClient.deployment)
     apps = _blocking(AsyncGPUClient.apps)
     app = _blocking(AsyncGPUClient.app)

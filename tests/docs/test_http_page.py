@@ -38,7 +38,7 @@ def per_minute(limit: str) -> str:
         pytest.param(f"writes {per_minute(DEFAULTS.write_limit)} a minute"),
         pytest.param(f"{DEFAULTS.max_streams_per_caller} open streams for each wallet"),
         pytest.param(f"`limit` (1 to {MAX_LIMIT}; logs to 1000)"),
-        *(f"`{scope}`" for scope in KEY_SCOPES),
+        *(f"`{scope}`" for scope in sorted(KEY_SCOPES)),
     ],
 )
 def test_figures_are_the_defaults(words: str) -> None:

@@ -5,19 +5,26 @@ a locked task
     brings its outputs back, and only the consumer can read them
     is paid once, the rest of its ceiling returned, and the index agrees
 a signed order settles without any create transaction
+the market tells what tasks paid, and its cards are searched
 the same in a Docker container, when an engine answers
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tallystick import GPUClient
 from tallystick.devnet import LocalMarket, MarketPlan, images
 from tallystick.devnet.ledger import Ledger
+from tallystick.devnet.processes import clean_environment, program
+from tallystick_backend.api.kept import KEPT_S
 from tests.e2e.scenario import Scenario
 
 
@@ -65,6 +72,33 @@ def test_a_signed_order_settles_without_a_create_transaction(
     scenario.assert_paid_once(job, done.provider)
     acts = [act.act for act in scenario.ledger.transactions() if act.block > start]
     assert acts == ["proveOrder"]
+
+
+def test_the_market_tells_its_prices_and_is_searched(scenario: Scenario, tmp_path: Path) -> None:
+    job = scenario.submit()
+    scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    scenario.wait_for(job, "settled")
+    time.sleep(KEPT_S)  # sums are that old at most
+    paid = [row for row in cli(scenario, "history", "--days", "2") if row["gpu_class"] == "gpu1"]
+    assert sum(row["tasks"] for row in paid) >= 1
+    assert int(paid[-1]["median_rate"]) > 0
+    found = cli(scenario, "search", "vram>=1 gpu in (gpu1) and free>=0", "--order=-free")
+    assert {offer["gpu_class"] for offer in found} == {"gpu1"}
+    assert cli(scenario, "search", "not simulated") == []
+
+
+def cli(scenario: Scenario, *words: str) -> list[dict[str, Any]]:
+    """`tallystick market ...`; the items that it tells programs of."""
+    done = subprocess.run(
+        [program("tallystick"), "market", *words, "--json"],
+        env=clean_environment(scenario.market.consumer_environment()),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
+    return items
 
 
 @pytest.mark.docker

@@ -120,7 +120,7 @@ class TestWhatIsNotShown:
             ({"chain": None}, {"redeemed"}),
             ({"before": None}, {"prev", "total"}),
         ],
-        ids=str,
+        ids=["result", "waited", "voucher", "chain", "before"],
     )
     def test_is_open_and_neither_good_nor_bad(
         self, hidden: dict[str, Any], left_open: set[str]

@@ -170,6 +170,19 @@ async def test_the_market_and_the_account(real: Market, opened: AsyncGPUClient) 
     assert stranger.available.units == 0
 
 
+async def test_cards_are_searched_and_refusals_say_where(
+    real: Market, opened: AsyncGPUClient
+) -> None:
+    found = await opened.search_cards(f"vram>=24 price<={PRICE} and simulated", order="-free")
+    assert [(offer.gpu_class, offer.rate_per_gpu_second) for offer in found.items] == [
+        ("gpu1", RATE)
+    ]
+    assert (await opened.search_cards("not simulated")).found == 0
+    with pytest.raises(InvalidRequest, match="no field 'vrm'"):
+        await opened.search_cards("vrm>=24")
+    assert (await opened.price_history(7)).items == ()
+
+
 async def test_refusals_arrive_as_our_errors(
     real: Market, opened: AsyncGPUClient, script: str
 ) -> None:

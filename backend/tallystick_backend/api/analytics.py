@@ -1,11 +1,10 @@
-"""The market in figures: prices of cards, totals, a provider's earnings and pool, an app's load.
+"""The market in figures: a provider's earnings and pool, who delegates to whom, an app's load.
 
 Public. What is added up over many rows is kept for a moment, so that looking often costs little.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -18,9 +17,7 @@ from tallystick.protocol.market_views import (
     DelegationBody,
     DelegationPage,
     EarnedBody,
-    NetworkTotals,
     PoolBody,
-    PriceList,
     ProviderSummary,
     WorkersBody,
     WorkerStart,
@@ -39,97 +36,20 @@ from tallystick_backend.api.refusals import (
 )
 from tallystick_backend.api.schemas import AddressPath, AppIdPath
 from tallystick_backend.gateway.errors import GatewayNotReady
-from tallystick_backend.prices import PriceTable
-from tallystick_backend.store.repositories import apps, chain, explorer, usage, views, work
+from tallystick_backend.store.repositories import (
+    apps,
+    chain,
+    explorer,
+    usage,
+    views,
+)
 from tallystick_backend.store.tables import EarnedRow, PoolRow
 
 router = APIRouter(prefix="/v1", tags=["market"])
 
-MOST_PROVIDERS = 5_000
 _BATCH = 500
 LATELY_S = 900
 MOST_CALLS = 2_000
-
-# --- prices and totals --------------------------------------------------------------------------
-
-
-async def gpu_prices(backend: Backend) -> PriceList:
-    return await backend.kept.get("prices", lambda: _prices(backend))
-
-
-async def _prices(backend: Backend) -> PriceList:
-    table, after, seen = PriceTable(), "", 0
-    since_ms = backend.seen_since_ms()
-    async with backend.database.read() as session:
-        leased: dict[str, dict[str, int]] = defaultdict(dict)
-        for (provider, gpu_class), gpus in (await work.busy_gpus(session)).items():
-            leased[provider][gpu_class] = gpus
-        while seen < MOST_PROVIDERS:
-            rows = await explorer.announced(
-                session, seen_since_ms=since_ms, after=after, limit=_BATCH
-            )
-            for row in rows:
-                table.add(row.body, leased.get(row.provider, {}))
-            seen += len(rows)
-            if len(rows) < _BATCH:
-                break
-            after = rows[-1].provider
-    return PriceList(
-        at_ms=backend.clock.now_ms(), complete=seen < MOST_PROVIDERS, items=tuple(table.rows())
-    )
-
-
-@router.get(
-    "/market/prices",
-    operation_id="listGpuPrices",
-    summary="What cards cost now, by class, model and memory",
-    description="Of providers that are online and take work: lowest, middle and highest price per "
-    "GPU-second, and how many cards are free.",
-    dependencies=[Public],
-    responses=problems(),
-)
-async def prices(backend: Ctx) -> PriceList:
-    return await gpu_prices(backend)
-
-
-async def _totals(backend: Backend) -> NetworkTotals:
-    cards = (await gpu_prices(backend)).items
-    async with backend.database.read() as session:
-        row = await explorer.totals(session)
-        by_state = await explorer.tasks_by_state(session)
-        count = await explorer.app_count(session)
-        online = await views.online_count(session, seen_since_ms=backend.seen_since_ms())
-        cursor = await chain.cursor(session)
-    return NetworkTotals(
-        block=0 if cursor is None else cursor.block_number,
-        block_at=0 if cursor is None else cursor.block_timestamp_s,
-        escrowed=row.escrowed,
-        staked=row.staked,
-        delegated=row.delegated,
-        slashed=row.slashed,
-        tasks_settled=row.tasks_settled,
-        task_charges=row.task_charges,
-        redemptions=row.redemptions,
-        call_charges=row.call_charges,
-        fees=row.fees,
-        tasks=by_state,
-        apps=count,
-        providers_online=online,
-        cards_online=sum(each.cards for each in cards),
-        cards_free=sum(each.cards_free for each in cards),
-    )
-
-
-@router.get(
-    "/market/totals",
-    operation_id="getNetworkTotals",
-    summary="The whole market in figures",
-    dependencies=[Public],
-    responses=problems(),
-)
-async def totals(backend: Ctx) -> NetworkTotals:
-    return await backend.kept.get("totals", lambda: _totals(backend))
-
 
 # --- providers ----------------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query
 
 from tallystick.protocol.market_views import EmbeddedGpus, EmbeddedTask
 from tallystick_backend import tasks
-from tallystick_backend.api.analytics import gpu_prices
 from tallystick_backend.api.callers import Public
 from tallystick_backend.api.context import Ctx
 from tallystick_backend.api.explorer import chain_task
+from tallystick_backend.api.prices import gpu_prices
 from tallystick_backend.api.problems import problems
 from tallystick_backend.api.schemas import TaskIdPath
 from tallystick_backend.chain import RpcUnavailable

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 
 from tallystick.protocol.errors import MessageError, ProtocolError, SignatureError
 from tallystick.protocol.wire import Problem
-from tallystick_backend import access, blobs, orders, summaries, tasks
+from tallystick_backend import access, blobs, offer_search, orders, summaries, tasks
 from tallystick_backend.api import refusals
 from tallystick_backend.chain import ChainError
 from tallystick_backend.errors import BackendError
@@ -76,6 +76,7 @@ TABLE: dict[type[Exception], Answer] = {
     refusals.KeepWarmRefused: Answer(422, "Cannot be kept warm"),
     refusals.KeptWarmAlready: Answer(409, "Kept warm already"),
     refusals.UnknownKeepWarm: Answer(404, "Nothing kept warm"),
+    offer_search.SearchRefused: Answer(422, "Search not understood"),
     summaries.UnknownTimeZone: Answer(422, "No such time zone"),
     summaries.SummaryError: Answer(422, "Sums cannot be made"),
     tasks.UnknownTask: Answer(404, "No such task"),

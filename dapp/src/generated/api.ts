@@ -880,6 +880,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/market/prices/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What tasks paid for a GPU-second, day by day and class by class
+         * @description Of the tasks that the chain settled, not of what was only asked for.
+         */
+        get: operations["listPaidPrices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/market/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Cards on offer that fit a search
+         * @description Of providers that are online and take work: one item for each kind of card at a provider.
+         */
+        get: operations["searchCards"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/market/totals": {
         parameters: {
             query?: never;
@@ -1765,6 +1805,44 @@ export interface components {
             /** Window S */
             window_s: number;
         };
+        /**
+         * CardOfferBody
+         * @description Cards of one kind at one provider and price.
+         */
+        CardOfferBody: {
+            /** Cards */
+            cards: number;
+            /** Cards Free */
+            cards_free: number;
+            /** Gpu Class */
+            gpu_class: string;
+            /** Memory Mib */
+            memory_mib: number;
+            /** Model */
+            model: string;
+            /** Provider */
+            provider: string;
+            /** Rate Per Gpu Second */
+            rate_per_gpu_second: string;
+            /** Runtime */
+            runtime: string;
+            /** Simulated */
+            simulated: boolean;
+        };
+        /**
+         * CardSearch
+         * @description What a search found among the cards of providers that are online and take work.
+         */
+        CardSearch: {
+            /** At Ms */
+            at_ms: number;
+            /** Complete */
+            complete: boolean;
+            /** Found */
+            found: number;
+            /** Items */
+            items: components["schemas"]["CardOfferBody"][];
+        };
         /** ChannelAllowanceBody */
         "ChannelAllowanceBody-Input": {
             /** Cap */
@@ -2585,6 +2663,31 @@ export interface components {
             tasks_running: number;
         };
         /**
+         * PaidPrices
+         * @description What settled tasks of one class paid for a GPU-second on one day (UTC). A task's price is its
+         *     charge over its metered time, rounded down.
+         */
+        PaidPrices: {
+            /** Charge */
+            charge: string;
+            /** Day */
+            day: string;
+            /** Gpu Class */
+            gpu_class: string;
+            /** Gpu Ms */
+            gpu_ms: number;
+            /** Max Rate */
+            max_rate: string;
+            /** Median Rate */
+            median_rate: string;
+            /** Min Rate */
+            min_rate: string;
+            /** Start Ms */
+            start_ms: number;
+            /** Tasks */
+            tasks: number;
+        };
+        /**
          * PoolBody
          * @description What others delegated to a provider, in the staking token; `fees` in the payment token.
          */
@@ -2612,6 +2715,17 @@ export interface components {
             flat: string;
             /** Rate Per Gpu Second */
             rate_per_gpu_second: string;
+        };
+        /** PriceHistory */
+        PriceHistory: {
+            /** Complete */
+            complete: boolean;
+            /** From Ms */
+            from_ms: number;
+            /** Items */
+            items: components["schemas"]["PaidPrices"][];
+            /** Until Ms */
+            until_ms: number;
         };
         /** PriceList */
         PriceList: {
@@ -8261,6 +8375,146 @@ export interface operations {
                 };
             };
             /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listPaidPrices: {
+        parameters: {
+            query?: {
+                /** @description Until now, whole days (UTC). */
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceHistory"];
+                };
+            };
+            /** @description Request does not fit */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Headers too large */
+            431: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Fault of this backend */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Database busy · Not ready */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    searchCards: {
+        parameters: {
+            query?: {
+                /** @description Conditions, all of which hold: `vram>=24 gpu in (rtx3090, rtx4090) price<0.5 not simulated model ~ "geforce"`. Texts `gpu` (class), `model`, `provider`, `runtime` with `=`, `!=`, `~` (has in it), `in`, `not in`; numbers `vram` (GiB), `price` (tokens for a GPU and hour), `cards`, `free` with `=`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`; `simulated`. Empty: everything. */
+                where?: string;
+                /** @description With `-` the largest first. */
+                order?: "price" | "-price" | "vram" | "-vram" | "free" | "-free" | "cards" | "-cards";
+                /** @description Items on a page. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CardSearch"];
+                };
+            };
+            /** @description Request does not fit · Search not understood */
             422: {
                 headers: {
                     [name: string]: unknown;

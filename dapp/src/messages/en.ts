@@ -677,11 +677,16 @@ export const en = {
   'market.cards': 'Cards',
   'market.class': 'GPU class',
   'market.clear': 'Show everything',
+  'market.day': 'Day (UTC)',
   'market.filter': 'Narrow it down',
   'market.free': 'Free now',
   'market.freeOf': '{free} of {cards} free',
   'market.freeOnly': 'Only with a free card',
   'market.from': 'From',
+  'market.history': 'What tasks paid',
+  'market.historyCaption': 'Lowest, median and highest price per GPU-hour that settled tasks paid, by day',
+  'market.historyText':
+    'Per GPU and hour, of tasks that the chain settled in the last {days} days; the bars are the median.',
   'market.lead':
     'What providers ask for their cards, to the second, the hour and the call. No account is needed to look.',
   'market.max': 'Maximum',
@@ -706,6 +711,10 @@ export const en = {
   'market.provider': 'Provider',
   'market.providers': 'Providers online',
   'market.realOnly': 'Leave out simulated cards',
+  'market.search': 'Search',
+  'market.searchHint':
+    'Conditions that all hold: gpu, model, provider, runtime; vram (GiB), price (tokens per GPU-hour), cards, free; not simulated.',
+  'market.settled': 'Tasks settled',
   'market.sort': 'Sort by',
   'market.sortFree': 'Most free cards',
   'market.sortMemory': 'Most memory',

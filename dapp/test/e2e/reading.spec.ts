@@ -14,6 +14,15 @@ test('the market is read by anybody', async ({ page }) => {
   await page.getByRole('button', { name: 'Show everything' }).click();
   await expect(offers.getByRole('row')).toHaveCount(3);
   await expectAccessible(page);
+  await page.getByLabel('Search', { exact: true }).fill('vram>=24 gpu in (gpu1, h100) and price<1000');
+  await expect(offers.getByRole('row')).toHaveCount(3);
+  await page.getByLabel('Search', { exact: true }).fill('not simulated');
+  await expect(page.getByRole('heading', { name: 'No card fits' })).toBeVisible();
+  await page.getByLabel('Search', { exact: true }).fill('vrm>=24');
+  await expect(page.getByText("There is no field 'vrm'", { exact: false })).toBeVisible();
+  await expectAccessible(page);
+  await page.getByLabel('Search', { exact: true }).fill('');
+  await expect(offers.getByRole('row')).toHaveCount(3);
 });
 
 test('a provider page says what it staked', async ({ page }) => {

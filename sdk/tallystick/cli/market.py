@@ -91,6 +91,78 @@ def gpus(act: Act) -> None:
     )
 
 
+@command(app, "search")
+def search(
+    act: Act,
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHERE", help="As in: 'vram>=24 gpu in (rtx3090, rtx4090) price<0.5'."
+        ),
+    ] = "",
+    order: Annotated[
+        str, typer.Option(help="price, vram, free or cards; with - the largest first.")
+    ] = "price",
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Most to show.")] = 50,
+) -> None:
+    """Cards on offer that fit; all conditions hold together.
+
+    Texts gpu (class), model, provider, runtime: = != ~ (has in it) in, not in. Numbers vram (GiB),
+    price (tokens for a GPU and hour), cards, free: = != < <= > >= in, not in. Also: simulated, not
+    simulated.
+    """
+    found = act.client.search_cards(where, order=order, limit=limit)
+    decimals, _ = _token(act)
+    act.out.data(found)
+    act.out.table(
+        ("CLASS", "MODEL", "VRAM", "FREE", "PRICE/GPU-H", "RUNTIME", "PROVIDER"),
+        [
+            (
+                offer.gpu_class,
+                offer.model + (" (simulated)" if offer.simulated else ""),
+                f"{offer.memory_mib / 1024:.0f} GiB",
+                f"{offer.cards_free}/{offer.cards}",
+                price(price_per_gpu_hour(offer.rate_per_gpu_second, decimals)),
+                offer.runtime,
+                offer.provider,
+            )
+            for offer in found.items
+        ],
+        empty="No card on offer fits that; `tallystick market gpus` shows what there is.",
+    )
+
+
+@command(app, "history")
+def history(
+    act: Act,
+    days: Annotated[int, typer.Option(min=1, max=400, help="Until now.")] = 30,
+) -> None:
+    """What settled tasks paid for a GPU and hour, day by day and class by class."""
+    found = act.client.price_history(days)
+    decimals, _ = _token(act)
+
+    def hourly(rate: int) -> str:
+        return price(price_per_gpu_hour(rate, decimals))
+
+    act.out.data(found)
+    act.out.table(
+        ("DAY", "CLASS", "TASKS", "GPU-HOURS", "LOWEST", "MIDDLE", "HIGHEST"),
+        [
+            (
+                row.day,
+                row.gpu_class,
+                row.tasks,
+                f"{row.gpu_ms / 3_600_000:.2f}",
+                hourly(row.min_rate),
+                hourly(row.median_rate),
+                hourly(row.max_rate),
+            )
+            for row in found.items
+        ],
+        empty="No task was settled in that time.",
+    )
+
+
 def _token(act: Act) -> tuple[int, str]:
     deployment = act.client.deployment()
     return deployment.token_decimals, deployment.token_symbol

@@ -187,6 +187,58 @@ class PriceList(WireModel):
     items: tuple[GpuPrices, ...]
 
 
+class CardOfferBody(WireModel):
+    """Cards of one kind at one provider and price."""
+
+    provider: AddressHex
+    gpu_class: str
+    model: str
+    memory_mib: Count
+    simulated: bool
+    runtime: str
+    rate_per_gpu_second: Amount
+    cards: Count
+    cards_free: Count
+
+
+class CardSearch(WireModel):
+    """What a search found among the cards of providers that are online and take work."""
+
+    at_ms: Count
+    complete: bool
+    """False when there are more providers than are looked at."""
+    found: Count
+    """Offers in all; `items` has as many of them as were asked for."""
+    items: tuple[CardOfferBody, ...]
+
+
+class PaidPrices(WireModel):
+    """What settled tasks of one class paid for a GPU-second on one day (UTC). A task's price is its
+    charge over its metered time, rounded down."""
+
+    day: str
+    """As `2026-11-21`."""
+    start_ms: Count
+    gpu_class: str
+    tasks: Count
+    gpu_ms: Count
+    charge: Amount
+    """The sum of them."""
+    min_rate: Amount
+    median_rate: Amount
+    """The lower of the two in the middle."""
+    max_rate: Amount
+
+
+class PriceHistory(WireModel):
+    from_ms: Count
+    until_ms: Count
+    complete: bool
+    """False when there are more settlements than are looked at: the earlier days are missing."""
+    items: tuple[PaidPrices, ...]
+    """By day, then by class."""
+
+
 class NetworkTotals(WireModel):
     """Of the whole market, as of `block`. Amounts of work are in the payment token, `staked`,
     `delegated` and `slashed` in the staking token."""

@@ -15,7 +15,8 @@ from tallystick.protocol.call_bodies import (
 from tallystick.protocol.wire import parse
 from tallystick_backend.api.kept import KEPT_S, Kept
 from tallystick_backend.gateway.bus import Silent
-from tallystick_backend.prices import PriceTable
+from tallystick_backend.offer_search import CardOffer
+from tallystick_backend.prices import PriceTable, card_offers
 from tallystick_backend.store.tables import (
     AccountRow,
     AppRow,
@@ -32,15 +33,16 @@ from tests.backend.api.world import World
 from tests.support.anvil import CONSUMER, OTHER_PROVIDER, PROVIDER, STRANGER
 
 
-def _announced(rate: int, *models: str, gpu_class: str = "a") -> dict[str, Any]:
-    gpus = [{"gpu_class": gpu_class, "model": model, "memory_mib": 80} for model in models]
-    return {"rate_per_gpu_second": {gpu_class: str(rate)}, "gpus": gpus}
+def _announced(rate: int, *models: str, leased: dict[str, int] | None = None) -> list[CardOffer]:
+    gpus = [{"gpu_class": "a", "model": model, "memory_mib": 80} for model in models]
+    said = {"rate_per_gpu_second": {"a": str(rate)}, "gpus": gpus}
+    return card_offers(PROVIDER.address, "docker", said, leased or {})
 
 
 def test_prices_are_counted_by_card() -> None:
     table = PriceTable()
-    table.add(_announced(10, "H100"), {})
-    table.add(_announced(30, "H100", "H100", "A100"), {"a": 1})
+    table.add(_announced(10, "H100"))
+    table.add(_announced(30, "H100", "H100", "A100", leased={"a": 1}))
     h100, a100 = sorted(table.rows(), key=lambda row: row.model, reverse=True)
 
     assert (h100.min_rate, h100.median_rate, h100.max_rate) == (10, 30, 30)
@@ -51,14 +53,14 @@ def test_prices_are_counted_by_card() -> None:
 def test_the_middle_of_two_is_the_lower() -> None:
     table = PriceTable()
     for rate in (10, 20):
-        table.add(_announced(rate, "H100"), {})
+        table.add(_announced(rate, "H100"))
     assert [row.median_rate for row in table.rows()] == [10]
 
 
 def test_a_card_without_a_price_is_not_for_rent() -> None:
-    table = PriceTable()
-    table.add({"rate_per_gpu_second": {"": "1"}, "gpus": _announced(1, "H100")["gpus"]}, {})
-    assert list(table.rows()) == []
+    card = {"gpu_class": "a", "model": "H100", "memory_mib": 80}
+    said = {"rate_per_gpu_second": {"": "1"}, "gpus": [card]}
+    assert card_offers(PROVIDER.address, "docker", said, {}) == []
 
 
 async def test_only_who_is_online_and_takes_work_has_a_price(world: World) -> None:

@@ -23,6 +23,8 @@ PUBLIC = {
     "getAgentSettings",
     "getManifest",
     "listGpuPrices",
+    "listPaidPrices",
+    "searchCards",
     "getNetworkTotals",
     "getProviderSummary",
     "getEarned",

@@ -499,7 +499,9 @@ def test_one_seed_gives_the_same_keys_and_shows_none() -> None:
         assert seed not in shown
 
 
-@pytest.mark.parametrize("seed", ["", "SA", "x" * 58, KEYS.backend_seed])
+@pytest.mark.parametrize(
+    "seed", ["", "SA", "x" * 58, KEYS.backend_seed], ids=["empty", "cut", "noise", "a user's"]
+)
 def test_a_seed_that_is_no_accounts_is_refused_without_showing_it(seed: str) -> None:
     with pytest.raises(BusError) as refusal:
         BusKeys.from_issuer_seed(seed)

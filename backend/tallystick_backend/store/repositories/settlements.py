@@ -1,4 +1,4 @@
-"""Tasks as the chain settled them, for sums of what they cost."""
+"""Tasks as the chain settled them, for sums of what they cost and the history of prices."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from tallystick_backend.prices import Paid
 from tallystick_backend.store.repositories.usage import CallFilter
 from tallystick_backend.store.tables import (
     ChainEventPartyRow,
@@ -40,6 +41,34 @@ async def settlements(
             if len(rows) < _BATCH or rows[-1].timestamp_s * 1000 < (wanted.from_ms or 0):
                 break
             before = rows[-1].id
+
+
+async def paid_since(session: AsyncSession, since_s: int, most: int) -> tuple[list[Paid], bool]:
+    """What settled tasks paid, everybody's, the last first; and whether that is all of them."""
+    found: list[Paid] = []
+    before: int | None = None
+    while len(found) < most:
+        query = select(ChainEventRow).where(col(ChainEventRow.name) == "TaskSettled")
+        if before is not None:
+            query = query.where(col(ChainEventRow.id) < before)
+        query = query.order_by(col(ChainEventRow.id).desc()).limit(_BATCH)
+        rows = (await session.exec(query)).all()
+        lately = [row for row in rows if row.timestamp_s >= since_s]
+        classes = await _classes(session, [row.args["task_id"] for row in lately])
+        receipts = await _receipts(session, [row.args["receipt"] for row in lately])
+        found += [
+            Paid(
+                row.timestamp_s,
+                classes.get(row.args["task_id"], ""),
+                int(row.args["charge"]),
+                int(receipts.get(row.args["receipt"], {}).get("gpu_ms", 0)),
+            )
+            for row in lately
+        ]
+        if len(lately) < _BATCH:
+            return found, True
+        before = rows[-1].id
+    return found, False
 
 
 async def _newest(
@@ -77,18 +106,9 @@ async def _used(
     session: AsyncSession, rows: Sequence[ChainEventRow], groups: Sequence[str]
 ) -> list[Used]:
     ids = [row.args["task_id"] for row in rows]
-    # More columns than the overloads of `select` know how to name.
-    orders: Any = await session.exec(
-        select(TaskOrderRow.task_id, TaskOrderRow.manifest).where(
-            col(TaskOrderRow.task_id).in_(ids)
-        )
-    )
-    classes = {task_id: manifest["resources"]["gpu_class"] for task_id, manifest in orders}
+    classes = await _classes(session, ids)
     digests = [row.args["receipt"] for row in rows if row.name == "TaskSettled"]
-    receipts = {
-        row.digest: row.receipt
-        for row in await session.exec(select(ReceiptRow).where(col(ReceiptRow.digest).in_(digests)))
-    }
+    receipts = await _receipts(session, digests)
     cancelled = set(
         await session.exec(
             select(TaskChainRow.task_id).where(
@@ -117,6 +137,22 @@ async def _used(
             )
         )
     return found
+
+
+async def _classes(session: AsyncSession, ids: Sequence[str]) -> dict[str, str]:
+    """Of the tasks that were ordered here."""
+    # More columns than the overloads of `select` know how to name.
+    orders: Any = await session.exec(
+        select(TaskOrderRow.task_id, TaskOrderRow.manifest).where(
+            col(TaskOrderRow.task_id).in_(ids)
+        )
+    )
+    return {task_id: manifest["resources"]["gpu_class"] for task_id, manifest in orders}
+
+
+async def _receipts(session: AsyncSession, digests: Sequence[str]) -> dict[str, dict[str, Any]]:
+    rows = await session.exec(select(ReceiptRow).where(col(ReceiptRow.digest).in_(digests)))
+    return {row.digest: row.receipt for row in rows}
 
 
 def _state(paid: bool, cancelled: bool) -> str:

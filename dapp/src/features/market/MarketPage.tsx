@@ -5,11 +5,13 @@ import { Card, Empty, Figure, Page, SelectField, Table, TableCard, Tag, TextFiel
 import { Amount, shortHex } from '~/components/values';
 import { useT } from '~/lib/i18n';
 import { divideUp, SECONDS_PER_HOUR } from '~/lib/money';
+import { History } from './History';
 import {
   chooseOffers,
   offersOf,
   pricesByModel,
   useListings,
+  useSearch,
   type Listing,
   type Offer,
   type Wanted,
@@ -33,7 +35,21 @@ function Market({ listings }: { listings: readonly Listing[] }) {
   const [callSeconds, setCallSeconds] = useState('2');
   const offers = useMemo(() => offersOf(listings), [listings]);
   const prices = useMemo(() => pricesByModel(offers), [offers]);
-  const chosen = useMemo(() => chooseOffers(offers, wanted), [offers, wanted]);
+  const [where, setWhere] = useState('');
+  const search = useSearch(where);
+  const fits = where.trim() === '' ? null : search.data;
+  const chosen = useMemo(
+    () =>
+      chooseOffers(
+        offers.filter((offer) => fits == null || fits.has(offer.key)),
+        wanted,
+      ),
+    [offers, fits, wanted],
+  );
+  const clear = () => {
+    setWanted(ANY);
+    setWhere('');
+  };
   const classes = [...new Set(offers.map((offer) => offer.gpuClass))].sort();
   const callMs = BigInt(Math.round(Math.min(3600, Math.max(0.001, Number(callSeconds) || 1)) * 1000));
   if (offers.length === 0) {
@@ -100,6 +116,17 @@ function Market({ listings }: { listings: readonly Listing[] }) {
         />
       </TableCard>
       <Card title={t('market.filter')}>
+        <TextField
+          label={t('market.search')}
+          hint={t('market.searchHint')}
+          fault={where.trim() !== '' && search.error !== null ? search.error.message : undefined}
+          placeholder="vram>=24 gpu in (rtx3090, rtx4090) price<0.5"
+          spellCheck={false}
+          autoComplete="off"
+          maxLength={500}
+          value={where}
+          onValue={setWhere}
+        />
         <div className="fields">
           <SelectField
             label={t('market.class')}
@@ -166,7 +193,7 @@ function Market({ listings }: { listings: readonly Listing[] }) {
             <Empty
               title={t('market.noMatch')}
               action={
-                <button type="button" className="button" onClick={() => setWanted(ANY)}>
+                <button type="button" className="button" onClick={clear}>
                   {t('market.clear')}
                 </button>
               }
@@ -178,6 +205,7 @@ function Market({ listings }: { listings: readonly Listing[] }) {
           )}
         </TableCard>
       </div>
+      <History />
     </>
   );
 }

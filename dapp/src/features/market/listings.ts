@@ -1,6 +1,6 @@
 // Cards on offer, and what they cost: pure, over what GET /v1/gpus answers.
 
-import { useQuery } from '@tanstack/react-query';
+import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { ask, client, type Schemas } from '~/lib/api';
 
 export type Listing = Schemas['GpuListing'];
@@ -23,6 +23,29 @@ const MOST_SHOWN = 5_000;
 export function useListings() {
   return useQuery({ queryKey: ['gpus'], queryFn: allListings, refetchInterval: 5_000 });
 }
+
+/** The offers that fit a search, by their key; null where nothing is searched for. Asked a moment after the last letter. */
+export function useSearch(where: string) {
+  const wanted = where.trim();
+  return useQuery({
+    queryKey: ['card-search', wanted],
+    queryFn: async ({ signal }) => {
+      await new Promise((done) => setTimeout(done, TYPED_MS));
+      if (signal.aborted || wanted === '') return null;
+      const query = { where: wanted, limit: 200 };
+      const found = await ask(client.GET('/v1/market/search', { params: { query } }));
+      return new Set(
+        found.items.map((item) =>
+          [item.provider, item.gpu_class, item.model, item.memory_mib, item.rate_per_gpu_second].join('|'),
+        ),
+      );
+    },
+    placeholderData: keepPreviousData,
+    retry: false,
+  });
+}
+
+const TYPED_MS = 250;
 
 /** Cards of one kind at one provider and price: one line of the market. */
 export interface Offer {
