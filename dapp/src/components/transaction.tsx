@@ -5,6 +5,7 @@ import { useCallback, useEffect, useRef, useState, type ReactNode } from 'react'
 import type { Hash } from 'viem';
 import { useDeployment, useStakingToken, useToken } from '~/lib/deployment';
 import { sentenceOf } from '~/lib/chain/faults';
+import { untilIndexed } from '~/lib/chain/indexed';
 import { send, SentAndFailed, type Stage } from '~/lib/chain/transaction';
 import type { Write } from '~/lib/chain/writes';
 import { useLanguage, type Translate } from '~/lib/i18n';
@@ -47,9 +48,16 @@ export function useTransaction(onMined?: (hash: Hash) => void, onFailed?: (sent:
         setStage({ name: 'preparing' });
         const made = await prepare(signer, setStage);
         let hash: Hash = '0x';
+        let block = 0n;
+        const onStage = (next: Stage) => {
+          if (next.name === 'mined') block = next.block;
+          setStage(next);
+        };
         for (const write of Array.isArray(made) ? (made as readonly Write[]) : [made as Write]) {
-          hash = await send(deployment, signer, write, setStage);
+          hash = await send(deployment, signer, write, onStage);
         }
+        running.current = false;
+        await untilIndexed(block);
         await queries.invalidateQueries();
         if (!shownHere.current) toast(t('tx.minedToast', { hash: shortHex(hash) }));
         after.current.onMined?.(hash);

@@ -18,6 +18,7 @@ import pytest
 from tallystick.protocol.call_bodies import CallAnswerBody
 from tallystick.protocol.call_codec import RequestMessage
 from tallystick.protocol.call_frames import ANSWER, unpack
+from tallystick.protocol.disk_pace import DiskPace
 from tallystick.protocol.serving import Go, Refusal
 from tallystick.protocol.wire import parse
 from tallystick_provider.calls.channels import Channels
@@ -44,6 +45,7 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     with monkeypatch.context() as patched:
         patched.setattr(CallJournal, "_commit", slow)
+        patched.setattr(DiskPace, "is_quick", lambda _pace: False)
         try:
             yield let_go
         finally:
