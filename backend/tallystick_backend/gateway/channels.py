@@ -141,6 +141,7 @@ class Channels:
             del self._current[pair]
         if paying.stream.broken:
             self._ends.pop(paying.channel_id, None)
+            paying.close()
 
     def provider_lost(self, provider: str) -> None:
         for paying in self._ends.values():
@@ -157,6 +158,10 @@ class Channels:
             if paying is not None:
                 with contextlib.suppress(GatewayNotReady):
                     await paying.say_voucher()
+
+    def close(self) -> None:
+        for paying in self._ends.values():
+            paying.close()
 
     async def tell_vouchers(self) -> None:
         """At the end: what waited for a next request."""

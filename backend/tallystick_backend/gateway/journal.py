@@ -52,14 +52,14 @@ class Stream:
         self,
         channel_id: str,
         seal: Callable[[], Sequence[PayingRecord]],
-        committed: Callable[[], None],
+        committed: Callable[[PayingChannel], None],
         state: Callable[[], PayingChannel],
     ) -> None:
         self.channel_id = channel_id
         self.seal = seal
         """Asked before each row: one voucher for all receipts of the moment."""
         self.committed = committed
-        """Told after it, before anybody who waits is."""
+        """Told after it, before anybody who waits is: the end as far as it is durable now."""
         self.state = state
         """The end with every record in it that was handed in."""
         self.broken = False
@@ -190,7 +190,7 @@ class Journal:
         self.transactions += 1
         self.entries += len(batch)
         for stream in streams.values():
-            stream.committed()
+            stream.committed(row.ends[stream.channel_id])
         for entry in batch:
             if not entry.done.done():
                 entry.done.set_result(None)

@@ -221,7 +221,7 @@ class PayingEnd:
         self.channel = end.channel
         self.channel_id: Digest = channel_id(end.channel)
         self.provider = end.channel.provider.lower()
-        self.stream = Stream(self.channel_id, self._seal, self._voucher_is_due, lambda: self.end)
+        self.stream = Stream(self.channel_id, self._seal, self._committed, lambda: self.end)
         self._sign = sign
         """None: the consumer keeps the key, and hands its vouchers in."""
         self.unsigned_call = ""
@@ -239,9 +239,12 @@ class PayingEnd:
         self._turns: deque[asyncio.Future[None]] = deque()
         self._dirty = False
         self._voucher_reply = bus.listen(self.provider, self._on_voucher_reply)
+        self._durable: SignedVoucher | None = end.voucher
+        """The newest one that is written down: what is sent is no other."""
         self._told: SignedVoucher | None = end.voucher
         """The newest voucher that the provider is known to have, or was sent."""
         self._telling: asyncio.TimerHandle | None = None
+        self._teller: asyncio.Task[None] | None = None
         self.closing_told = False
         """The provider has seen a close that the index has not."""
         self.refusals: dict[str, int] = {}
@@ -580,34 +583,44 @@ class PayingEnd:
                 if self.unsigned is not None:
                     raise Unsigned(voucher) from None
 
-    def _voucher_is_due(self) -> None:
-        """The next request brings it; where none does in time, a message of its own."""
-        if self._telling is None and self.end.voucher != self._told:
+    def _committed(self, durable: PayingChannel) -> None:
+        """The next request brings its voucher; where none does in time, a message of its own."""
+        self._durable = durable.voucher
+        if self._telling is None and self._durable != self._told:
             self._tell_in(self._settings.voucher_within_s)
 
     def _tell_in(self, seconds: float) -> None:
-        self._telling = asyncio.get_running_loop().call_later(
-            seconds, lambda: self._later(self._tell())
-        )
+        self._telling = asyncio.get_running_loop().call_later(seconds, self._begin_telling)
+
+    def _begin_telling(self) -> None:
+        self._telling = None
+        self._teller = asyncio.create_task(self._tell())
+        self._teller.add_done_callback(_quiet)
 
     async def _tell(self) -> None:
-        self._telling = None
         try:
             await self.tell_voucher()
         except GatewayNotReady:
             if self._telling is None:
                 self._tell_in(self._settings.repeat_s)
 
+    def close(self) -> None:
+        """Tells nothing more by itself."""
+        if self._telling is not None:
+            self._telling.cancel()
+        if self._teller is not None:
+            self._teller.cancel()
+
     async def tell_voucher(self) -> None:
         """The last one, unless the provider has it. Raises `GatewayNotReady`."""
-        voucher = self.end.voucher
+        voucher = self._durable
         if voucher is not None and voucher != self._told:
             await self.say_voucher()
             self._has(voucher)
 
     async def say_voucher(self) -> None:
         """The last one, once more: it may have been lost with its sender."""
-        voucher = self.end.voucher
+        voucher = self._durable
         if voucher is None:
             return
         await self._bus.send(self.provider, "voucher", write_voucher(voucher), self._voucher_reply)
@@ -677,7 +690,8 @@ class PayingEnd:
         self._wake()
 
     async def _send(self, one: _Open, ask: Ask) -> None:
-        one.voucher = ask.voucher
+        one.voucher = self._durable
+        ask = replace(ask, voucher=self._durable)
         body = write_request(
             ask, self.channel, stream=one.asked.stream, media_type=one.asked.media_type
         )

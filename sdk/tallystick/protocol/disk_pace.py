@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+__all__ = ["QUICK_S", "DiskPace"]
+
 QUICK_S: Final = 0.002
 """A write that takes no longer than this on the whole holds nobody up."""
 _NEWEST: Final = 0.1

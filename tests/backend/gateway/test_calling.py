@@ -20,6 +20,7 @@ import pytest
 
 from tallystick.protocol.call_bodies import RefusalCode
 from tallystick.protocol.pricing import Price
+from tallystick_backend.gateway.fence import Fence
 from tallystick_backend.gateway.fleet import HEARD_WITHIN_S
 from tallystick_backend.store.session import Database
 from tallystick_backend.store.tables import SpendRow
@@ -118,6 +119,36 @@ async def test_a_voucher_goes_by_itself_where_no_request_follows(market: Market)
     (channel,) = await market.channels()
     await until(lambda: paid(market.provider, channel.channel_id) == 10)
     assert market.provider.asked["voucher"] == 1
+
+
+async def test_a_voucher_that_is_not_written_down_is_not_sent(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed when the row is put together; the disk has the last word."""
+    await market.call()
+    (channel,) = await market.channels()
+    await until(lambda: paid(market.provider, channel.channel_id) == 10)
+    rows, let_go, insert = 0, asyncio.Event(), Fence.insert_journal
+
+    async def slow(self: Fence, row: int, body: str) -> None:
+        nonlocal rows
+        rows += 1
+        if rows == 2:  # the first says that the call is asked for
+            await let_go.wait()
+        await insert(self, row, body)
+
+    monkeypatch.setattr(Fence, "insert_journal", slow)
+    vouchers_within(market, 0)
+    calling = asyncio.create_task(market.call())
+    await until(lambda: len(market.provider.ran) == 2 and rows == 2)
+    (paying,) = market.backend.gateway.parts.channels.ends.values()
+    assert paying.end.held.total == 20
+    await paying.tell_voucher()
+    await paying.say_voucher()
+    assert paid(market.provider, channel.channel_id) == 10
+    let_go.set()
+    assert (await calling).status_code == 200
+    await until(lambda: paid(market.provider, channel.channel_id) == 20)
 
 
 async def test_a_gateway_that_stops_tells_the_vouchers_that_waited(market: Market) -> None:
