@@ -157,7 +157,7 @@ class Channels:
             paying = await self._restored(name)
             if paying is not None:
                 with contextlib.suppress(GatewayNotReady):
-                    await paying.say_voucher()
+                    await paying.tell_voucher()
 
     def close(self) -> None:
         for paying in self._ends.values():
@@ -295,6 +295,8 @@ class Channels:
         paying = self._keep(step.channel, sign)
         if step.records:
             self._journal.post(Entry(paying.stream, step.records))
+        # The end before this one may have been dropped while its last voucher waited to leave.
+        paying.tell_soon()
         return paying
 
     async def _begin(self, channel: Channel, state: ChannelState, sign: Sign | None) -> PayingEnd:

@@ -241,7 +241,7 @@ class PayingEnd:
         self._voucher_reply = bus.listen(self.provider, self._on_voucher_reply)
         self._durable: SignedVoucher | None = end.voucher
         """The newest one that is written down: what is sent is no other."""
-        self._told: SignedVoucher | None = end.voucher
+        self._told: SignedVoucher | None = None
         """The newest voucher that the provider is known to have, or was sent."""
         self._telling: asyncio.TimerHandle | None = None
         self._teller: asyncio.Task[None] | None = None
@@ -584,8 +584,11 @@ class PayingEnd:
                     raise Unsigned(voucher) from None
 
     def _committed(self, durable: PayingChannel) -> None:
-        """The next request brings its voucher; where none does in time, a message of its own."""
         self._durable = durable.voucher
+        self.tell_soon()
+
+    def tell_soon(self) -> None:
+        """The next request brings the voucher; where none does in time, a message of its own."""
         if self._telling is None and self._durable != self._told:
             self._tell_in(self._settings.voucher_within_s)
 
@@ -615,21 +618,15 @@ class PayingEnd:
         """The last one, unless the provider has it. Raises `GatewayNotReady`."""
         voucher = self._durable
         if voucher is not None and voucher != self._told:
-            await self.say_voucher()
+            payload = write_voucher(voucher)
+            await self._bus.send(self.provider, "voucher", payload, self._voucher_reply)
             self._has(voucher)
-
-    async def say_voucher(self) -> None:
-        """The last one, once more: it may have been lost with its sender."""
-        voucher = self._durable
-        if voucher is None:
-            return
-        await self._bus.send(self.provider, "voucher", write_voucher(voucher), self._voucher_reply)
 
     def _has(self, voucher: SignedVoucher | None) -> None:
         """Sent to the provider, or in a request that it answered."""
         if voucher is None:
             return
-        if self._told is None or voucher.voucher.total > self._told.voucher.total:
+        if self._told is None or voucher.voucher.total >= self._told.voucher.total:
             self._told = voucher
 
     def _on_voucher_reply(self, data: bytes | None) -> None:

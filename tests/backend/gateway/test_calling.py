@@ -144,11 +144,25 @@ async def test_a_voucher_that_is_not_written_down_is_not_sent(
     (paying,) = market.backend.gateway.parts.channels.ends.values()
     assert paying.end.held.total == 20
     await paying.tell_voucher()
-    await paying.say_voucher()
     assert paid(market.provider, channel.channel_id) == 10
     let_go.set()
     assert (await calling).status_code == 200
     await until(lambda: paid(market.provider, channel.channel_id) == 20)
+
+
+async def test_a_channel_that_is_read_anew_tells_the_voucher_that_waited(market: Market) -> None:
+    """As after a row that could not be written: nobody may ever call on it again."""
+    vouchers_within(market, 60)
+    await market.call()
+    channels = market.backend.gateway.parts.channels
+    (row,) = await market.channels()
+    (paying,) = list(channels.ends.values())
+    paying.stream.broken = True
+    channels.drop(paying)
+    assert paid(market.provider, row.channel_id) == 0
+    vouchers_within(market, 0.01)
+    assert await channels.from_row(row, None) is not None
+    await until(lambda: paid(market.provider, row.channel_id) == 10)
 
 
 async def test_a_gateway_that_stops_tells_the_vouchers_that_waited(market: Market) -> None:
