@@ -159,9 +159,9 @@ class Channels:
                 with contextlib.suppress(GatewayNotReady):
                     await paying.tell_voucher()
 
-    def close(self) -> None:
-        for paying in self._ends.values():
-            paying.close()
+    async def close(self) -> None:
+        ending = [paying.close() for paying in self._ends.values()]
+        await asyncio.gather(*(one for one in ending if one is not None), return_exceptions=True)
 
     async def tell_vouchers(self) -> None:
         """At the end: what waited for a next request."""

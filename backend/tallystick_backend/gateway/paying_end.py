@@ -245,6 +245,7 @@ class PayingEnd:
         """The newest voucher that the provider is known to have, or was sent."""
         self._telling: asyncio.TimerHandle | None = None
         self._teller: asyncio.Task[None] | None = None
+        self._closed = False
         self.closing_told = False
         """The provider has seen a close that the index has not."""
         self.refusals: dict[str, int] = {}
@@ -593,6 +594,8 @@ class PayingEnd:
             self._tell_in(self._settings.voucher_within_s)
 
     def _tell_in(self, seconds: float) -> None:
+        if self._closed:
+            return
         self._telling = asyncio.get_running_loop().call_later(seconds, self._begin_telling)
 
     def _begin_telling(self) -> None:
@@ -607,12 +610,15 @@ class PayingEnd:
             if self._telling is None:
                 self._tell_in(self._settings.repeat_s)
 
-    def close(self) -> None:
-        """Tells nothing more by itself."""
+    def close(self) -> asyncio.Task[None] | None:
+        """Tells nothing more by itself; answers what is still ending."""
+        self._closed = True
         if self._telling is not None:
             self._telling.cancel()
+            self._telling = None
         if self._teller is not None:
             self._teller.cancel()
+        return self._teller
 
     async def tell_voucher(self) -> None:
         """The last one, unless the provider has it. Raises `GatewayNotReady`."""

@@ -198,7 +198,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
             await asyncio.gather(writing, return_exceptions=True)
-            channels.close()
+            await channels.close()
             if fence.held and not writing.cancelled():
                 await channels.tell_vouchers()
         if not stop.is_set() and not fence.held:
