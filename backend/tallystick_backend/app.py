@@ -1,8 +1,9 @@
 """Where everything is joined: settings in, one application out.
 
-Five parts run beside HTTP, each supervised: the index follows the chain, the dispatcher leases, the
-gateway answers calls, the auth callout lets providers onto the bus, the housekeeper forgets what
-expired. They meet in the rows; the events passed here only spare them a wait.
+Six parts run beside HTTP, each supervised: the index follows the chain, the reconciler holds its
+rows against the contracts, the dispatcher leases, the gateway answers calls, the auth callout lets
+providers onto the bus, the housekeeper forgets what expired. They meet in the rows; the events
+passed here only spare them a wait.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ from tallystick_backend.gateway.funding import ChainFunds, Funds
 from tallystick_backend.gateway.running import Gateway
 from tallystick_backend.gateway.settings import GatewaySettings
 from tallystick_backend.index.follow import Index, IndexSettings
+from tallystick_backend.index.reconcile import Reconciler, ReconcileSettings
 from tallystick_backend.index.start import followed
 from tallystick_backend.market import Market
 from tallystick_backend.metrics import Metrics
@@ -225,6 +227,8 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
 
         def parts() -> Mapping[str, str]:
             return supervisor.conditions() | {
+                "node": index.condition,
+                "contracts": reconciler.condition,
                 "gateway": backend.gateway.condition,
                 "bus": "ok" if backend_bus.connected else "not connected",
                 "callout_bus": "ok" if callout_bus.connected else "not connected",
@@ -256,6 +260,15 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
             ),
             moved=backend.wake_dispatch,
         )
+        reconciler = Reconciler(
+            database,
+            Chain(rpc, followed(found)),
+            found,
+            clock,
+            ReconcileSettings(
+                every_blocks=settings.reconcile_blocks, every_s=settings.reconcile_seconds
+            ),
+        )
         dispatcher = Dispatcher(
             database,
             backend_bus,
@@ -270,6 +283,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Backend
         )
         stack.push_async_callback(supervisor.end)
         supervisor.start("index", index.run)
+        supervisor.start("reconciler", reconciler.run)
         # The callout first: the bus lets nobody in before it answers.
         supervisor.start("callout", callout.run)
         supervisor.start("dispatch", dispatcher.run)

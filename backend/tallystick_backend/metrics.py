@@ -10,6 +10,8 @@
     tallystick_providers_online                            providers heard of lately
     tallystick_index_block / tallystick_chain_head         where the index and the chain stand
     tallystick_index_lag_blocks                            the difference
+    tallystick_books_block                                 where rows and contracts were compared
+    tallystick_books_differences                           rows and sums that differed; 0 is right
     tallystick_part_up{part}                               1 while a supervised part runs
     tallystick_part_restarts_total{part}                   how often it had to be started again
     tallystick_calls_total{state}                          calls ended
@@ -56,6 +58,12 @@ class Metrics:
         self._block = self._gauge("index_block", "Last block indexed.")
         self._head = self._gauge("chain_head", "Newest block the node told of.")
         self._lag = self._gauge("index_lag_blocks", "Blocks the index is behind the node.")
+        self._books_block = self._gauge(
+            "books_block", "Block at which the rows were last held against the contracts."
+        )
+        self._books_differences = self._gauge(
+            "books_differences", "Rows and sums that differ from the contracts."
+        )
         self._up = self._gauge("part_up", "1 while a supervised part runs.", "part")
         self._restarts = Counter(
             "tallystick_part_restarts",
@@ -133,6 +141,9 @@ class Metrics:
             self._block.set(figures.block_number)
             self._head.set(figures.head_number)
             self._lag.set(max(0, figures.head_number - figures.block_number))
+        if figures.books_block_number is not None:
+            self._books_block.set(figures.books_block_number)
+        self._books_differences.set(figures.books_differences)
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:

@@ -85,6 +85,10 @@ class Settings(BaseModel):
     """Blocks that must follow a block before it is indexed."""
     finality_blocks: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     """Depth no reorganisation is expected to reach; a deeper one stops the index for a person."""
+    reconcile_blocks: Annotated[int, Field(ge=1, le=100_000)] = 20
+    """After so many blocks the rows are held against the contracts anew."""
+    reconcile_seconds: Annotated[float, Field(ge=1, le=60)] = 30
+    """And while the chain moves at the latest after so long."""
     poll_ms: Annotated[int, Field(ge=10, le=60_000)] = 500
     """How often the chain and the rows are looked at."""
     allow_process_runtime: bool = False
@@ -96,7 +100,11 @@ class Settings(BaseModel):
     max_json_kib: Annotated[int, Field(ge=1, le=65_536)] = 1024
     """Largest JSON body."""
     body_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30
-    """Longest pause between two pieces of a request's body."""
+    """Longest pause between two pieces of a request's body; a body that comes at less than 8 KiB a
+    second on the whole has no more time than this either."""
+    head_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 20
+    """Longest wait for a request's first line and headers, from its first byte or from when the
+    connection began."""
     session_hours: Annotated[int, Field(ge=1, le=24 * 90)] = 24
     """How long a log-in lasts."""
     nonce_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
@@ -177,7 +185,11 @@ class Settings(BaseModel):
     @field_validator("login_limit", "read_limit", "write_limit", "call_limit")
     @classmethod
     def _is_a_limit(cls, value: str) -> str:
-        parse_limit(value)
+        try:
+            parse_limit(value)
+        except ValueError:
+            # Without the value: whoever mixes two variables up may have put a secret here.
+            raise ValueError("must be a limit such as 120/minute") from None
         return value
 
     @field_validator("cors_origins")

@@ -76,6 +76,13 @@ def test_refuses_a_key_without_showing_it(tmp_path: Path, text: str) -> None:
     assert not text or text not in str(raised.value) or len(text) < 4
 
 
+def test_a_limit_that_is_none_is_not_repeated() -> None:
+    """Case 136: whoever mixes two variables up may have put a secret there."""
+    with pytest.raises(SettingsError, match="must be a limit such as") as refused:
+        Settings.from_environment({f"{PREFIX}LOGIN_LIMIT": "hunter2-the-secret"})
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_missing_key_is_a_sentence() -> None:
     with pytest.raises(SettingsError, match="DISPATCHER_KEY_FILE is not set"):
         Settings().read_dispatcher_key()

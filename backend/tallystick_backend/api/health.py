@@ -67,6 +67,7 @@ async def health(backend: Backend) -> HealthBody:
     try:
         async with backend.database.read() as session:
             cursor = await chain.cursor(session)
+            doubt = await chain.doubt(session)
     except (SQLAlchemyError, StoreError, OSError) as error:
         checks["database"] = f"cannot be read ({type(error).__name__})"
     else:
@@ -78,6 +79,7 @@ async def health(backend: Backend) -> HealthBody:
                 checks["chain"] = f"the index stopped: {cursor.degraded}"
             elif lag > backend.settings.max_lag_blocks:
                 checks["chain"] = f"the index is {lag} blocks behind"
+            checks["books"] = "ok" if doubt is None or cursor.degraded is not None else doubt
     fine = all(check == "ok" for check in checks.values())
     return HealthBody(
         status="ok" if fine else "degraded", checks=checks, chain_head=head, indexed_block=indexed

@@ -28,6 +28,8 @@ router = APIRouter(prefix="/v1", tags=["account"])
 
 HOUR_MS = 3_600_000
 DAY_S = 86_400
+NO_END_S = 253_402_300_799
+"""The last second of the year 9999: what lasts longer has no end that anybody could write down."""
 MOST_CALLS = 2_000
 MOST_TASKS = 500
 MOST_CHANNELS = 5_000
@@ -62,6 +64,7 @@ async def overview(backend: Backend, address: Address) -> OverviewBody:
             session, EventFilter(names=("TaskSettled",), address=address), MOST_TASKS
         )
         cursor = await chain.cursor(session)
+        doubt = await chain.doubt(session)
         notices = await notices_of(backend, session, address)
     tasks_today = sum(
         int(row.args["charge"])
@@ -72,8 +75,10 @@ async def overview(backend: Backend, address: Address) -> OverviewBody:
     reserved = account.locked + in_channels
     has = account.available + reserved
     lasts_until = None if pace == 0 else now_s + has * 3600 // pace
+    if lasts_until is not None and lasts_until > NO_END_S:
+        lasts_until = None
     alerts: list[Alert] = []
-    if cursor is not None and cursor.degraded is not None:
+    if doubt is not None:
         alerts.append("index_stopped")
     if lasts_until is not None and lasts_until < now_s + DAY_S:
         alerts.append("runs_out_today")

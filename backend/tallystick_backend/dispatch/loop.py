@@ -213,7 +213,7 @@ class Dispatcher:
         crowded: list[Ready] = []
         forgotten: list[Ready] = []
         async with self._database.read() as session:
-            if await chain.is_degraded(session):
+            if await chain.doubt(session) is not None:
                 # What the rows say of the chain may be taken back: nobody starts work on it.
                 return []
             waiting = await work.ready_tasks(session, now_ms=now_ms, limit=self._settings.batch)
@@ -302,7 +302,7 @@ class Dispatcher:
         if order is None:
             return False
         stands = lease.standing(order, await chain.task(session, grant.task_id))
-        if await chain.is_degraded(session):
+        if await chain.doubt(session) is not None:
             return False
         held = await work.gpus_held_by(session, grant.provider)
         if rules.unwanted(stands) is not None or held + grant.gpus > choice.gpus_registered:

@@ -381,6 +381,20 @@ class TotalsRow(Table, table=True):
     fees: int = _wei()
 
 
+class BooksRow(Table, table=True):
+    """Whether the rows above agree with the contracts. One row. Writer: reconciler."""
+
+    __tablename__ = "books"
+    id: int = Field(default=1, primary_key=True)
+    block_number: int = _big()
+    """At which they were compared last."""
+    at_ms: int = _big()
+    differences: list[dict[str, Any]] | None = Field(
+        default=None, sa_column=Column(JSON(none_as_null=True), nullable=True)
+    )
+    """entity, what, here, there; None: they agree."""
+
+
 # --- orders: written by the API only ----------------------------------------------------------
 
 

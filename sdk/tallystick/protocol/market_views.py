@@ -537,7 +537,8 @@ class OverviewBody(WireModel):
     """Calls of the last hour, and what the running tasks take in an hour."""
     lasts_until: Count | None
     """Unix seconds at which everything that is available and reserved would be spent at this pace;
-    None while nothing is being spent."""
+    None while nothing is being spent,
+    or so little that it would last beyond the year 9999."""
     alerts: tuple[Literal["runs_out_today", "nothing_available", "index_stopped"], ...]
     notices: tuple[Notice, ...] = ()
     """At most 100."""

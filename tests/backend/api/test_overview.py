@@ -174,3 +174,20 @@ async def test_a_long_task_keeps_its_beginning_further_apart(
     assert (kept[0], kept[-1]) == (0, 39_000)
     gaps = [later - before for before, later in itertools.pairwise(kept)]
     assert gaps == sorted(gaps, reverse=True)
+
+
+async def test_what_lasts_for_ever_has_no_end(world: World) -> None:
+    """A large account that spends next to nothing: the year would be beyond any number's width."""
+    now_ms, me = world.clock.now_ms(), await world.consumer()
+    one = _call(1, now_ms - 1000)
+    one.charge = 1
+    await world.write(
+        one,
+        SpendRow(call_id=one.call_id, account=one.account, charge=1, at_ms=now_ms - 1000)
+        if "call_id" in SpendRow.model_fields
+        else one,
+        AccountRow(address=CONSUMER.address.lower(), available=500 * 10**18),
+    )
+    answer = await me.get("/v1/overview")
+    assert answer.status_code == 200
+    assert (answer.json()["pace_per_hour"], answer.json()["lasts_until"]) == ("1", None)

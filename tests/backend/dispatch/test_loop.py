@@ -11,6 +11,7 @@ from tallystick.protocol import messages, wire
 from tallystick.protocol.messages import Assignment
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.wire import AcceptanceNotice, Offer
+from tallystick_backend.store.tables import BooksRow
 from tests.backend.dispatch.market import DOMAIN, RATE, Market, key, signed_assignment
 
 
@@ -74,6 +75,18 @@ async def test_no_lease_is_given_while_the_index_stands_still(market: Market) ->
     await market.index_stops(None)
     await market.go()
     assert len(provider.offers) == 2
+
+
+async def test_nothing_is_leased_while_the_rows_differ_from_the_contracts(market: Market) -> None:
+    """Case 89."""
+    provider = await market.provider()
+    wrong = {"entity": "account:0x1", "what": "credit", "here": "5", "there": "4"}
+    for differences in ([wrong], None):
+        async with market.database.transaction() as session:
+            await session.merge(BooksRow(id=1, block_number=1, at_ms=1, differences=differences))
+        await market.order()
+        await market.go()
+        assert bool(provider.offers) == (differences is None)
 
 
 async def test_signed_orders_are_given_out_as_far_as_the_account_reaches(market: Market) -> None:

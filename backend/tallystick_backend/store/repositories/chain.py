@@ -17,6 +17,7 @@ from tallystick_backend.store.tables import (
     AppRow,
     AppVersionRow,
     BlockRow,
+    BooksRow,
     ChainEventEntityRow,
     ChainEventPartyRow,
     ChainEventRow,
@@ -37,6 +38,27 @@ from tallystick_backend.store.tables import (
 async def cursor(session: AsyncSession) -> CursorRow | None:
     """Where the index stands; None before its first block."""
     return await session.get(CursorRow, 1)
+
+
+async def books(session: AsyncSession) -> BooksRow | None:
+    """Whether the rows agree with the contracts; None before they were first compared."""
+    return await session.get(BooksRow, 1)
+
+
+async def doubt(session: AsyncSession) -> str | None:
+    """Why what the rows say of the chain is not to be relied on: nobody begins anything new on it,
+    and nothing more is paid in. None while all is well."""
+    row = await cursor(session)
+    if row is not None and row.degraded is not None:
+        return f"the index stopped: {row.degraded}"
+    compared = await books(session)
+    if compared is None or compared.differences is None:
+        return None
+    first, more = compared.differences[0], len(compared.differences) - 1
+    return (
+        f"the rows differ from the contracts: {first['entity']} {first['what']} is "
+        f"{first['here']} and should be {first['there']}" + (f", and {more} more" if more else "")
+    )
 
 
 async def task(session: AsyncSession, task_id: str) -> TaskChainRow | None:
@@ -260,6 +282,7 @@ async def forget_everything(session: AsyncSession) -> None:
         PoolRow,
         DelegationRow,
         TotalsRow,
+        BooksRow,
         CursorRow,
     ):
         await session.exec(delete(table))
@@ -298,12 +321,6 @@ EntityRow: TypeAlias = (
 async def note_head(session: AsyncSession, head_number: int) -> None:
     """The node told of a newer block; the cursor stands where it stood, on the chain."""
     await session.exec(update(CursorRow).values(head_number=head_number, degraded=null()))
-
-
-async def is_degraded(session: AsyncSession) -> bool:
-    """Whether the index stopped: its rows may tell of a chain that is no more."""
-    row = await cursor(session)
-    return row is not None and row.degraded is not None
 
 
 async def mark_degraded(session: AsyncSession, why: str) -> None:

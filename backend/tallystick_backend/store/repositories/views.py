@@ -128,10 +128,13 @@ class Figures:
     providers_online: int
     block_number: int | None
     head_number: int | None
+    books_block_number: int | None = None
+    books_differences: int = 0
 
 
 async def figures(session: AsyncSession, *, seen_since_ms: int) -> Figures:
     cursor = await chain.cursor(session)
+    books = await chain.books(session)
     online = select(func.count()).where(col(AnnouncementRow.last_seen_ms) >= seen_since_ms)
     orders = select(func.count(col(TaskOrderRow.task_id)))
     is_live = col(LeaseRow.state).in_(sorted(LIVE_LEASES))
@@ -143,6 +146,8 @@ async def figures(session: AsyncSession, *, seen_since_ms: int) -> Figures:
         providers_online=(await session.exec(online)).one(),
         block_number=None if cursor is None else cursor.block_number,
         head_number=None if cursor is None else cursor.head_number,
+        books_block_number=None if books is None else books.block_number,
+        books_differences=len((books and books.differences) or ()),
     )
 
 
