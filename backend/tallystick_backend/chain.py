@@ -36,6 +36,8 @@ from tallystick_backend.errors import BackendError
 REQUEST_TIMEOUT_S = 10.0
 LARGEST_RANGE_BLOCKS = 10_000
 _HEADERS_AT_ONCE = 8
+_TRIES = 6
+"""For a page, at once one after the other; after that the caller waits before it asks again."""
 
 
 class ChainError(BackendError):
@@ -116,11 +118,12 @@ class _CheckedProvider(AsyncHTTPProvider):
         raw = await self._make_request(method, request)
         try:
             response = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RpcUnavailable(f"{method} was answered with something that is no JSON") from None
         if not isinstance(response, dict):
             raise RpcInconsistent(f"{method} was answered with {type(response).__name__}")
-        if response.get("jsonrpc") != "2.0" or not ("result" in response or "error" in response):
+        has_error = response.get("error") is not None
+        if response.get("jsonrpc") != "2.0" or not ("result" in response or has_error):
             raise RpcInconsistent(f"{method} was answered with something that is no JSON-RPC")
         expected = json.loads(request)["id"]
         # An error may come without an id: the node could not read the request.
@@ -231,7 +234,7 @@ class Chain:
 
     async def has_code(self, address: Address) -> bool:
         code = await self._rpc.request("eth_getCode", [address, "latest"])
-        return isinstance(code, str) and len(code) > 2
+        return len(_bytes(code, "code")) > 0
 
     async def address_of(self, contract: Address, view: str) -> Address | None:
         """What a view such as `escrow()` answers; None if the contract has no such view."""
@@ -242,9 +245,18 @@ class Chain:
         word = await self._word(contract, view)
         return None if word is None else int.from_bytes(word)
 
+    async def call(self, contract: Address, data: bytes, number: int) -> bytes:
+        """What a view answers at the block `number`."""
+        asked = {"to": contract, "data": "0x" + data.hex()}
+        return _bytes(await self._rpc.request("eth_call", [asked, hex(number)]), "answer of a view")
+
     async def pages(self, first: int, last: int, *, linked: bool) -> AsyncIterator[Page]:
         """`first..last` in pages as large as the node bears: halved when it refuses, a quarter more
-        when it answers. With `linked` every header is read and each must name the one before."""
+        when it answers. With `linked` every header is read and each must name the one before. A
+        page that cannot be used is read again a few times: a long branch would else never be read
+        whole from a node of which one answer in twenty is wrong."""
+        tries = 0
+        tip: Header | None = None
         while first <= last:
             until = min(last, first + self._range - 1)
             try:
@@ -254,6 +266,18 @@ class Chain:
                     raise
                 self._range = max(1, (until - first + 1) // 2)
                 continue
+            except ChainError:
+                tries += 1
+                if tries == _TRIES:
+                    raise
+                # Of many questions one fails with nearly every try: fewer get through.
+                self._range = max(1, (until - first + 1) // 4)
+                continue
+            tries = 0
+            if linked:
+                if tip is not None and page.headers[0].parent_hash != tip.hash:
+                    raise RpcInconsistent(f"block {first} does not follow {tip.number}")
+                tip = page.headers[-1]
             yield page
             if until - first + 1 == self._range:
                 self._range = min(self._largest_range, self._range + self._range // 4 + 1)
@@ -278,8 +302,37 @@ class Chain:
             for before, after in pairwise(headers):
                 if after.parent_hash != before.hash:
                     raise RpcInconsistent(f"block {after.number} does not follow {before.number}")
-        logs = await self._with_forgotten(headers, logs)
+            await self._check_again(headers, logs)
+            logs = await self._with_forgotten(headers, logs)
+        else:
+            await self._check_far_below(headers[-1], first, logs)
         return Page(first, last, headers, logs)
+
+    async def _check_again(self, headers: Sequence[Header], logs: tuple[Log, ...]) -> None:
+        """What was forgotten of a block that came with some logs shows when it is asked for by
+        itself."""
+        of_block: dict[int, list[Log]] = {}
+        for log in logs:
+            of_block.setdefault(log.block_number, []).append(log)
+        for header in headers:
+            if header.number not in of_block:
+                continue
+            try:
+                wanted = {"blockHash": header.hash, "address": list(self._contracts)}
+                again = self._checked(await self._rpc.request("eth_getLogs", [wanted]))
+            except (RpcRefused, AskForLess):
+                again = await self._logs_of_receipts(header.number)
+            if list(again) != of_block[header.number]:
+                raise RpcInconsistent(f"block {header.number} has other logs when asked again")
+
+    async def _check_far_below(self, tip: Header, first: int, logs: tuple[Log, ...]) -> None:
+        """Most headers of these blocks are not read, so nothing else would show what was forgotten;
+        and a tip with a false hash would look like a reorganisation later on."""
+        if await self._logs(first, tip.number) != logs:
+            raise RpcInconsistent(f"blocks {first}..{tip.number} have other logs when asked again")
+        after = await self.header(tip.number + 1)
+        if after is not None and after.parent_hash != tip.hash:
+            raise RpcInconsistent(f"block {after.number} does not follow {tip.number}")
 
     async def _headers(self, numbers: Iterable[int]) -> tuple[Header, ...]:
         gate = asyncio.Semaphore(_HEADERS_AT_ONCE)

@@ -276,7 +276,8 @@ async def test_a_block_with_more_logs_than_the_limit_is_read_by_receipt(
     node.knows_block_receipts = at_once
     [page] = await all_pages(Chain(node, CONTRACTS), 1)
     assert len(page.logs) == 4
-    assert node.asked["eth_getTransactionReceipt"] == (0 if at_once else 4)
+    # Twice: what is forgotten far below the head would show nowhere else.
+    assert node.asked["eth_getTransactionReceipt"] == (0 if at_once else 8)
 
 
 @pytest.mark.parametrize(
@@ -329,8 +330,7 @@ def _first_log(**changes: Any) -> Callable[[Any, Any], Any]:
 
 def _header(**changes: Any) -> Callable[[Any, Any], Any]:
     def fault(header: Any, _: Any) -> Any:
-        header.update(changes)
-        return header
+        return header and {**header, **changes}
 
     return fault
 
@@ -384,12 +384,25 @@ async def test_a_block_that_changes_while_it_is_read_is_refused(node: Node) -> N
 
     def reorganised_after(logs: Any, _: Any) -> Any:
         node.roll_back(1)
-        node.mine(*created("a task", CONSUMERS[0], 1), salt="another")
+        node.mine(*created("a task", CONSUMERS[0], 1), salt=f"{node.asked}")
         return logs
 
     node.faults["eth_getLogs"] = reorganised_after
     with pytest.raises(RpcInconsistent, match="its log says"):
         await all_pages(Chain(node, CONTRACTS), 1)
+
+
+async def test_two_nodes_that_disagree_behind_one_address_give_no_page(node: Node) -> None:
+    """Case 75: headers of one, logs of the other; neither is believed until they agree."""
+    node.mine(*created("a task", CONSUMERS[0], 1))
+    other = Node()
+    other.mine(*created("another task", CONSUMERS[0], 1), salt="the other node's")
+    node.faults["eth_getLogs"] = lambda _logs, asked: other._answer("eth_getLogs", asked)
+    with pytest.raises(RpcInconsistent):
+        await all_pages(Chain(node, CONTRACTS), 1)
+    node.faults.clear()
+    [page] = await all_pages(Chain(node, CONTRACTS), 1)
+    assert {log.block_hash for log in page.logs} == {page.headers[0].hash}
 
 
 async def test_a_bloom_filter_that_speaks_by_chance_adds_nothing(node: Node) -> None:
@@ -404,3 +417,56 @@ async def test_a_view_that_the_contract_lacks_is_none(node: Node) -> None:
     assert await chain.address_of(DEPLOYMENT.market, "escrow()") == DEPLOYMENT.escrow
     assert await chain.address_of(DEPLOYMENT.market, "owner()") is None
     assert await chain.number_of(DEPLOYMENT.staking, "unit()") == DEPLOYMENT.stake_unit
+
+
+async def test_a_page_is_read_again_and_in_smaller_parts(node: Node) -> None:
+    """Case 77: of a long branch some answer is always wrong."""
+    for number in range(40):
+        node.mine(*created(f"task {number}", CONSUMERS[0], 1))
+
+    def every_seventh(answer: Any, _: Any) -> Any:
+        if node.asked["eth_getBlockByNumber"] % 7 == 0:
+            raise RpcUnavailable("no answer")
+        return answer
+
+    node.faults["eth_getBlockByNumber"] = every_seventh
+    pages = await all_pages(Chain(node, CONTRACTS), 40, linked=True)
+    assert [h.number for page in pages for h in page.headers] == list(range(1, 41))
+
+
+async def test_a_log_that_is_forgotten_once_is_missed(node: Node) -> None:
+    """Case 74: one of several logs of a block, near the head and far below it."""
+    node.mine(*created("a task", CONSUMERS[0], 1), *created("another", CONSUMERS[1], 1))
+    node.mine()
+    for linked in (True, False):
+        forgotten: list[Any] = []
+
+        def forgets_once(logs: Any, _: Any, forgotten: list[Any] = forgotten) -> Any:
+            if not forgotten:
+                forgotten.append(logs.pop())
+            return logs
+
+        node.faults["eth_getLogs"] = forgets_once
+        [page] = await all_pages(Chain(node, CONTRACTS), 1, linked=linked)
+        assert forgotten
+        assert len(page.logs) == 4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"[" * 200_000, b'{"jsonrpc": "2.0", "id": 0, "error": null}', b'{"jsonrpc": "2.0", "id": 0}'],
+    ids=["nested too deep", "an error that is none", "neither"],
+)
+async def test_an_answer_that_is_none_is_an_error_of_the_node(
+    answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 77."""
+    rpc = HttpRpc("http://127.0.0.1:1")
+
+    async def said(_method: Any, _request: Any) -> bytes:
+        return answer
+
+    monkeypatch.setattr(rpc._provider, "_make_request", said)
+    with pytest.raises(ChainError):
+        await rpc.request("eth_chainId", [])
+    await rpc.close()

@@ -31,6 +31,8 @@ from tallystick_backend.store.session import Database, is_conflict
 from tallystick_backend.store.tables import BlockRow, CursorRow
 
 _LONGEST_PAUSE_MS = 10_000
+_PATIENCE_S = 20
+"""A node may be unreachable or contradict itself for so long before anybody hears of it."""
 _EVENTS_IN_A_TRANSACTION = 500
 
 _log = structlog.get_logger(__name__)
@@ -67,10 +69,21 @@ class Index:
         self._settings = settings or IndexSettings()
         self._nudge = nudge or asyncio.Event()
         self._moved = moved or asyncio.Event()
+        self._failing_since_ms: int | None = None
+
+    @property
+    def condition(self) -> str:
+        """ "ok", or for how long the node gave nothing that could be used."""
+        if self._failing_since_ms is None:
+            return "ok"
+        failing_s = (self._clock.now_ms() - self._failing_since_ms) // 1000
+        if failing_s < _PATIENCE_S:
+            return "ok"
+        return f"no answer of the chain's node could be used for {failing_s} s"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`. Raises `WrongChain` at once; later troubles are waited out, or written into
-        the cursor as `degraded` when only a person can judge them."""
+        """Until `stop`. Troubles are waited out, or written into the cursor as `degraded` when only
+        a person can judge them; `WrongChain` is raised, too, as another start may find it gone."""
         failures = 0
         checked = False
         while not stop.is_set():
@@ -80,7 +93,10 @@ class Index:
                     checked = True
                 moved = await self.step()
                 failures = 0
-            except WrongChain:
+                self._failing_since_ms = None
+            except WrongChain as error:
+                # What is in the rows is of another chain than what the node tells.
+                await self._degrade(error)
                 raise
             except IndexStopped as error:
                 await self._degrade(error)
@@ -89,6 +105,8 @@ class Index:
             except ChainError as error:
                 failures += 1
                 moved = False
+                if self._failing_since_ms is None:
+                    self._failing_since_ms = self._clock.now_ms()
                 _log.warning("rpc_failed", error=str(error), failures=failures)
             if not moved:
                 pause_ms = self._settings.poll_ms * 2 ** min(failures, 10)
@@ -103,6 +121,12 @@ class Index:
         first = await self._chain.header(max(self._deployment.block - 1, 0))
         if first is None:
             raise WrongChain(f"the node has no block {self._deployment.block} yet")
+        # All that follows rests on this one: it is not taken from a single answer.
+        after = await self._chain.header(first.number + 1)
+        if await self._chain.header(first.number) != first or (
+            after is not None and after.parent_hash != first.hash
+        ):
+            raise RpcInconsistent(f"the node tells of block {first.number} in two ways")
         async with self._database.transaction() as session:
             if await rows.cursor(session) is None:
                 await record.begin(session, self._deployment, genesis_hash, first)
@@ -168,17 +192,40 @@ class Index:
             return None
         async with self._database.read() as session:
             stored = await rows.blocks_down_from(session, at)
-        for place, block in enumerate(stored):
-            if await self._hash_at(block.number, head) == block.hash:
-                lags = place == 0 and head.number < cursor.block_number
-                return None if lags else _header_of_row(block)
+        if not stored:
+            # It may be on our branch or not: that shows when it has caught up.
+            raise RpcInconsistent(
+                f"the node's newest block is {head.number}; it told of {cursor.block_number} before"
+            )
+
+        async def is_common(block: BlockRow) -> bool:
+            return await self._hash_at(block.number, head) == block.hash
+
+        if await is_common(stored[0]):
+            return None if head.number < cursor.block_number else _header_of_row(stored[0])
+        # Below a block that both have, they have all; a question for each would rarely get through.
+        low, high = 1, len(stored)
+        while low < high:
+            middle = (low + high) // 2
+            if await is_common(stored[middle]):
+                high = middle
+            else:
+                low = middle + 1
+        if low < len(stored):
+            return _header_of_row(stored[low])
+        for block in stored:
+            # One false answer must not stop us.
+            if await is_common(block):
+                return _header_of_row(block)
         raise ReorgTooDeep(cursor.block_number, self._settings.finality_blocks)
 
-    async def _hash_at(self, number: int, head: Header) -> str | None:
+    async def _hash_at(self, number: int, head: Header) -> str:
         if number == head.number:
             return head.hash
         header = await self._chain.header(number)
-        return None if header is None else header.hash
+        if header is None:
+            raise RpcInconsistent(f"block {number} is gone although the head is above it")
+        return header.hash
 
     async def _change_branch(
         self, cursor: CursorRow, ancestor: Header, last: int, head: Header

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.types import ZERO_ADDRESS, Address
-from tallystick_backend.chain import Chain
+from tallystick_backend.chain import Chain, RpcInconsistent
 from tallystick_backend.index.errors import WrongChain
 from tallystick_backend.index.project import FOLD
 from tallystick_backend.store.repositories import chain as rows
@@ -42,6 +42,8 @@ async def _check_node(chain: Chain, deployment: Deployment) -> str:
     genesis = await chain.header(0)
     if genesis is None:
         raise WrongChain("the node does not know the first block of its chain")
+    if await chain.header(0) != genesis:  # kept for good: not from a single answer
+        raise RpcInconsistent("the node tells of the chain's first block in two ways")
     return genesis.hash
 
 

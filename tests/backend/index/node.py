@@ -206,11 +206,16 @@ class Node:
                 raise RpcRefused(method, -32601, "no such method")
 
     def _logs(self, span: dict[str, Any]) -> list[dict[str, Any]]:
+        wanted = {a.lower() for a in span["address"]}
+        if "blockHash" in span:
+            for block in self.blocks:
+                if block.hash == span["blockHash"]:
+                    return [log for log in block.logs if log["address"] in wanted]
+            raise RpcRefused("eth_getLogs", -32000, "unknown block")
         first, last = int(span["fromBlock"], 16), int(span["toBlock"], 16)
         self.ranges.append((first, last))
         if last - first + 1 > self.largest_range:
             raise AskForLess(f"the range is above {self.largest_range}")
-        wanted = {a.lower() for a in span["address"]}
         found = [
             log
             for block in self.blocks[first : last + 1]

@@ -17,7 +17,7 @@ from tallystick.protocol import codec, events
 from tallystick.protocol.apps import AppHistory
 from tallystick.protocol.errors import QuoteError
 from tallystick.protocol.pricing import Price
-from tallystick_backend.chain import ChainError
+from tallystick_backend.chain import ChainError, RpcInconsistent
 from tallystick_backend.explorer import KINDS, explorer_event
 from tallystick_backend.index import follow
 from tallystick_backend.index.errors import BooksDoNotBalance, ReorgTooDeep
@@ -721,3 +721,60 @@ _TASK_TOPICS = frozenset(
     for topic, declared in codec.events("TaskMarket").items()
     if declared.name.startswith("Task")
 )
+
+
+async def test_a_node_far_behind_stops_nothing(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    """Case 84: below the blocks that are kept nothing tells a lagging node from another branch; it
+    is waited for."""
+    index = index_of(node, database, finality_blocks=8)
+    market = Market(node, seed=5)
+    for _ in range(30):
+        market.mine()
+    await index.catch_up()
+    before = await contents(database)
+    blocks = list(node.blocks)
+    node.roll_back(25)
+    with pytest.raises(RpcInconsistent, match="told of 30 before"):
+        await index.step()
+    assert await contents(database) == before
+    node.blocks = blocks
+    market.mine()
+    await index.catch_up()
+    await check_books(database, market)
+
+
+async def test_a_block_that_the_node_does_not_know_is_no_reorganisation(
+    index: Index, node: Node, database: Database
+) -> None:
+    """Case 77: null for every block but the newest, as a node says that is still reading."""
+    market = Market(node, seed=6)
+    for _ in range(10):
+        market.mine()
+    await index.catch_up()
+    before = await contents(database)
+    market.mine()
+    node.faults["eth_getBlockByNumber"] = lambda a, p: a if p[0] == "latest" else None
+    with pytest.raises(RpcInconsistent, match="is gone although the head is above"):
+        await index.step()
+    del node.faults["eth_getBlockByNumber"]
+    assert await contents(database) == before
+    await index.catch_up()
+    await check_books(database, market)
+
+
+async def test_one_question_more_for_a_branch_twice_as_long(
+    index: Index, node: Node, database: Database
+) -> None:
+    """Case 72: the block where the branches part is looked for by halves."""
+    market = Market(node, seed=7)
+    for _ in range(70):
+        market.mine()
+    await index.catch_up()
+    market.reorganise(60, 1)
+    node.asked.clear()
+    await index.step()
+    assert node.asked["eth_getBlockByNumber"] < 20
+    await index.catch_up()
+    await check_books(database, market)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tallystick.protocol.types import ZERO_ADDRESS
-from tallystick_backend.chain import Chain, RpcUnavailable
+from tallystick_backend.chain import Chain, ChainError, RpcUnavailable
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.errors import WrongChain
 from tallystick_backend.index.follow import Index, IndexSettings
@@ -222,3 +222,71 @@ async def test_a_nudge_ends_the_pause_and_whoever_waits_for_rows_is_told(
         await running
     async with database.read() as session:
         assert await rows.task(session, digest("a task")) is not None
+
+
+async def test_a_chain_that_is_not_ours_marks_the_rows(
+    index_of: IndexOf, node: Node, database: Database
+) -> None:
+    """Case 90: what was read before is of another chain than what the node tells now."""
+    node.mine(*created("a task", CONSUMERS[0], 1))
+    await index_of(node, database).catch_up()
+    node.faults["eth_chainId"] = lambda _answer, _params: "0x1"
+    with pytest.raises(WrongChain):
+        await index_of(node, database).run(asyncio.Event())
+    async with database.read() as session:
+        assert "the node is on chain 1" in (await rows.doubt(session) or "")
+
+
+async def test_a_node_that_stays_away_is_told(
+    index_of: IndexOf, node: Node, database: Database, clock: ManualClock
+) -> None:
+    """Case 84."""
+    index, stop = index_of(node, database, poll_ms=1), asyncio.Event()
+    await index.catch_up()
+
+    def away(_answer: Any, _params: Any) -> Any:
+        raise RpcUnavailable("away")
+
+    for method in ("eth_chainId", "eth_getBlockByNumber"):
+        node.faults[method] = away
+    running = asyncio.create_task(index.run(stop))
+
+    async def asked() -> bool:
+        return node.asked["eth_chainId"] > 1
+
+    await until(asked)
+    assert index.condition == "ok"
+    clock.advance(seconds=30)
+    assert index.condition == "no answer of the chain's node could be used for 30 s"
+    node.faults.clear()
+
+    async def is_back() -> bool:
+        return index.condition == "ok"
+
+    await until(is_back)
+    stop.set()
+    await running
+
+
+async def test_one_false_answer_about_the_first_block_is_not_built_on(
+    index: Index, node: Node, database: Database
+) -> None:
+    """Case 77, found by the campaign of chain: all that followed looked like a reorganisation."""
+    node.mine()
+    told: list[str] = []
+
+    def false_once(answer: Any, params: Any) -> Any:
+        if int(params[0], 16) == 0 and not told:
+            told.append(answer["hash"])
+            return answer | {"hash": "0x" + "ab" * 32}
+        return answer
+
+    node.faults["eth_getBlockByNumber"] = false_once
+    with pytest.raises(ChainError):
+        await index.check()
+    assert told
+    await index.check()
+    async with database.read() as session:
+        cursor = await rows.cursor(session)
+    assert cursor is not None
+    assert cursor.block_hash == told[0]
