@@ -20,6 +20,7 @@ from tallystick.protocol.errors import ProtocolError
 from tallystick_backend import __version__
 from tallystick_backend import app as wiring
 from tallystick_backend import logging as logs
+from tallystick_backend.connections import GuardedHttp
 from tallystick_backend.dispatch import nats_config as bus_config
 from tallystick_backend.errors import BackendError
 from tallystick_backend.settings import PREFIX, Settings
@@ -51,7 +52,7 @@ def serve() -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=GuardedHttp.within(settings.head_timeout_s),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog
 
+from tallystick.protocol.log_stream import LogStream
+
 _SECRET_NAMES = re.compile(r"secret|token|password|private|seed|signature|authorization", re.I)
 # user:password@ in URLs, and the API keys that RPC services put into their paths or queries
 _URL_SECRET = re.compile(r"((?:https?|wss?|nats|postgresql\+asyncpg)://)[^\s'\"]+", re.I)
@@ -27,6 +29,7 @@ def configure(level: str, *, as_json: bool) -> None:
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
+    stream: Any = LogStream(sys.stderr)
     number: int = getattr(logging, level.upper())
     structlog.configure(
         processors=[
@@ -38,10 +41,19 @@ def configure(level: str, *, as_json: bool) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Struck("%(levelname)s:%(name)s:%(message)s"))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+class _Struck(logging.Formatter):
+    """For what libraries say, their tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _URL_SECRET.sub(r"\1(struck out)", super().format(record))
 
 
 def strike_secrets(

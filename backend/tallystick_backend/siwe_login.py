@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import siwe
 from pydantic import ValidationError
 
-from tallystick.protocol.errors import AddressError
-from tallystick.protocol.signatures import text_digest
+from tallystick.protocol.errors import AddressError, SignatureError
+from tallystick.protocol.signatures import recover_text, text_digest
 from tallystick.protocol.types import Address, to_address
 from tallystick_backend.access import LoginRefused
 
@@ -75,8 +75,10 @@ def check(
             timestamp=datetime.fromtimestamp(now_s, UTC),
             strict=True,
         )
+        # The library takes a signature's mirror image as well; ours is read by our own rule.
+        recover_text(message.prepare_message(), signature)
         return to_address(message.address)
-    except siwe.InvalidSignature:
+    except (siwe.InvalidSignature, SignatureError):
         return None
     except siwe.VerificationError as error:
         raise LoginRefused(*_sentence(error, expected)) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
@@ -28,7 +28,12 @@ from tallystick_backend.api.callers import Credentials, caller_with
 from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.limits import network_of
 from tallystick_backend.api.problems import LOGGED_IN, problems
-from tallystick_backend.api.refusals import BodyTooSlow, IdempotencyConflict, MalformedBody
+from tallystick_backend.api.refusals import (
+    BodyTooSlow,
+    IdempotencyConflict,
+    MalformedBody,
+    WrongMediaType,
+)
 from tallystick_backend.api.schemas import DigestPath
 from tallystick_backend.api.writes import IdempotencyKey
 from tallystick_backend.blobs import BlobTooLarge, DigestMismatch, StorageFull, UnknownBlob
@@ -47,6 +52,8 @@ CapabilityText = Annotated[
     str | None,
     Query(max_length=300, description="Capability of a provider, from the link in its offer."),
 ]
+OR_A_LINK: dict[str, Any] = {"security": [{}]}
+"""Added to the log-in: whoever holds a link needs none."""
 _SEALED = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -61,13 +68,14 @@ _SEALED = {"schema": {"type": "string", "format": "binary"}}
         LOGGED_IN,
         MalformedBody,
         BodyTooSlow,
+        WrongMediaType,
         BlobTooLarge,
         StorageFull,
         DigestMismatch,
         CapabilityRefused,
         IdempotencyConflict,
     ),
-    openapi_extra={"requestBody": {"required": True, "content": {OCTETS: _SEALED}}},
+    openapi_extra=OR_A_LINK | {"requestBody": {"required": True, "content": {OCTETS: _SEALED}}},
 )
 async def put_blob(
     backend: Ctx,
@@ -85,7 +93,7 @@ async def put_blob(
         owner, limit_bytes = caller.address.lower(), backend.settings.max_blob_bytes
         await _check_room(backend, owner)
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > limit_bytes:
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit_bytes:
         raise BlobTooLarge(limit_bytes)
     size_bytes = await backend.blobs.receive(_pieces(request), Digest(digest), limit_bytes)
 
@@ -109,6 +117,7 @@ async def put_blob(
         200: {"description": "The sealed bytes.", "content": {OCTETS: _SEALED}},
         **problems(LOGGED_IN, CapabilityRefused, UnknownBlob),
     },
+    openapi_extra=OR_A_LINK,
 )
 async def get_blob(
     backend: Ctx,

@@ -23,11 +23,11 @@ from tallystick.protocol.types import ZERO_ADDRESS, to_address
 from tallystick_backend.access import Caller, NotLoggedIn
 from tallystick_backend.api.callers import CallerCache
 from tallystick_backend.api.context import Backend
-from tallystick_backend.api.errors import response_to
+from tallystick_backend.api.errors import place_of, response_to
 from tallystick_backend.api.guard import MAX_HEADER_BYTES, MAX_HEADERS, SECURITY_HEADERS
 from tallystick_backend.api.limits import network_of
+from tallystick_backend.api.patience import Patience
 from tallystick_backend.api.refusals import (
-    BodyTooSlow,
     HeadersTooLarge,
     InvalidRequest,
     MalformedBody,
@@ -51,6 +51,7 @@ ROUTE: Final = "/v1/apps/{app}/calls"
 _PATH: Final = re.compile(r"/v1/apps/(0x[0-9a-f]{64})/calls", re.ASCII)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}", re.ASCII)
 _AMOUNT: Final = re.compile(r"[0-9]{1,39}", re.ASCII)
+_DIGITS: Final = re.compile(r"[0-9]+", re.ASCII)
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _MEDIA: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}", re.ASCII)
 
@@ -124,7 +125,7 @@ class CallDoor:
             await self._serve(scope, receive, answer, found[1], began_s)
         except Exception as error:
             if answer.status:
-                log.error("call_answer_failed", path=scope["path"], exc_info=error)
+                log.error("call_answer_failed", path=place_of(scope["path"]), exc_info=error)
             else:
                 response = response_to(error, instance=scope["path"])
                 await answer.whole(
@@ -203,12 +204,9 @@ class CallDoor:
             raise InputTooLarge(limit)
         parts: list[bytes] = []
         size = 0
+        patience = Patience(self._body_timeout_s)
         while True:
-            try:
-                async with asyncio.timeout(self._body_timeout_s):
-                    message = await receive()
-            except TimeoutError:
-                raise BodyTooSlow(self._body_timeout_s) from None
+            message = await patience.next(receive)
             if message["type"] == "http.disconnect":
                 raise MalformedBody("the connection closed before the body ended")
             part = message.get("body", b"")
@@ -480,7 +478,7 @@ def _preferences(text: str) -> dict[str, Any]:
         name, _, value = part.partition(";")[0].strip().partition("=")
         if name == "respond-async":
             found["queued"] = True
-        elif name == "wait" and value.strip().isdigit():
+        elif name == "wait" and _DIGITS.fullmatch(value.strip()) is not None:
             found["wait_s"] = min(int(value.strip()[:6]), MAX_WAIT_S)
     return found
 

@@ -104,6 +104,7 @@ CALLING = (
     gateway.CallCanceled,
     gateway.ResultForgotten,
     gateway.JournalFailed,
+    gateway.ChainInDoubt,
     gateway.GatewayNotReady,
     UnknownApp,
     UnknownVersion,

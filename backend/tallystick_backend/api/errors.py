@@ -32,6 +32,7 @@ from tallystick_backend.store.session import StoreError, is_conflict
 PROBLEM_JSON = "application/problem+json"
 TYPE_PREFIX = "urn:tallystick:problem:"
 MAX_FIELD_ERRORS = 20
+MAX_PLACE = 200
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +123,7 @@ TABLE: dict[type[Exception], Answer] = {
     gateway.ResultNotThere: Answer(404, "No result"),
     gateway.ResultForgotten: Answer(410, "Result not kept"),
     gateway.JournalFailed: Answer(503, "Call not written down"),
+    gateway.ChainInDoubt: Answer(503, "Chain in doubt"),
     gateway.GatewayNotReady: Answer(503, "Gateway not ready"),
     # bundles
     blobs.UnknownBlob: Answer(404, "No such bundle"),
@@ -205,10 +207,16 @@ def response_to(error: Exception, *, instance: str) -> Response:
     """The answer to any error; logs those that are faults of ours."""
     known = problem_of(error)
     if known is None:
-        log.error("request_failed", path=instance, error=type(error).__name__, exc_info=error)
+        where = place_of(instance)
+        log.error("request_failed", path=where, error=type(error).__name__, exc_info=error)
         return respond(fault(instance))
     problem, headers = known
-    return respond(problem.model_copy(update={"instance": instance}), headers)
+    return respond(problem.model_copy(update={"instance": place_of(instance)}), headers)
+
+
+def place_of(path: str) -> str:
+    """A path as answers and logs repeat it: whoever sends a long one gets no long one back."""
+    return _short(path, MAX_PLACE)
 
 
 def fault(instance: str) -> Problem:
@@ -217,7 +225,7 @@ def fault(instance: str) -> Problem:
         title="Fault of this backend",
         status=500,
         detail="The request failed for a reason that lies with this backend.",
-        instance=instance,
+        instance=place_of(instance),
         code="internal_error",
         next_step="Try again; if it stays, tell the operator the X-Request-Id of this answer.",
     )
@@ -244,7 +252,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         return response_to(refusals.MalformedBody("the body is no JSON"), instance=request.url.path)
     known = problem_of(refusals.InvalidRequest(len(found)))
     assert known is not None
-    update = {"instance": request.url.path, "errors": field_errors(found)}
+    update = {"instance": place_of(request.url.path), "errors": field_errors(found)}
     return respond(known[0].model_copy(update=update))
 
 
@@ -252,12 +260,16 @@ async def _on_http(request: Request, error: Exception) -> Response:
     """What routing refuses: unknown paths, wrong methods."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Routing names those of the first route that has this path.
+        headers["Allow"] = ", ".join(_methods_at(request)) or headers.get("Allow", "")
     code = {404: "unknown_path", 405: "method_not_allowed", 400: "malformed_body"}.get(
         status, status.phrase.lower().replace(" ", "_")
     )
     steps = {
         404: "GET /openapi.json lists every path.",
-        405: f"Use {(error.headers or {}).get('Allow', 'another method')}.",
+        405: f"Use {headers.get('Allow') or 'another method'}.",
     }
     problem = Problem(
         type=TYPE_PREFIX + code,
@@ -267,11 +279,21 @@ async def _on_http(request: Request, error: Exception) -> Response:
             404: "There is nothing at this path.",
             405: f"This path does not take {request.method}.",
         }.get(status, status.description or status.phrase),
-        instance=request.url.path,
+        instance=place_of(request.url.path),
         code=code,
         next_step=steps.get(status, ""),
     )
-    return respond(problem, dict(error.headers or {}))
+    return respond(problem, headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All that the document has for this path."""
+    return sorted(
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), request.url.path)
+        for method in operations
+    )
 
 
 def field_errors(found: Sequence[Any]) -> list[dict[str, Any]]:

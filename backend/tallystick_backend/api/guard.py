@@ -11,17 +11,17 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tallystick_backend.api.errors import response_to
+from tallystick_backend.api.errors import place_of, response_to
+from tallystick_backend.api.patience import Patience
 from tallystick_backend.api.refusals import (
     BodyTooLarge,
-    BodyTooSlow,
     HeadersTooLarge,
     MalformedBody,
     WrongMediaType,
@@ -79,7 +79,7 @@ class Edge:
                 await self.app(scope, receive, send_with_headers)
             except Exception as error:
                 if status:  # the answer has begun: nothing can be said any more
-                    log.error("stream_failed", path=scope["path"], exc_info=error)
+                    log.error("stream_failed", path=place_of(scope["path"]), exc_info=error)
                 else:
                     response = response_to(error, instance=scope["path"])
                     await response(scope, receive, send_with_headers)
@@ -89,7 +89,7 @@ class Edge:
                 log.info(
                     "request_served",
                     method=scope["method"],
-                    path=scope["path"],
+                    path=place_of(scope["path"]),
                     status=status,
                     ms=round(seconds * 1000),
                 )
@@ -123,7 +123,7 @@ class BodyGuard:
         size_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
         if len(scope["headers"]) > MAX_HEADERS or size_bytes > MAX_HEADER_BYTES:
             raise HeadersTooLarge(len(scope["headers"]), size_bytes)
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["method"] not in ("POST", "PUT", "DELETE"):  # no other takes a body here
             return receive
         headers = Headers(scope=scope)
         if headers.get("content-encoding", "identity") != "identity":
@@ -131,7 +131,7 @@ class BodyGuard:
         if scope["method"] == "PUT" and scope["path"].startswith(self.raw_prefix):
             return _with_timeout(receive, self.timeout_s)
         declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared[:20]) > self.max_bytes:
+        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self.max_bytes:
             raise BodyTooLarge(self.max_bytes)
         body = await self._read(_with_timeout(receive, self.timeout_s))
         if body:
@@ -155,25 +155,19 @@ class BodyGuard:
 
 
 def _with_timeout(receive: Receive, timeout_s: float) -> Receive:
-    """Bounds the wait for each piece of the body, and for nothing after its end."""
+    """Bounds the wait for the body, and for nothing after its end."""
     ended = False
+    patience = Patience(timeout_s)
 
     async def receive_soon() -> Message:
         nonlocal ended
         if ended:
             return await receive()
-        try:
-            message = await asyncio.wait_for(_as_coroutine(receive()), timeout_s)
-        except TimeoutError:
-            raise BodyTooSlow(timeout_s) from None
+        message = await patience.next(receive)
         ended = not message.get("more_body", False)
         return message
 
     return receive_soon
-
-
-async def _as_coroutine(message: Awaitable[Message]) -> Message:
-    return await message
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -33,7 +33,7 @@ from tallystick_backend.api.context import Backend, Ctx
 from tallystick_backend.api.cursors import Cursor, Limit, make_cursor, open_cursor
 from tallystick_backend.api.examples import ACCEPT_TASK, CREATE_TASK, SEALED_KEY
 from tallystick_backend.api.problems import LOGGED_IN, WRITES, problems
-from tallystick_backend.api.refusals import NotThereYet
+from tallystick_backend.api.refusals import BadCursor, NotThereYet
 from tallystick_backend.api.schemas import TaskIdPath
 from tallystick_backend.api.writes import IdempotencyKey, Request, once
 from tallystick_backend.blobs import UnknownBlob
@@ -148,7 +148,7 @@ async def create_task(
     summary="My tasks, newest first",
     description="A page may be short, or empty with a `next_cursor`, when few tasks are in the "
     "state that is asked for: follow the cursor.",
-    responses=problems(LOGGED_IN),
+    responses=problems(LOGGED_IN, BadCursor),
 )
 async def list_tasks(
     backend: Ctx, caller: Reader, query: Annotated[TaskQuery, Query()]

@@ -104,6 +104,10 @@ async def test_it_is_ready_with_chain_and_bus(
         (
             "database",
             "index",
+            "node",
+            "reconciler",
+            "contracts",
+            "books",
             "callout",
             "dispatch",
             "gateway",

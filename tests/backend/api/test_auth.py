@@ -89,6 +89,19 @@ async def test_refuses_a_signature_under_other_words(world: World) -> None:
     assert answer.json()["errors"][0]["field"] == "signature"
 
 
+async def test_refuses_the_mirror_image_of_a_signature(world: World) -> None:
+    """The other s of the same curve point: one message, one signature."""
+    text = world.message(CONSUMER, await world.nonce())
+    raw = bytes.fromhex(sign_text(text, CONSUMER.key)[2:])
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    other = order - int.from_bytes(raw[32:64])
+    mirrored = "0x" + (raw[:32] + other.to_bytes(32) + bytes([55 - raw[64]])).hex()
+    body = {"message": text, "signature": mirrored}
+    answer = await world.http.post("/v1/auth/login", json=body)
+    assert answer.status_code == 401
+    assert answer.json()["errors"][0]["field"] == "signature"
+
+
 async def test_a_nonce_is_good_once(world: World) -> None:
     text = world.message(CONSUMER, await world.nonce())
     assert (await world.login(CONSUMER, text)).status_code == 200

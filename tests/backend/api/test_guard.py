@@ -105,6 +105,47 @@ async def test_a_body_that_stops_coming_is_given_up(
     await world.http.aclose()
 
 
+async def test_a_body_a_byte_at_a_time_is_given_up(
+    database: Database, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Case 132: never a pause that is too long by itself."""
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    world = await make_world(database, clock, tmp_path, body_timeout_s=0.2)
+    consumer = await world.consumer()
+
+    async def dripping() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    answer = await world.http.request(
+        "POST", "/v1/keys", content=dripping(), headers={**consumer.headers, **JSON}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (408, "body_too_slow")
+    await world.http.aclose()
+
+
+async def test_a_long_path_is_not_echoed(world: World) -> None:
+    for path in ("/v1/nothing/", "/v1/accounts/", "/v1/blobs/"):
+        answer = await world.http.get(path + "x" * 20_000)
+        assert 400 <= answer.status_code < 500
+        assert len(answer.content) < 2000
+
+
+async def test_a_method_that_is_not_taken_is_told_all_that_are(world: World) -> None:
+    for method, path, allowed in (
+        ("PATCH", "/v1/keys", "GET, POST"),
+        ("OPTIONS", "/v1/manifests/0x" + "5a" * 32, "GET, PUT"),
+        ("TRACE", "/v1/blobs/0x" + "5a" * 32, "GET, PUT"),
+        ("POST", "/healthz", "GET"),
+    ):
+        answer = await world.http.request(method, path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+        assert answer.json()["next_step"] == f"Use {allowed}."
+
+
 async def test_a_huge_field_is_not_echoed(consumer: Consumer) -> None:
     name = "x" * 500_000
     answer = await consumer.post("/v1/keys", json={"name": name, name: 1})

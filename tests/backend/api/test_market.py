@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tallystick_backend.store.tables import BooksRow
 from tests.backend.api.order import RATE
 from tests.backend.api.world import DEPLOYMENT, Consumer, World
 from tests.support.anvil import OTHER_PROVIDER, PROVIDER
@@ -101,6 +102,22 @@ async def test_ready_only_when_all_is_well(world: World) -> None:
     await world.is_indexed(degraded="a reorganisation of 70 blocks")
     stopped = (await world.http.get("/readyz")).json()
     assert stopped["checks"]["chain"] == "the index stopped: a reorganisation of 70 blocks"
+
+
+async def test_rows_that_differ_from_the_contracts_are_named(world: World) -> None:
+    """Case 89."""
+    await world.is_indexed(block=10, head=10)
+    assert (await world.http.get("/readyz")).json()["checks"]["books"] == "ok"
+    wrong = {"entity": "account:0x1", "what": "credit", "here": "5", "there": "4"}
+    await world.write(BooksRow(id=1, block_number=10, at_ms=1, differences=[wrong, wrong]))
+    answer = await world.http.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["books"] == (
+        "the rows differ from the contracts: account:0x1 credit is 5 and should be 4, and 1 more"
+    )
+    page = (await world.http.get("/metrics")).text
+    assert "tallystick_books_differences 2.0" in page
+    assert "tallystick_books_block 10.0" in page
 
 
 async def test_a_database_that_is_gone_is_named(world: World) -> None:

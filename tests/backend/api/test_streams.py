@@ -53,6 +53,7 @@ async def test_a_log_is_paged_and_streamed_alike(world: World, consumer: Consume
 
 
 async def test_a_stream_goes_on_after_the_last_event_seen(world: World, consumer: Consumer) -> None:
+    """Case 106: ids rise, so whoever reads twice knows what it has seen."""
     task = await _over(world, consumer)
     await world.wrote(task, *"abcdef")
     path = f"/v1/tasks/{task['id']}/logs/stream"

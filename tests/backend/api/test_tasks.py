@@ -19,6 +19,7 @@ from tallystick.protocol.types import Digest, TaskId
 from tallystick_backend.access import CapabilityUrls
 from tests.backend.api.order import RATE
 from tests.backend.api.world import DEPLOYMENT, HPKE_KEY, Consumer, World, hpke_signature
+from tests.faults.specs import ASKED, BODY_FIELDS, HOST_FIELDS
 from tests.support.anvil import CONSUMER, DISPATCHER, PROVIDER, STRANGER, Person
 
 
@@ -93,6 +94,32 @@ async def test_refuses_a_signature_that_is_none(world: World, consumer: Consumer
     body = world.order() | {"signature": "0x" + "ff" * 65}
     answer = await consumer.post("/v1/tasks", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "signature_error")
+
+
+@pytest.mark.parametrize("way", [(), ("manifest",), ("manifest", "resources")], ids=len)
+async def test_refuses_a_wish_for_more_than_a_container_may_have(
+    world: World, consumer: Consumer, way: tuple[str, ...]
+) -> None:
+    """Case 107: each field that the engine knows, and what people call it, by its name."""
+    for name in (*HOST_FIELDS, *BODY_FIELDS, *ASKED):
+        body = world.order()
+        place = body
+        for step in way:
+            place = place[step]
+        place[name] = ASKED.get(name, True)
+        answer = await consumer.post("/v1/tasks", json=body)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "invalid_request"), answer.text
+        assert name in str(problem["errors"]), answer.text
+
+
+@pytest.mark.parametrize("network", ["host", "bridge", "container:other", "", None, True])
+async def test_refuses_any_network(world: World, consumer: Consumer, network: Any) -> None:
+    body = world.order()
+    body["manifest"]["network"] = network
+    answer = await consumer.post("/v1/tasks", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), answer.text
+    assert "network" in str(answer.json()["errors"])
 
 
 async def test_refuses_an_input_that_was_not_uploaded(world: World, consumer: Consumer) -> None:
