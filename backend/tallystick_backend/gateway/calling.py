@@ -111,6 +111,7 @@ class Calls:
             known = await self._known(order, order.idempotency_key, request_hash)
             if known is not None:
                 return known
+        self._channels.require_trust()
         account = order.account.lower()
         if len(self._live) >= self._settings.max_calls:
             raise TooManyCallsOpen("all callers together", self._settings.max_calls)

@@ -25,7 +25,7 @@ from tallystick.protocol.paying import PayingChannel
 from tallystick.protocol.types import Address, to_address
 from tallystick_backend.clock import Clock
 from tallystick_backend.gateway.bus import CallBus
-from tallystick_backend.gateway.errors import ChannelsClosing, GatewayNotReady
+from tallystick_backend.gateway.errors import ChainInDoubt, ChannelsClosing, GatewayNotReady
 from tallystick_backend.gateway.fleet import Fleet
 from tallystick_backend.gateway.funding import Funds
 from tallystick_backend.gateway.journal import Entry, Journal
@@ -76,6 +76,12 @@ class Channels:
         self._busy: dict[Pair, asyncio.Task[Any]] = {}
         self._refills = Refills(self._refill, clock, settings)
         self._block = ""
+        self._doubt: str | None = None
+
+    def require_trust(self) -> None:
+        """Raises `ChainInDoubt` while what the rows say of the chain is not to be relied on."""
+        if self._doubt is not None:
+            raise ChainInDoubt(self._doubt)
 
     @property
     def ends(self) -> dict[str, PayingEnd]:
@@ -99,6 +105,7 @@ class Channels:
 
     async def paying(self, account: str, provider: str, app_id: str, ceiling: int) -> PayingEnd:
         """Raises `NoFunds` or `GatewayNotReady`."""
+        self.require_trust()
         pair = (account.lower(), provider.lower())
         paying = self._current.get(pair)
         if paying is None or not paying.usable:
@@ -182,6 +189,7 @@ class Channels:
     async def _watch_once(self) -> None:
         async with self._database.read() as session:
             cursor = await chain.cursor(session)
+            self._doubt = await chain.doubt(session)
         block = "" if cursor is None else cursor.block_hash
         if block != self._block:
             await self._look(list(self._ends.values()))
@@ -228,6 +236,9 @@ class Channels:
         self, channel: Channel, before: ChannelState, app_id: str, ceiling: int, least: int
     ) -> ChannelState:
         """The channel as the index has it once the money is there."""
+        async with self._database.read() as session:
+            self._doubt = await chain.doubt(session)
+        self.require_trust()
         key = await self._key_of(channel)
         wanted = max(1, least, ceiling * self._settings.channel_calls)
         amount = await self._funds.fund(key, channel, app_id, max(1, least), wanted)

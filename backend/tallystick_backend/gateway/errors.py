@@ -2,6 +2,7 @@
 
 GatewayError
 ├── GatewayNotReady      this process does not sign: starting, or another one does
+│   └── ChainInDoubt     the index stopped, or its rows differ from the contracts
 ├── JournalFailed        nothing could be written down, so nothing was sent
 ├── UnknownManifest · ManifestRefused · ManifestMissing
 ├── IdempotencyConflict · NoPrice · InputTooLarge · InputRefused · InvalidInput
@@ -44,6 +45,15 @@ class GatewayError(BackendError):
 
 class GatewayNotReady(GatewayError):
     next_step = "Try again shortly; GET /readyz says what is missing."
+
+
+class ChainInDoubt(GatewayNotReady):
+    """What is known of the chain may be false: nothing new is begun or paid in."""
+
+    next_step = "Try again later; GET /readyz says what is wrong, and somebody has to look at it."
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"no call is taken and no channel funded: {why[:300]}")
 
 
 class JournalFailed(GatewayError):

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import structlog
-from aiohttp import ClientError
 from web3 import AsyncWeb3
-from web3.exceptions import Web3Exception
 
 from tallystick.protocol.contracts import Call, Escrow
 from tallystick.protocol.deployments import Deployment
@@ -22,6 +20,7 @@ from tallystick.protocol.errors import ContractError, TransactionError
 from tallystick.protocol.messages import Channel, ChannelAllowance
 from tallystick.protocol.transactions import Sender
 from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, to_address
+from tallystick.protocol.web3 import NODE_FAILED
 from tallystick_backend.clock import Clock
 from tallystick_backend.gateway.errors import GatewayNotReady, NoAllowance, PausedFunds
 from tallystick_backend.gateway.keys import SessionKey
@@ -34,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 GAS: Final = 200_000
 """More than `fundWithAllowance` takes by a contract's signature."""
-_NODE_FAILED: Final = (Web3Exception, ClientError, OSError, TimeoutError)
 _TOP_UPS: Final = 4
 """Transactions that one sending of gas is for."""
 
@@ -71,7 +69,8 @@ class ChainFunds:
         self._database = database
         self._web3 = web3
         self._escrow = Escrow(web3, deployment.escrow)
-        self._dispatcher = Sender(web3, dispatcher_key)
+        self._chain_id = deployment.chain_id
+        self._dispatcher = Sender(web3, dispatcher_key, chain_id=self._chain_id)
         self._lending = asyncio.Lock()
         self._clock = clock
         self._settings = settings
@@ -81,7 +80,7 @@ class ChainFunds:
         """Raises `GatewayNotReady` when the node cannot be asked."""
         try:
             return await self._allowances(payer)
-        except _NODE_FAILED as failure:
+        except NODE_FAILED as failure:
             raise GatewayNotReady("the node could not be asked for allowances") from failure
 
     async def _allowances(self, payer: str) -> list[AllowanceLeft]:
@@ -106,7 +105,7 @@ class ChainFunds:
                 f"the escrow refused the transaction: {refusal.sentence}",
                 "Look at GET /v1/allowances and at your account, then try again.",
             ) from refusal
-        except (TransactionError, *_NODE_FAILED) as failure:
+        except (TransactionError, *NODE_FAILED) as failure:
             log.warning("funding_failed", channel=str(channel.provider), why=repr(failure)[:300])
             raise GatewayNotReady("the node did not take the channel's funding") from failure
 
@@ -138,7 +137,9 @@ class ChainFunds:
             nonce=row.nonce,
         )
         await self._lend_gas(key)
-        sender = self._senders.setdefault(key.signer, Sender(self._web3, key.private_key))
+        sender = self._senders.setdefault(
+            key.signer, Sender(self._web3, key.private_key, chain_id=self._chain_id)
+        )
         call = self._escrow.fund_with_allowance(
             allowance, row.signature, channel.provider, channel.salt, amount
         )

@@ -64,6 +64,9 @@ HASHED_BESIDE: Final = 256 * 1024
 FIRST_PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.5
 
+LONGEST_RESAY_S: Final = 60.0
+"""Between two times that a voucher is said to a provider that does not answer."""
+
 
 class Stopped(Exception):
     """The call came to nothing on this channel; what is to be done is in the class."""
@@ -245,6 +248,10 @@ class PayingEnd:
         """The newest voucher that the provider is known to have, or was sent."""
         self._telling: asyncio.TimerHandle | None = None
         self._teller: asyncio.Task[None] | None = None
+        self._unanswered = 0
+        """Messages that the provider said nothing to yet; a voucher among them may be lost."""
+        self._resaid = 0
+        self._checking: asyncio.TimerHandle | None = None
         self._closed = False
         self.closing_told = False
         """The provider has seen a close that the index has not."""
@@ -338,6 +345,7 @@ class PayingEnd:
                 one.canceled = True
                 body = CancelBody(channel=self.channel.to_body(), number=one.number)
                 payload = body.model_dump_json().encode()
+                self._unanswered += 1
                 self._later(self._bus.send(self.provider, "cancel", payload, self._voucher_reply))
 
     async def _begin(self, asked: Asked) -> Ask:
@@ -616,6 +624,9 @@ class PayingEnd:
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
         if self._teller is not None:
             self._teller.cancel()
         return self._teller
@@ -627,6 +638,27 @@ class PayingEnd:
             payload = write_voucher(voucher)
             await self._bus.send(self.provider, "voucher", payload, self._voucher_reply)
             self._has(voucher)
+            self._unanswered += 1
+            self._check_later()
+
+    def _check_later(self) -> None:
+        """A provider that is away hears nothing, and no next call may come to bring the voucher:
+        it is said until it is answered, less and less often."""
+        if self._checking is None and not self._closed:
+            pause_s = min(self._settings.repeat_s * 2**self._resaid, LONGEST_RESAY_S)
+            self._checking = asyncio.get_running_loop().call_later(pause_s, self._check)
+
+    def _check(self) -> None:
+        self._checking = None
+        if self._unanswered:
+            self._unanswered, self._told = 0, None
+            self._resaid += 1
+            self.tell_soon()
+
+    def _answered(self) -> None:
+        self._unanswered = max(0, self._unanswered - 1)
+        if not self._unanswered:
+            self._resaid = 0
 
     def _has(self, voucher: SignedVoucher | None) -> None:
         """Sent to the provider, or in a request that it answered."""
@@ -637,9 +669,10 @@ class PayingEnd:
 
     def _on_voucher_reply(self, data: bytes | None) -> None:
         """`Ack`, or a refusal with what the provider holds. A voucher that was lost goes again with
-        the next request."""
+        the next request, or by itself."""
         if data is None:
             return
+        self._answered()
         try:
             parse(Ack, data)
             return

@@ -363,6 +363,7 @@ class Market:
         for provider in self.providers:
             await provider.stop()
         await self.http.aclose()
+        await asyncio.sleep(0)  # what was begun last, a cancel on its way, ends before the loop
 
 
 async def make_market(

@@ -105,6 +105,23 @@ async def test_a_lost_voucher_comes_with_the_next_request(market: Market) -> Non
     assert paid(market.provider, channel.channel_id) == 20
 
 
+async def test_a_lost_voucher_that_no_request_follows_is_said_until_it_is_heard(
+    market: Market,
+) -> None:
+    """Case 94, found by the campaign of kills: a provider that was away for a moment was never
+    paid for the last calls."""
+    market.provider.lose_vouchers = True
+    await market.call()
+    (channel,) = await market.channels()
+    await until(lambda: market.provider.asked["voucher"] >= 2)
+    assert paid(market.provider, channel.channel_id) == 0
+    market.provider.lose_vouchers = False
+    await until(lambda: paid(market.provider, channel.channel_id) == 10)
+    said = market.provider.asked["voucher"]
+    await asyncio.sleep(3 * market.backend.gateway.settings.repeat_s)
+    assert market.provider.asked["voucher"] == said
+
+
 async def test_a_voucher_goes_with_the_next_request(market: Market) -> None:
     vouchers_within(market, 60)
     for _ in range(3):

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from tallystick.protocol.signatures import address_of
-from tallystick_backend.store.tables import SessionKeyRow, SpendLimitRow, SpendRow
+from tallystick_backend.gateway.errors import ChainInDoubt
+from tallystick_backend.store.repositories import chain
+from tallystick_backend.store.tables import BooksRow, SessionKeyRow, SpendLimitRow, SpendRow
 from tests.backend.gateway.market import APP_ID, Market, until
 from tests.support.anvil import CONSUMER
 
@@ -236,3 +238,45 @@ async def test_limits_count_what_was_spent_before_a_restart(market: Market) -> N
         assert (await other.call()).json()["code"] == "spend_limit_reached"
     finally:
         await other.stop()
+
+
+async def in_doubt(market: Market, differences: list[dict[str, str]] | None) -> None:
+    async with market.database.transaction() as session:
+        await session.merge(BooksRow(id=1, block_number=1, at_ms=1, differences=differences))
+    channels = market.backend.gateway.parts.channels
+    await until(lambda: (channels._doubt is not None) == (differences is not None))
+
+
+async def test_nothing_begins_while_the_rows_differ_from_the_contracts(market: Market) -> None:
+    """Cases 73, 89. The reconciler's alarm, or an index that stopped."""
+    assert (await market.call()).status_code == 200
+    sent = list(market.funds.sent)
+    wrong = {"entity": "account:0x1", "what": "credit", "here": "5", "there": "4"}
+    await in_doubt(market, [wrong])
+    refused = await market.call()
+    assert refused.status_code == 503
+    assert "account:0x1 credit is 5 and should be 4" in refused.json()["detail"]
+    market.funds.available = 10**9
+    [channel] = await market.channels()
+    channels = market.backend.gateway.parts.channels
+    with pytest.raises(ChainInDoubt):
+        await channels.top_up(channels.ends[channel.channel_id], APP_ID, 0, 1)
+    assert market.funds.sent == sent
+    await in_doubt(market, None)
+    assert (await market.call()).status_code == 200
+
+
+async def test_nothing_begins_while_the_index_has_stopped(market: Market) -> None:
+    """Case 73."""
+    assert (await market.call()).status_code == 200
+    channels = market.backend.gateway.parts.channels
+    for why in ("a reorganisation of 70 blocks", None):
+        async with market.database.transaction() as session:
+            cursor = await chain.cursor(session)
+            assert cursor is not None
+            cursor.degraded = why
+            session.add(cursor)
+        await until(lambda why=why: (channels._doubt is not None) == (why is not None))  # type: ignore[misc]
+        answer = await market.call()
+        assert answer.status_code == (200 if why is None else 503)
+    assert len(market.funds.sent) == 1

@@ -74,6 +74,28 @@ async def test_a_revoked_key_is_refused_within_a_second(market: Market) -> None:
     assert code(await market.call(token=secret)) == (401, "not_logged_in")
 
 
+async def test_a_key_is_changed_under_load(market: Market) -> None:
+    """Case 146: the new key is there before the old one goes; no call of either fails."""
+    old, old_id = await market.api_key()
+    new, _ = await market.api_key()
+    current = [old]
+
+    async def caller() -> list[int]:
+        return [(await market.call(token=current[0])).status_code for _ in range(12)]
+
+    async def rotate() -> None:
+        await asyncio.sleep(0.05)
+        current[0] = new
+        await asyncio.sleep(0.5)  # what began with the old one has its answer by now
+        async with market.database.transaction() as session:
+            assert await access.revoke_api_key(session, old_id, CONSUMER.address, 5)
+
+    *answers, _ = await asyncio.gather(*(caller() for _ in range(4)), rotate())
+    assert [status for part in answers for status in part or []] == [200] * 48
+    await asyncio.sleep(1)
+    assert code(await market.call(token=old)) == (401, "not_logged_in")
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "told"),
     [

@@ -170,6 +170,25 @@ async def test_a_webhook_is_signed_and_delivered_once(market: Market) -> None:
         assert len(hears.got) == 1
 
 
+async def test_a_webhook_that_comes_twice_has_one_id(market: Market) -> None:
+    """Case 106: a receiver that fails after it has read it can tell that it is the same one."""
+    async with receiver() as hears:
+        hears.status = 500
+        answer = await market.call(Tallystick_Webhook=f"http://127.0.0.1:{hears.port}/hook")
+        call_id = answer.json()["call_id"]
+        await _until(market, call_id, lambda row: row.webhook_attempts == 1)
+        hears.status = 200
+        async with market.database.transaction() as session:
+            row = await session.get(CallRow, call_id)
+            assert row is not None
+            row.webhook_at_ms = 0
+            session.add(row)
+        await _until_state(market, call_id, "delivered")
+        (first, body), (second, again) = hears.got
+        assert first["webhook-id"] == second["webhook-id"] == call_id
+        assert json.loads(body) == json.loads(again)
+
+
 async def test_a_redirect_is_not_followed_and_the_webhook_tried_again(market: Market) -> None:
     async with receiver() as hears:
         hears.status = 302
@@ -205,3 +224,73 @@ async def _until(market: Market, call_id: str, done: Callable[[CallRow], bool]) 
         while not done(row := await market.row(call_id)):  # noqa: ASYNC110 - rows have no event
             await asyncio.sleep(0.01)
     return row
+
+
+# --- case 131, the whole way to the connection -----------------------------------------------
+
+
+class Names:
+    """A name server that changes its mind."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self._answers = list(answers)
+
+    async def __call__(self, name: str, port: int) -> list[str]:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Every connection that is asked for; none is made."""
+    asked: list[tuple[str, int]] = []
+
+    async def open_connection(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise OSError("no way out")
+
+    monkeypatch.setattr(asyncio, "open_connection", open_connection)
+    return asked
+
+
+def due(url: str) -> CallRow:
+    return CallRow(call_id="call-0001", account="0x" + "11" * 20, webhook_url=url)
+
+
+async def test_the_address_that_was_checked_is_the_one_connected_to(
+    database: Database, clock: ManualClock, opened: list[tuple[str, int]]
+) -> None:
+    """A name that leads outwards once and inwards ever after: looked up once each time, and the
+    name itself is never handed on to be looked up again."""
+    names = Names(["93.184.215.14"], ["127.0.0.1"])
+    hooks = Webhooks(database, Seals(b"k" * 32), clock, GatewaySettings(), names)
+    with pytest.raises(OSError, match="no way out"):
+        await hooks._post(due("https://rebinds.example.org/"))
+    assert opened == [("93.184.215.14", 443)]
+    with pytest.raises(WebhookRefused, match="not public"):
+        await hooks._post(due("https://rebinds.example.org/"))
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    "inward",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "100.64.0.1",
+        "169.254.169.254",
+        "::1",
+        "fd00::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "fe80::1%lo",
+    ],
+)
+async def test_nothing_is_opened_to_an_inward_address(
+    database: Database, clock: ManualClock, opened: list[tuple[str, int]], inward: str
+) -> None:
+    for found in ([inward], ["93.184.215.14", inward]):
+        hooks = Webhooks(database, Seals(b"k" * 32), clock, GatewaySettings(), Names(found))
+        with pytest.raises(WebhookRefused):
+            await hooks._post(due("https://inward.example.org/"))
+    assert opened == []
