@@ -348,7 +348,7 @@ def _field(error: Mapping[str, Any]) -> str:
 def _retry_after_s(header: str | None) -> float | None:
     if header is None:
         return None
-    if header.strip().isdigit():
+    if header.isascii() and header.strip().isdigit():
         return float(header)
     try:
         at = email.utils.parsedate_to_datetime(header)

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiohttp import ClientError
 from web3 import AsyncWeb3
-from web3.exceptions import Web3Exception
 
 from tallystick.chain import Account
 from tallystick.errors import ChainError, ConfigurationError, VerificationFailed
@@ -39,6 +37,7 @@ from tallystick.protocol.messages import Channel, TaskTerms, domain_separator
 from tallystick.protocol.permits import sign_permit
 from tallystick.protocol.transactions import Sender
 from tallystick.protocol.types import ZERO_ADDRESS, Address, AppId, Digest, to_address
+from tallystick.protocol.web3 import NODE_FAILED
 from tallystick.protocol.wire import DeploymentBody
 from tallystick.wallet import Wallet
 
@@ -201,7 +200,9 @@ class RpcChain:
         return self._escrow.deposit_with_permit(owner, units, deadline, signature)
 
     async def _send(self, wallet: Wallet, call: Call) -> Sent:
-        sender = self._senders.setdefault(wallet.address, Sender(self._web3, wallet.private_key))
+        sender = self._senders.setdefault(
+            wallet.address, Sender(self._web3, wallet.private_key, chain_id=self._said.chain_id)
+        )
         with sentences():
             mined = await sender.execute(call)
         return Sent(tx=mined.tx_hash, gas_used=mined.gas_used, block=mined.block_number)
@@ -256,7 +257,7 @@ def sentences() -> Iterator[None]:
             f"The chain's answer cannot be used: {wrong}.",
             next_step="Check that TALLYSTICK_RPC_URL is a node of the market's chain.",
         ) from wrong
-    except (ClientError, TimeoutError, OSError, Web3Exception) as lost:
+    except NODE_FAILED as lost:
         raise ChainError(
             f"The chain endpoint does not answer as it should: {str(lost) or type(lost).__name__}.",
             next_step="Check TALLYSTICK_RPC_URL and that the node is up.",

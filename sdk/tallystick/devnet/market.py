@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from tallystick.devnet import images, leftovers, people
 from tallystick.devnet.keeper import Keeper
@@ -136,7 +136,7 @@ class LocalMarket:
             self._keeper.release()
             self._keeper = None
 
-    def __enter__(self) -> LocalMarket:
+    def __enter__(self) -> Self:
         self.up()
         return self
 
@@ -288,6 +288,8 @@ class LocalMarket:
             "NATS_URL": self.nats_url,
             "DATA_DIR": str(self.plan.directory / f"provider-{number}"),
             "RUNTIME": self.runtime,
+            # A development machine's engine is as old as its distribution.
+            "RUNC_ACCEPTED": "any",
             "GPUS": f"simulated:{plan.gpus}x{plan.gpu_class}:{plan.gpu_memory_mib}",
             "RATE": f"{plan.gpu_class}={plan.rate_per_gpu_second},=0",
             "CPU_MILLI": "4000",
