@@ -7,6 +7,7 @@ stranger too: links are not followed, pipes not opened.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -14,8 +15,8 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -35,13 +36,33 @@ HEADER_BYTES = MIB
 """Longest thing a tar reader may ask for at once; a header that claims more is an attack."""
 
 
+MAX_DEPTH = 64
+"""Directories inside each other in a result: as many are open at once while one looks."""
+MAX_PATH_BYTES = 3_000
+"""Below what the kernel takes (4,096) by more than the place where a task's directory lies."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputSize:
     size_bytes: int
     files: int
+    hidden: bool = False
+    """Something in it lies too deep to be looked at, or is closed."""
 
     def over(self, limit_mib: int) -> bool:
-        return self.size_bytes > limit_mib * MIB or self.files > MAX_FILES
+        return self.hidden or self.size_bytes > limit_mib * MIB or self.files > MAX_FILES
+
+    def why_over(self, limit_mib: int) -> str:
+        if self.hidden:
+            return (
+                f"the output holds what cannot be looked at: more than {MAX_DEPTH} directories "
+                f"deep, a path of more than {MAX_PATH_BYTES} bytes, or a closed directory; write "
+                "flatter, or an archive"
+            )
+        return (
+            f"the output grew over the ordered {limit_mib} MiB ({self.size_bytes} bytes in "
+            f"{self.files} files); order more max_output_mib or write less to /task/out"
+        )
 
 
 async def fetch(http: httpx.AsyncClient, url: str, digest: Digest, limit_bytes: int) -> bytes:
@@ -183,35 +204,77 @@ def _write_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -
 def output_size(output: Path) -> OutputSize:
     """What the task has written so far; files that vanish meanwhile do not count."""
     size, files = 0, 0
-    for _directory, status in _entries(output):
-        files += 1
-        if stat.S_ISREG(status.st_mode):
-            # A hole costs no disk but would be packed as zeros: the larger figure counts.
-            size += max(status.st_size, status.st_blocks * 512)
-        if files > MAX_FILES:
-            break
+    with closing(_entries(output)) as entries:
+        for _path, status in entries:
+            if status is None:
+                return OutputSize(size, files, hidden=True)
+            files += 1
+            if stat.S_ISREG(status.st_mode):
+                # A hole costs no disk but would be packed as zeros: the larger figure counts.
+                size += max(status.st_size, status.st_blocks * 512)
+            if files > MAX_FILES:
+                break
     return OutputSize(size, files)
 
 
-def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    todo = [str(root)]
-    while todo:
-        with suppress(OSError), os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                with suppress(OSError):
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(status.st_mode):
-                        todo.append(entry.path)
-                    yield entry.path, status
+def _entries(root: Path) -> Generator[tuple[str, os.stat_result | None], None, None]:
+    """Paths in `root`, never through a link, although the program may put one in a directory's
+    place meanwhile: every directory is opened in the one above it. No status for what cannot be
+    looked at."""
+    inside: list[tuple[int, str, Any]] = []
+
+    def enter(name: str, above: int | None, prefix: str) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        here = os.open(name, flags, dir_fd=above)
+        try:
+            inside.append((here, prefix, os.scandir(here)))
+        except BaseException:
+            os.close(here)
+            raise
+
+    try:
+        with suppress(FileNotFoundError):
+            enter(str(root), None, "")
+        while inside:
+            here, prefix, names = inside[-1]
+            entry = next(names, None)
+            if entry is None:
+                inside.pop()
+                names.close()
+                os.close(here)
+                continue
+            path = prefix + entry.name
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            if len(os.fsencode(path)) > MAX_PATH_BYTES:
+                yield path, None
+                continue
+            yield path, status
+            if not stat.S_ISDIR(status.st_mode):
+                continue
+            if len(inside) == MAX_DEPTH:
+                yield path, None
+                continue
+            try:
+                enter(entry.name, here, path + "/")
+            except PermissionError:
+                yield path, None
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+    finally:
+        for here, _, names in inside:
+            names.close()
+            os.close(here)
 
 
 def pack_result(output: Path, facts: dict[str, Any], limit_bytes: int) -> bytes:
     """`out/...` and `tallystick.json` as tar.gz. The same files give the same bytes."""
-    if output_size(output).over(limit_bytes // MIB):
-        raise BundleError(
-            f"the result is larger than the ordered {limit_bytes // MIB} MiB; order more "
-            "max_output_mib or write less to /task/out"
-        )
+    size = output_size(output)
+    if size.over(limit_bytes // MIB):
+        raise BundleError(size.why_over(limit_bytes // MIB))
     target = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=target, mode="wb", mtime=0, compresslevel=6) as packed,
@@ -219,7 +282,7 @@ def pack_result(output: Path, facts: dict[str, Any], limit_bytes: int) -> bytes:
     ):
         _add(archive, "tallystick.json", json.dumps(facts, sort_keys=True).encode())
         for path in sorted(path for path, _ in _entries(output)):
-            _add_file(archive, path, f"out/{os.path.relpath(path, output)}", limit_bytes)
+            _add_file(archive, f"{output}/{path}", f"out/{path}", limit_bytes)
     return target.getvalue()
 
 

@@ -190,6 +190,7 @@ def runtime_of(settings: Settings) -> Runtime:
             settings.docker_url,
             images=ImageLimits(image_mib=settings.image_mib),
             volumes_in=settings.data_dir,
+            runc_accepted=settings.runc_accepted,
         )
     return ProcessRuntime(settings.data_dir / "process")
 
@@ -216,7 +217,7 @@ def deployment_finding(setting: str) -> tuple[Deployment | None, Finding]:
     if not setting:
         return None, Finding("deployment", False, "not set", fix)
     try:
-        found = load(int(setting) if setting.isdigit() else setting)
+        found = load(int(setting) if setting.isascii() and setting.isdigit() else setting)
     except ProtocolError as error:
         return None, Finding("deployment", False, str(error), fix)
     return found, Finding("deployment", True, f"chain {found.chain_id}, market {found.market}")

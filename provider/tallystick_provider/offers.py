@@ -22,6 +22,10 @@ from tallystick_provider.ledger import TaskOnChain
 from tallystick_provider.runtime.container import check_environment, check_image_name
 from tallystick_provider.settings import Settings
 
+CLOCKS_APART_S = 5
+"""A lease that begins later than this from now is not taken: what is done before it begins is paid
+with nothing, and a receipt that ends in the future waits for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedOffer:
@@ -84,6 +88,11 @@ def _require_lease(
         raise OfferRefused(f"the lease is signed by {signer}, the terms name {terms.dispatcher}")
     if assignment.lease_until <= now_s:
         raise OfferRefused(f"the lease ended at {assignment.lease_until}, it is {now_s}")
+    if assignment.lease_from > now_s + CLOCKS_APART_S:
+        raise OfferRefused(
+            f"the lease begins {assignment.lease_from - now_s} s from now, and time before is not "
+            "paid: this machine's clock or the dispatcher's is wrong"
+        )
     if terms.deadline <= now_s:
         raise OfferRefused(f"the task's deadline {terms.deadline} has passed, it is {now_s}")
 

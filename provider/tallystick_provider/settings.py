@@ -70,6 +70,9 @@ class Settings(BaseModel):
     """`process` runs strangers' code without a container: development only."""
     docker_url: str = ""
     """Docker engine, empty for the SDK's own default (`DOCKER_HOST` or the local socket)."""
+    runc_accepted: str = ""
+    """A version of runc below the first with the known holes closed that you know to be patched, as
+    `doctor` prints it; `any` for development. Without it the agent does not start on such a one."""
     gpus: str = "nvml"
     """`nvml`, `none`, or `simulated:<count>x<class>:<memory_mib>` for machines without a card."""
     gpu_classes: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(default_factory=dict)

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from tallystick.protocol import sealing
 from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.types import Digest, TaskId
 from tallystick_provider.bundle import (
+    MAX_DEPTH,
     extract,
     fetch,
     keep,
@@ -32,6 +34,7 @@ from tallystick_provider.bundle import (
     pack_result,
 )
 from tallystick_provider.errors import BundleError
+from tallystick_provider.runtime import volume
 
 MIB = 1024 * 1024
 TASK = TaskId(Digest("0x" + "11" * 32))
@@ -201,6 +204,76 @@ def test_a_hole_counts_as_what_it_would_be_packed_to(tmp_path: Path) -> None:
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(1 << 40)
     assert output_size(tmp_path).over(1024)
+
+
+def nest(top: Path, depth: int, name: str = "d") -> int:
+    """A descriptor of the innermost of so many directories."""
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=here)
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    return here
+
+
+@pytest.mark.parametrize(
+    ("depth", "name"),
+    [(MAX_DEPTH, "d"), (2000, "d"), (30, "d" * 200)],
+    ids=["one more", "2000", "long"],
+)
+def test_what_lies_too_deep_is_not_left_out_in_silence(
+    tmp_path: Path, depth: int, name: str
+) -> None:
+    """Below the longest path of the kernel a task once wrote unseen, past its ordered size."""
+    out = tmp_path / "out"
+    out.mkdir()
+    here = nest(out, depth, name)
+    try:
+        file = os.open("big", os.O_WRONLY | os.O_CREAT, dir_fd=here)
+        os.truncate(file, 10 * MIB)
+        os.close(file)
+        assert output_size(out).over(1000)
+        with pytest.raises(BundleError, match="cannot be looked at"):
+            pack_result(out, {}, MIB)
+    finally:
+        os.close(here)
+        assert volume.remove(tmp_path / "out")
+
+
+def test_as_deep_as_may_be_is_packed(tmp_path: Path) -> None:
+    here = nest(tmp_path, MAX_DEPTH - 1)
+    os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+    os.close(here)
+    assert "out/" + "d/" * (MAX_DEPTH - 1) + "f" in members(pack_result(tmp_path, {}, MIB))
+
+
+def test_a_link_that_takes_a_directorys_place_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 110: the swap once had the agent count a directory of the machine's."""
+    out, secret = tmp_path / "out", tmp_path / "secret"
+    (out / "a").mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_bytes(b"x" * MIB)
+    opened = os.open
+
+    def swap(path: Any, *rest: Any, **more: Any) -> int:
+        if path == "a":
+            (out / "a").rmdir()
+            (out / "a").symlink_to(secret)
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr("tallystick_provider.bundle.os.open", swap)
+    assert output_size(out).size_bytes == 0
+
+
+def test_names_that_are_no_text_survive_packing(tmp_path: Path) -> None:
+    names = [b"\xff\xfe", b"new\nline", b"\xe2\x80\xaeright to left", b"x" * 255, b" ", b"-rf"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    found = members(pack_result(tmp_path, {}, MIB))
+    assert {f"out/{os.fsdecode(name)}": name for name in names}.items() <= found.items()
 
 
 def test_keep_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -74,6 +74,11 @@ def wrong_offers() -> list[Any]:
             id="lease is over",
         ),
         pytest.param(
+            offer_of(terms=terms, lease=lease_of(DOMAIN, terms, NOW_S + 6)),
+            "begins 6 s from now",
+            id="lease of a clock that is wrong (case 102)",
+        ),
+        pytest.param(
             offer_of(terms=terms_of(manifest, deadline=NOW_S)), "deadline", id="deadline passed"
         ),
         pytest.param(

@@ -33,7 +33,16 @@ TMP_MIB = 64
 SHM_MIB = 64
 LOG_MIB = 8
 OPEN_FILES = 4096
+LOG: dict[str, Any] = {
+    "Type": "json-file",
+    "Config": {"max-size": f"{LOG_MIB}m", "max-file": "1"},
+}
 UNPRIVILEGED = 65_532
+FIRST_USER = 0x6000_0000
+USERS = 0x0800_0000
+"""Each container gets a user of its own out of these, which systemd keeps free for containers. The
+kernel counts inotify instances, signals, pipe buffers and files on their way by user: with one for
+all, a task could use up what its neighbours need."""
 
 GpuDriver = Literal["nvidia", "cdi"]
 Sandboxed = RunSpec | WorkerSpec
@@ -98,15 +107,21 @@ def reserved(path: str) -> bool:
 
 
 def request_for(
-    spec: RunSpec, *, user: str, volumes: Sequence[str] = (), gpu_driver: GpuDriver = "nvidia"
+    spec: RunSpec,
+    *,
+    user: str,
+    volumes: Sequence[str] = (),
+    gpu_driver: GpuDriver = "nvidia",
+    bound_sockets: bool = False,
 ) -> dict[str, Any]:
-    """Body of `POST /containers/create`."""
+    """Body of `POST /containers/create`. `bound_sockets` where the engine does not count what is
+    in sockets as memory by itself."""
     check_image_name(spec.image)
     check_environment(spec.env)
     if not spec.command:
         raise ImageRefused("the manifest names no command; give the full argument list")
     return {
-        **_container(spec, spec.task_environment, user, volumes, gpu_driver),
+        **_container(spec, spec.task_environment, user, volumes, gpu_driver, bound_sockets),
         # Both are set, so that nothing of the image's own command is mixed in.
         "Entrypoint": [spec.command[0]],
         "Cmd": list(spec.command[1:]),
@@ -117,13 +132,18 @@ def request_for(
 
 
 def worker_request_for(
-    spec: WorkerSpec, *, user: str, volumes: Sequence[str] = (), gpu_driver: GpuDriver = "nvidia"
+    spec: WorkerSpec,
+    *,
+    user: str,
+    volumes: Sequence[str] = (),
+    gpu_driver: GpuDriver = "nvidia",
+    bound_sockets: bool = False,
 ) -> dict[str, Any]:
     """The same for an app's worker: it runs its image's own command, in the image's own place."""
     check_image_name(spec.image)
     check_socket_path(spec.socket_path)
     return {
-        **_container(spec, spec.worker_environment, user, volumes, gpu_driver),
+        **_container(spec, spec.worker_environment, user, volumes, gpu_driver, bound_sockets),
         "Labels": worker_labels(spec.provider, spec.name),
         "Hostname": "worker",
     }
@@ -148,11 +168,10 @@ def _container(
     user: str,
     volumes: Sequence[str],
     gpu_driver: GpuDriver,
+    bound_sockets: bool,
 ) -> dict[str, Any]:
     """All that a task's container and a worker have in common: every wall."""
-    work_mib = min(spec.disk_mib, spec.memory_mib)
-    tmp_mib = min(TMP_MIB, spec.memory_mib)
-    file_bytes = _file_bytes(spec)
+    work_mib, tmp_mib = _memory_disks_mib(spec)
     memory = spec.memory_mib * MIB
     uid, _, gid = user.partition(":")
     # An engine that makes the mount point itself ignores `mode`; the owner holds in any case.
@@ -183,10 +202,7 @@ def _container(
             "CgroupnsMode": "private",
             "DeviceRequests": _gpus(spec, gpu_driver),
             "IpcMode": "private",
-            "LogConfig": {
-                "Type": "json-file",
-                "Config": {"max-size": f"{LOG_MIB}m", "max-file": "1"},
-            },
+            "LogConfig": LOG,
             "Memory": memory,
             "MemorySwap": memory,
             "NanoCpus": spec.cpu_milli * 1_000_000,
@@ -202,11 +218,8 @@ def _container(
                 "/tmp": f"rw,noexec,nosuid,nodev,size={tmp_mib}m,{owned}",
                 **dict.fromkeys(volumes, f"rw,noexec,nosuid,nodev,size={tmp_mib}m,{owned}"),
             },
-            "Ulimits": [
-                {"Name": "core", "Soft": 0, "Hard": 0},
-                {"Name": "fsize", "Soft": file_bytes, "Hard": file_bytes},
-                {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
-            ],
+            "Ulimits": _limits(spec),
+            **({"KernelMemoryTCP": memory} if bound_sockets else {}),
         },
     }
 
@@ -227,6 +240,16 @@ def _file_bytes(spec: Sandboxed) -> int:
     return most_mib * MIB
 
 
+def _limits(spec: Sandboxed) -> list[dict[str, Any]]:
+    limits = {"core": 0, "fsize": _file_bytes(spec), "nofile": OPEN_FILES}
+    return [{"Name": name, "Soft": most, "Hard": most} for name, most in limits.items()]
+
+
+def _memory_disks_mib(spec: Sandboxed) -> tuple[int, int]:
+    """Of the place to work in, and of each other one."""
+    return min(spec.disk_mib, spec.memory_mib), min(TMP_MIB, spec.memory_mib)
+
+
 def security_options() -> list[str]:
     """Both, and nothing else: an engine's own profile depends on its version."""
     return ["no-new-privileges:true", f"seccomp={seccomp.profile()}"]
@@ -242,52 +265,66 @@ def worker_labels(provider: str, name: str) -> dict[str, str]:
 
 def refuse_unsafe(body: Mapping[str, Any], spec: Sandboxed) -> None:
     """Raises RuntimeUnsafe unless every field of the body is known and has an allowed value."""
-    _refuse("", body, _worker_rules(spec) if isinstance(spec, WorkerSpec) else _task_rules())
+    _refuse("", body, _worker_rules(spec) if isinstance(spec, WorkerSpec) else _task_rules(spec))
     _refuse("HostConfig.", body.get("HostConfig", {}), _host_rules(spec))
 
 
 Rule = Callable[[Any], bool]
+SOMETIMES = ("KernelMemoryTCP",)
+"""Engines on cgroup v2 refuse it, and need it not."""
 
 
 def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     for name, value in given.items():
         if name not in rules:
             raise RuntimeUnsafe(f"{prefix}{name} is not a field that a task's container may have")
-        if not rules[name](value):
+        if not _allows(rules[name], value):
             raise RuntimeUnsafe(f"{prefix}{name} may not be {value!r:.300} for a task's container")
     for name in rules:
-        if name not in given:
+        if name not in given and name not in SOMETIMES:
             raise RuntimeUnsafe(f"{prefix}{name} is missing; a task's container never runs without")
 
 
-def _task_rules() -> dict[str, Rule]:
+def _allows(rule: Rule, value: Any) -> bool:
+    """A rule that cannot even be asked of such a value refuses it."""
+    try:
+        return rule(value)
+    except (AttributeError, ImageRefused, KeyError, TypeError, ValueError, RecursionError):
+        return False
+
+
+def _task_rules(spec: RunSpec) -> dict[str, Rule]:
     return {
-        **_body_rules(),
-        "Entrypoint": lambda v: isinstance(v, list) and len(v) == 1,
-        "Cmd": lambda v: isinstance(v, list),
+        **_body_rules(spec),
+        "Entrypoint": _is([spec.command[0]]),
+        "Cmd": _is(list(spec.command[1:])),
         "WorkingDir": _is(WORK_PATH),
-        "Labels": lambda v: set(v) == {LABEL_PROVIDER, LABEL_TASK, LABEL_FENCE},
+        "Labels": _is(labels(spec.provider, spec.task_id, spec.fence)),
         "Hostname": _is("task"),
     }
 
 
 def _worker_rules(spec: WorkerSpec) -> dict[str, Rule]:
     return {
-        **_body_rules(),
+        **_body_rules(spec),
         "Env": lambda v: _plain_environment(v) and f"{SOCKET_VARIABLE}={spec.socket_path}" in v,
-        "Labels": lambda v: set(v) == {LABEL_PROVIDER, LABEL_WORKER},
+        "Labels": _is(worker_labels(spec.provider, spec.name)),
         "Hostname": _is("worker"),
     }
 
 
 def _plain_environment(value: Any) -> bool:
-    return isinstance(value, list) and not any(str(entry).startswith("LD_") for entry in value)
+    return (
+        isinstance(value, list)
+        and all(isinstance(entry, str) and "=" in entry for entry in value)
+        and not any(entry.upper().startswith("LD_") for entry in value)
+    )
 
 
-def _body_rules() -> dict[str, Rule]:
+def _body_rules(spec: Sandboxed) -> dict[str, Rule]:
     return {
         "Image": lambda v: (
-            isinstance(v, str) and bool(LOCAL_IMAGE.fullmatch(v) or PINNED_IMAGE.fullmatch(v))
+            v == spec.image and bool(LOCAL_IMAGE.fullmatch(v) or PINNED_IMAGE.fullmatch(v))
         ),
         "User": _unprivileged,
         "Env": _plain_environment,
@@ -309,22 +346,43 @@ def _host_rules(spec: Sandboxed) -> dict[str, Rule]:
         "CgroupnsMode": _is("private"),
         "DeviceRequests": lambda v: _only_held(v, spec),
         "IpcMode": _is("private"),
-        "LogConfig": lambda v: (
-            v.get("Type") == "json-file" and set(v["Config"]) == {"max-size", "max-file"}
-        ),
+        "LogConfig": _is(LOG),
+        "KernelMemoryTCP": _is(spec.memory_mib * MIB),
         "Memory": _is(spec.memory_mib * MIB),
         "MemorySwap": _is(spec.memory_mib * MIB),
         "NanoCpus": _is(spec.cpu_milli * 1_000_000),
         "NetworkMode": _is("none"),
-        "PidsLimit": lambda v: type(v) is int and 0 < v <= PIDS,
+        "PidsLimit": _is(PIDS),
         "Privileged": _is(False),
         "ReadonlyRootfs": _is(True),
         "RestartPolicy": _is({"Name": "no"}),
         "SecurityOpt": _is(security_options()),
         "ShmSize": _is(SHM_MIB * MIB),
-        "Tmpfs": lambda v: all("nosuid,nodev,size=" in options for options in v.values()),
-        "Ulimits": lambda v: {limit["Name"] for limit in v} == {"core", "fsize", "nofile"},
+        "Tmpfs": lambda v: _bounded_memory(v, spec),
+        "Ulimits": _is(_limits(spec)),
     }
+
+
+MEMORY_DISK = re.compile(
+    r"rw,(?P<noexec>noexec,)?nosuid,nodev,size=(?P<mib>[0-9]+)m,"
+    r"mode=1777,uid=[1-9][0-9]*,gid=[1-9][0-9]*"
+)
+
+
+def _bounded_memory(value: Mapping[str, str], spec: Sandboxed) -> bool:
+    """A place to work in where programs may lie, /tmp, and volumes of the image; none of them over
+    the system's own."""
+    work_mib, tmp_mib = _memory_disks_mib(spec)
+    for path, options in value.items():
+        found = MEMORY_DISK.fullmatch(options)
+        most = work_mib if path == WORK_PATH else tmp_mib
+        if found is None or int(found["mib"]) != most:
+            return False
+        if bool(found["noexec"]) == (path == WORK_PATH):
+            return False
+        if path not in (WORK_PATH, "/tmp"):
+            check_image({"Volumes": {path: {}}})
+    return {WORK_PATH, "/tmp"} <= set(value)
 
 
 def _is(expected: Any) -> Rule:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,11 +48,13 @@ from tallystick_provider.runtime import (
     volume,
 )
 from tallystick_provider.runtime.container import (
+    FIRST_USER,
     LABEL_FENCE,
     LABEL_PROVIDER,
     LABEL_TASK,
     LABEL_WORKER,
     UNPRIVILEGED,
+    USERS,
     GpuDriver,
     check_image,
     check_image_name,
@@ -65,13 +69,22 @@ from tallystick_provider.runtime.images import (
     disk_finding,
 )
 
-RUNC_FLOOR = (1, 2, 8)
-"""First release with the fixes of November 2025; distributions patch older ones."""
+RUNC_FIXED = ((1, 2, 8), (1, 3, 3), (1, 4, 0))
+"""First release of each line with the fixes of November 2025 (CVE-2025-31133, CVE-2025-52565,
+CVE-2025-52881). Distributions patch older ones without a word in the version."""
+RUNC_FIXED_CANDIDATE = 3
+"""Of the line 1.4.0, the release candidate that has them."""
+API_FLOOR = (1, 41)
+"""An older engine drops fields that it does not know, the container's own cgroup namespace say,
+without a word."""
+ANY_RUNC = "any"
 NVIDIA_TOOLKIT_FLOOR = (1, 17, 8)
 """Below it a container escapes through the GPU hook (CVE-2025-23266 and earlier ones)."""
+STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 CALL_SECONDS = 60
 THREADS = 16
 LOG_BYTES = 256 * 1024
+"""Of one stream, with the engine's stamps, at a time. One message has 16 KiB at the most."""
 SOCKET_MIB = 1
 """Room in the folder that a worker shares with the agent: for a socket."""
 ELSEWHERE = "the engine does not see this agent's mounts: both need one mount namespace"
@@ -90,8 +103,10 @@ class DockerRuntime:
         images: ImageLimits | None = None,
         check_registry: RegistryCheck | None = None,
         volumes_in: Path | None = None,
+        runc_accepted: str = "",
     ) -> None:
         """With `volumes_in`, the agent's data directory, outputs are bounded where that works."""
+        self._runc_accepted = runc_accepted
         self._provider = provider.lower()
         self._url = url
         self._volumes_in = volumes_in
@@ -99,6 +114,8 @@ class DockerRuntime:
         self._puller = ImagePuller(self._where, self._limits, check_registry)
         self._api: Any = None
         self._gpu_driver: GpuDriver = "nvidia"
+        self._said: Mapping[str, Any] | None = None
+        """What the engine told of itself."""
         # Threads of its own: an engine that hangs must not hold up anything else of the agent.
         self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="docker")
 
@@ -106,11 +123,11 @@ class DockerRuntime:
         def ask() -> RuntimeReport:
             with _engine(self._url):
                 api = self._connect()
-                info = api.info()
+                info = self._said = api.info()
                 self._gpu_driver = gpu_driver(info)
                 return RuntimeReport(
                     (
-                        *findings(info, api.version()),
+                        *findings(info, api.version(), self._runc_accepted),
                         disk_finding(info, self._limits),
                         quota_finding(self._why_no_volumes()),
                     )
@@ -155,7 +172,14 @@ class DockerRuntime:
         if known is None:
             image = api.inspect_image(spec.image)
             volumes = check_image(image.get("Config") or {})
-            body = request_for(spec, user=_user(), volumes=volumes, gpu_driver=self._gpu_driver)
+            user = self._user()
+            body = request_for(
+                spec,
+                user=user,
+                volumes=volumes,
+                gpu_driver=self._gpu_driver,
+                bound_sockets=self._bounds_sockets(),
+            )
             refuse_unsafe(body, spec)
             name = f"tallystick-{spec.task_id[2:14]}-{spec.fence}-{self._provider[2:10]}"
             made = api.create_container_from_config(body, name)
@@ -176,7 +200,14 @@ class DockerRuntime:
                 f"the image {spec.image} names no command, and a worker runs its image's own; add "
                 'CMD ["python", "-m", "tallystick.app", "serve"] to its Dockerfile, or your own'
             )
-        body = worker_request_for(spec, user=_user(), volumes=volumes, gpu_driver=self._gpu_driver)
+        user = self._user()
+        body = worker_request_for(
+            spec,
+            user=user,
+            volumes=volumes,
+            gpu_driver=self._gpu_driver,
+            bound_sockets=self._bounds_sockets(),
+        )
         refuse_unsafe(body, spec)
         made = api.create_container_from_config(body, f"tallystick-{spec.name}")
         ref = WorkerRef(spec.name, made["Id"])
@@ -185,8 +216,9 @@ class DockerRuntime:
 
     def _begin(self, ref: AnyRef, place: TaskDirectory, seen_at: str, size_mib: int) -> None:
         api = self._connect()
+        owner = int(self._inspect(ref)["Config"]["User"].partition(":")[0])
         try:
-            self._bound_output(ref, place, seen_at, size_mib)
+            self._bound_output(ref, place, seen_at, size_mib, owner)
             api.start(ref.handle)
         except RuntimeFailure:
             api.remove_container(ref.handle, force=True)
@@ -197,11 +229,13 @@ class DockerRuntime:
                 raise ImageRefused(f"the container does not start: {_why(error)}") from error
             raise
 
-    def _bound_output(self, ref: AnyRef, place: TaskDirectory, seen_at: str, size_mib: int) -> None:
+    def _bound_output(
+        self, ref: AnyRef, place: TaskDirectory, seen_at: str, size_mib: int, owner: int
+    ) -> None:
         """A file system of its own, if the engine sees it: one in another mount namespace would
         hand the program the plain directory below it."""
         if not self._why_no_volumes():
-            volume.make(place, size_mib, int(_user().partition(":")[0]))
+            volume.make(place, size_mib, owner)
             mark = place.output / ".tallystick"
             mark.touch()
             try:
@@ -213,7 +247,26 @@ class DockerRuntime:
                 volume.release(place)
             finally:
                 mark.unlink(missing_ok=True)
-        _hand_over(place.output)
+        _hand_over(place.output, owner)
+
+    def _user(self) -> str:
+        """Never root: an agent that is root runs each container as a user of its own, others run
+        them as themselves. An engine that maps users has no room for more than 65,536."""
+        if os.geteuid() != 0:
+            return f"{os.geteuid()}:{os.getegid()}"
+        options = self._info().get("SecurityOptions") or ()
+        maps_users = any(str(option).startswith("name=userns") for option in options)
+        user = UNPRIVILEGED if maps_users else FIRST_USER + secrets.randbelow(USERS)
+        return f"{user}:{user}"
+
+    def _bounds_sockets(self) -> bool:
+        """cgroup v2 counts what is in sockets with a container's other memory; v1 when told to."""
+        return bool(self._info().get("KernelMemoryTCP"))
+
+    def _info(self) -> Mapping[str, Any]:
+        if self._said is None:
+            self._said = self._connect().info()
+        return self._said
 
     def _why_no_volumes(self) -> str:
         if self._volumes_in is None:
@@ -253,26 +306,33 @@ class DockerRuntime:
         pieces: list[LogPiece] = []
         last: dict[str, str] = {}
         for stream, seen in streams:
-            raw: bytes = self._connect().logs(
-                ref.handle,
-                stdout=stream == "stdout",
-                stderr=stream == "stderr",
-                timestamps=True,
-                since=to_ms(seen) // 1000 if seen else None,
-            )
-            last[stream] = seen
-            size = 0
-            for line in raw.decode(errors="replace").splitlines(keepends=True):
-                stamp, _, text = line.partition(" ")
-                # The engine filters by whole seconds; its stamps have a fixed width and sort.
-                if stamp <= last[stream] or not stamp[:4].isdigit():
-                    continue
-                if size > LOG_BYTES:
-                    break
-                size += len(text)
-                last[stream] = stamp
-                pieces.append(LogPiece(stream, to_ms(stamp), text))
+            new, last[stream] = log_pieces(self._log(ref, stream, seen), stream, seen)
+            pieces.extend(new)
         return LogRead(tuple(pieces), LogCursor(f"{last['stdout']}|{last['stderr']}"))
+
+    def _log(self, ref: AnyRef, stream: Stream, seen: str) -> bytes:
+        """As it comes over the wire. The SDK's own call joins the messages, after which a program
+        could pass its own words off as the engine's stamp in front of the next one."""
+        api = self._connect()
+        asked: dict[str, Any] = {"stdout": 0, "stderr": 0, stream: 1, "timestamps": 1}
+        if seen:
+            stamp = seen.partition("#")[0]
+            asked["since"] = f"{to_ms(stamp) // 1000}.{stamp.rstrip('Z').partition('.')[2]}"
+        answer = api.get(
+            f"{api.base_url}/v{api.api_version}/containers/{ref.handle}/logs",
+            params=asked,
+            timeout=api.timeout,
+            stream=True,
+        )
+        try:
+            answer.raise_for_status()
+            # No more than this: a flood of lines must not hold up the other limits of its task.
+            return bytes(answer.raw.read(LOG_BYTES))
+        except requests.HTTPError as error:
+            docker.errors.create_api_error_from_http_exception(error)
+            raise
+        finally:
+            answer.close()
 
     async def stop(self, ref: AnyRef, grace_s: int) -> None:
         def stop() -> None:
@@ -377,6 +437,41 @@ def require_socket(url: str) -> None:
             probe.connect(where.removeprefix("unix://"))
 
 
+def log_pieces(raw: bytes, stream: Stream, seen: str) -> tuple[list[LogPiece], str]:
+    """What is new since `seen`, "<stamp>#<messages with it>", and how far that goes. A line of
+    more than 16 KiB comes as several messages with one stamp."""
+    at, _, some = seen.partition("#")
+    # Cursors of an older agent have no number: it took all that there was.
+    passed = int(some or sys.maxsize) if at else 0
+    pieces: list[LogPiece] = []
+    last, with_it = at, 0
+    for message in log_messages(raw):
+        stamp, _, text = message.partition(b" ")
+        # The engine's stamps have a fixed width and sort.
+        if not STAMP.fullmatch(stamp) or (when := stamp.decode()) < last:
+            continue
+        with_it = with_it + 1 if when == last else 1
+        last = when
+        if when == at and with_it <= passed:
+            continue
+        pieces.append(LogPiece(stream, to_ms(when), text.decode(errors="replace")))
+    if last == at:
+        with_it = max(with_it, passed)
+    return pieces, f"{last}#{with_it}" if last else ""
+
+
+def log_messages(raw: bytes) -> Iterator[bytes]:
+    """Each has eight bytes in front: the stream, three of nothing, its length. One that was cut
+    off is left for the next time."""
+    at = 0
+    while len(raw) - at >= 8:
+        end = at + 8 + int.from_bytes(raw[at + 4 : at + 8], "big")
+        if end > len(raw):
+            return
+        yield raw[at + 8 : end]
+        at = end
+
+
 def state_of(state: Mapping[str, Any]) -> RunState:
     """The engine's own words as ours."""
     if state["Status"] == "created":
@@ -412,7 +507,9 @@ def gpu_driver(info: Mapping[str, Any]) -> GpuDriver:
     return "nvidia"
 
 
-def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Finding]:
+def findings(
+    info: Mapping[str, Any], version: Mapping[str, Any], accepted_runc: str = ""
+) -> Iterator[Finding]:
     """The protections every task relies on, from what the engine says of itself."""
     options = [str(option) for option in info.get("SecurityOptions") or ()]
     seccomp = next((o for o in options if o.startswith("name=seccomp")), "")
@@ -441,6 +538,13 @@ def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Fi
         found="yes" if swap_held else "a task could fill the swap",
         fix="boot with swapaccount=1, use cgroup v2, or run swapoff -a",
     )
+    sockets_held = bool(info.get("KernelMemoryTCP")) or str(info.get("CgroupVersion")) == "2"
+    yield Finding(
+        "docker socket memory",
+        ok=sockets_held,
+        found="yes" if sockets_held else "a task could fill the memory by what is in its sockets",
+        fix="use cgroup v2, or a kernel that bounds kmem.tcp",
+    )
     yield Finding(
         "docker isolation",
         ok=True,
@@ -448,17 +552,58 @@ def findings(info: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Fi
         + (", ".join(options) or "no security options"),
     )
     yield Finding("docker version", ok=True, found=str(version.get("Version") or "unknown"))
-    components = version.get("Components") or ()
-    runc = next((c.get("Version", "") for c in components if c.get("Name") == "runc"), "")
-    yield Finding(
-        "runc version",
-        ok=True,
-        found=runc or "unknown",
-        fix=""
-        if runc and version_of(runc) >= RUNC_FLOOR
-        else f"below {'.'.join(map(str, RUNC_FLOOR))}: make sure your distribution patched it "
-        "(CVE-2025-31133, CVE-2025-52565, CVE-2025-52881)",
+    yield api_finding(str(version.get("ApiVersion") or ""))
+    yield runc_finding(info, version, accepted_runc)
+
+
+def api_finding(found: str) -> Finding:
+    match = re.fullmatch(r"(\d+)\.(\d+)", found)
+    return Finding(
+        "docker API",
+        ok=match is not None and (int(match[1]), int(match[2])) >= API_FLOOR,
+        found=found or "unknown",
+        fix="take Docker 20.10 or later: an older engine leaves out walls that it does not know",
     )
+
+
+def runc_finding(info: Mapping[str, Any], version: Mapping[str, Any], accepted: str) -> Finding:
+    """Tasks start in the engine's default runtime; NVIDIA's hands them on to runc."""
+    runtime = str(info.get("DefaultRuntime") or "runc")
+    if runtime not in ("runc", "nvidia", "io.containerd.runc.v2"):
+        return Finding("runc version", ok=True, found=f"not used: containers run in {runtime}")
+    components = version.get("Components") or ()
+    found = str(next((c.get("Version") for c in components if c.get("Name") == "runc"), "") or "")
+    if runc_is_fixed(found):
+        return Finding("runc version", ok=True, found=found)
+    fixed = ", ".join(".".join(map(str, number)) for number in RUNC_FIXED)
+    below = f"{found or 'an unknown version'} is not {fixed} or later of its line"
+    if accepted and accepted in (found, ANY_RUNC):
+        return Finding(
+            "runc version",
+            ok=True,
+            found=f"{found or 'unknown'}, accepted by TALLYSTICK_PROVIDER_RUNC_ACCEPTED",
+            fix=f"{below}: make sure that your distribution patched it (CVE-2025-31133, "
+            "CVE-2025-52565, CVE-2025-52881)",
+        )
+    return Finding(
+        "runc version",
+        ok=False,
+        found=found or "unknown",
+        fix=f"{below}: a container may escape (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881). "
+        "Update it; if your distribution patched this very version, set "
+        f"TALLYSTICK_PROVIDER_RUNC_ACCEPTED={found or ANY_RUNC}",
+    )
+
+
+def runc_is_fixed(text: str) -> bool:
+    release = release_of(text)
+    if release is None:
+        return False
+    number, candidate = release
+    if number == RUNC_FIXED[-1] and candidate is not None:
+        return candidate >= RUNC_FIXED_CANDIDATE
+    floor = next((f for f in RUNC_FIXED if f[:2] == number[:2]), RUNC_FIXED[-1])
+    return number > floor or (number == floor and candidate is None)
 
 
 def quota_finding(why_not: str) -> Finding:
@@ -483,16 +628,37 @@ def toolkit_finding() -> Finding:
         found = done.stdout.strip().splitlines()[0] if done.stdout else ""
     return Finding(
         "nvidia container toolkit",
-        ok=version_of(found) >= NVIDIA_TOOLKIT_FLOOR,
+        ok=toolkit_is_fixed(found),
         found=found or "not installed",
         fix=f"install nvidia-container-toolkit {'.'.join(map(str, NVIDIA_TOOLKIT_FLOOR))} or "
         "later: older ones let a container escape",
     )
 
 
-def version_of(text: str) -> tuple[int, ...]:
-    match = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
-    return tuple(map(int, match.groups())) if match else (0, 0, 0)
+def toolkit_is_fixed(text: str) -> bool:
+    release = release_of(text)
+    if release is None:
+        return False
+    number, candidate = release
+    return number > NVIDIA_TOOLKIT_FLOOR or (number == NVIDIA_TOOLKIT_FLOOR and candidate is None)
+
+
+RELEASE = re.compile(
+    r"(?<![\w.])v?(\d+)\.(\d+)\.(\d+)(?![\d.])(?:[-~.+]?(alpha|beta|rc|dev|pre)[-.~]?(\d*))?",
+    re.ASCII,
+)
+
+
+def release_of(text: str) -> tuple[tuple[int, int, int], int | None] | None:
+    """The release that a version text names, and which candidate for it: 0 for anything else that
+    came before, None for the release itself. What a distribution adds says nothing about that.
+    None where the text names no release."""
+    found = RELEASE.search(text)
+    if found is None:
+        return None
+    major, minor, patch, kind, number = found.groups()
+    candidate = None if not kind else int(number or 0) if kind == "rc" else 0
+    return (int(major), int(minor), int(patch)), candidate
 
 
 def _has_swap() -> bool:
@@ -502,16 +668,9 @@ def _has_swap() -> bool:
         return True
 
 
-def _user() -> str:
-    """Never root: an agent that is root runs tasks as nobody's user, others as themselves."""
+def _hand_over(output: Path, owner: int) -> None:
     if os.geteuid() == 0:
-        return f"{UNPRIVILEGED}:{UNPRIVILEGED}"
-    return f"{os.geteuid()}:{os.getegid()}"
-
-
-def _hand_over(output: Path) -> None:
-    if os.geteuid() == 0:
-        os.chown(output, UNPRIVILEGED, UNPRIVILEGED)
+        os.chown(output, owner, owner)
 
 
 def _why(error: Exception) -> str:

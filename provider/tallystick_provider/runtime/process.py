@@ -150,16 +150,17 @@ class ProcessRuntime:
                 None if started is None else started["started_ms"],
                 ended["ended_ms"],
                 ended["exit_code"],
+                interrupted=bool(ended.get("interrupted")),
             )
         if alive:
             self._hold_limits(place)
             return RunState("running", None if started is None else started["started_ms"])
         if started is None:
             return RunState("gone")
-        # Killed together with its supervisor: now is the earliest moment anybody can vouch for.
-        supervise.write(
-            place / "ended.json", {"ended_ms": time.time_ns() // 1_000_000, "exit_code": 137}
-        )
+        # Its supervisor is gone and left no word: killed, or its disk was full. Now is the earliest
+        # moment anybody can vouch for, and how the task ended nobody can.
+        end = {"ended_ms": time.time_ns() // 1_000_000, "exit_code": 137, "interrupted": 1}
+        supervise.write(place / "ended.json", end)
         return self._state(ref)
 
     def _hold_limits(self, place: Path) -> None:

@@ -87,10 +87,6 @@ ALLOWED: Final = {
         splice stat statfs statx symlink symlinkat sync sync_file_range syncfs tee truncate umask
         unlink unlinkat utime utimensat utimes vmsplice write writev
     """,
-    # Linux's older asynchronous files, for databases; its successor io_uring is refused.
-    "asynchronous files": """
-        io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
-    """,
     # On sockets that are there. Which ones may be made is said below.
     "sockets": """
         accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg
@@ -127,6 +123,10 @@ ABSENT: Final = {
     "clone3": "its flags are behind a pointer, where no filter looks; libc falls back to clone",
     "io_uring_setup io_uring_enter io_uring_register": (
         "a second way to make calls, past this filter, and years of kernel holes"
+    ),
+    "io_setup io_submit io_cancel io_destroy io_getevents io_pgetevents": (
+        "the older asynchronous files: one count for the whole machine (fs.aio-max-nr), which one "
+        "task could use up for all"
     ),
     "memfd_secret": "memory that the machine's owner cannot see either",
     "statmount listmount": "mounts of the machine; /proc/self/mountinfo has the task's",

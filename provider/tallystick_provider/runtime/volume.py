@@ -11,12 +11,15 @@ the output's size now and then, which stops a task but does not bound it (`why_n
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import structlog
@@ -101,8 +104,54 @@ def remove(root: Path) -> bool:
     except (RuntimeFailure, OSError) as error:
         log.warning("output_left", directory=str(root), why=str(error))
         return False
-    shutil.rmtree(root, ignore_errors=True)
+    try:
+        _delete(root)
+    except OSError as error:
+        log.warning("directory_left", directory=str(root), why=str(error))
     return not root.exists()
+
+
+def _delete(root: Path) -> None:
+    """However deep it is, and whatever is closed in it: a directory's own directories are moved up
+    to the top before it goes, so no path grows and nothing recurses. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.chmod(root, 0o700)
+        top = os.open(root, flags)
+    except FileNotFoundError:
+        return
+    try:
+        # Never a name that a delete which was cut short has left.
+        moved = (f".tallystick-{secrets.token_hex(8)}-{n}" for n in count())
+        todo = _empty(top, top, moved)
+        while todo:
+            name = todo.pop()
+            os.chmod(name, 0o700, dir_fd=top)
+            here = os.open(name, flags, dir_fd=top)
+            try:
+                todo += _empty(here, top, moved)
+            finally:
+                os.close(here)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(root)
+
+
+def _empty(here: int, top: int, moved: Iterator[str]) -> list[str]:
+    """All files of a directory go; the names that its directories have in `top` from now on."""
+    found = []
+    with os.scandir(here) as entries:
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in names:
+        if not is_directory:
+            os.unlink(name, dir_fd=here)
+            continue
+        aside = next(moved)
+        os.chmod(name, 0o700, dir_fd=here)  # its own entry `..` is about to change
+        os.rename(name, aside, src_dir_fd=here, dst_dir_fd=top)
+        found.append(aside)
+    return found
 
 
 def image_of(place: TaskDirectory) -> Path:

@@ -219,6 +219,51 @@ def test_every_other_body_is_refused(field: str, value: Any) -> None:
         refuse_unsafe(body, spec)
 
 
+@pytest.mark.parametrize("value", [0, -1, 2**40, None, True, "0"])
+def test_what_is_in_sockets_is_bounded_as_memory_or_not_at_all(value: Any) -> None:
+    """Case 109: on cgroup v1 it is no part of the memory that `Memory` bounds."""
+    spec = spec_of()
+    body = request_for(spec, user=USER, bound_sockets=True)
+    assert body["HostConfig"]["KernelMemoryTCP"] == body["HostConfig"]["Memory"]
+    refuse_unsafe(body, spec)
+    body["HostConfig"]["KernelMemoryTCP"] = value
+    with pytest.raises(RuntimeUnsafe, match="KernelMemoryTCP"):
+        refuse_unsafe(body, spec)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("Ulimits", [{"Name": n, "Soft": -1, "Hard": -1} for n in ("core", "fsize", "nofile")]),
+        ("LogConfig", {"Type": "json-file", "Config": {"max-size": "-1", "max-file": "99"}}),
+        (
+            "Tmpfs",
+            {"/task/work": "rw,nosuid,nodev,size=99999999m", "/tmp": "rw,nosuid,nodev,size=1m"},
+        ),
+        ("PidsLimit", 1),
+        ("Tmpfs", []),
+        ("LogConfig", 1),
+    ],
+)
+def test_a_size_of_its_own_is_refused(field: str, value: Any) -> None:
+    """Case 107: the names in these were right, and nobody looked at the figures."""
+    spec = spec_of()
+    body = request_for(spec, user=USER)
+    body["HostConfig"][field] = value
+    with pytest.raises(RuntimeUnsafe, match=field):
+        refuse_unsafe(body, spec)
+
+
+@pytest.mark.parametrize("path", ["/etc", "/dev/shm", "/a/../etc", "/proc", "/run/x", "relative"])
+def test_no_memory_disk_lies_over_the_systems_own(path: str) -> None:
+    spec = spec_of()
+    body = request_for(spec, user=USER, volumes=("/data",))
+    refuse_unsafe(body, spec)
+    body["HostConfig"]["Tmpfs"][path] = body["HostConfig"]["Tmpfs"]["/data"]
+    with pytest.raises(RuntimeUnsafe, match="Tmpfs"):
+        refuse_unsafe(body, spec)
+
+
 def test_cards_of_others_are_refused() -> None:
     spec = spec_of(gpu_ids=("GPU-1",))
     other = request_for(spec_of(gpu_ids=("GPU-2",)), user=USER)

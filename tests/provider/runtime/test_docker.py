@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,17 +21,31 @@ from typing import Any
 import docker
 import pytest
 from docker.errors import DockerException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
-from tallystick_provider.runtime import LogCursor, RunRef, RunSpec, RunState, TaskDirectory
+from tallystick_provider.runtime import (
+    Finding,
+    LogCursor,
+    RunRef,
+    RunSpec,
+    RunState,
+    TaskDirectory,
+)
 from tallystick_provider.runtime.docker import (
     DockerRuntime,
+    api_finding,
     findings,
+    log_messages,
+    log_pieces,
+    release_of,
     require_socket,
+    runc_finding,
     state_of,
     to_ms,
-    version_of,
+    toolkit_is_fixed,
 )
 from tallystick_provider.runtime.images import refuse_internal_registry
 from tests.provider.runtime.engines import busybox_image
@@ -133,7 +148,8 @@ async def test_state_inside_is_as_narrow_as_promised(runtime: DockerRuntime, mak
     assert "CapBnd:\t0000000000000000" in text
     assert "NoNewPrivs:\t1" in text
     assert "Seccomp:\t2" in text
-    assert "\n65532\n" in text
+    (user,) = [int(line) for line in text.splitlines() if line.isdigit()]
+    assert user >= 65_532 if os.geteuid() == 0 else user == os.geteuid()
     assert "/rootfile: Read-only file system" in text
     assert "mount: " in text
     assert "input" in text
@@ -316,8 +332,10 @@ async def test_a_command_that_is_not_there_is_the_tasks_fault(
 
 
 @pytest.mark.docker
-async def test_the_engine_here_keeps_what_tasks_rely_on(runtime: DockerRuntime) -> None:
+async def test_the_engine_here_keeps_what_tasks_rely_on(image: str) -> None:
+    runtime = DockerRuntime(PROVIDER, runc_accepted="any")
     report = await runtime.probe()
+    await runtime.close()
     assert report.safe, [f for f in report.findings if not f.ok]
 
 
@@ -334,6 +352,7 @@ async def test_no_engine_says_what_to_do() -> None:
         ({"PidsLimit": False}, "docker process limit"),
         ({"MemoryLimit": False}, "docker memory limit"),
         ({"CpuCfsQuota": False}, "docker CPU limit"),
+        ({"CgroupVersion": "1"}, "docker socket memory"),
     ],
 )
 def test_an_engine_without_a_protection_is_named(change: dict[str, Any], name: str) -> None:
@@ -343,9 +362,11 @@ def test_an_engine_without_a_protection_is_named(change: dict[str, Any], name: s
         "SwapLimit": True,
         "PidsLimit": True,
         "CpuCfsQuota": True,
+        "CgroupVersion": "2",
         **change,
     }
-    bad = [finding for finding in findings(info, {}) if not finding.ok]
+    version = {"ApiVersion": "1.41", "Components": [{"Name": "runc", "Version": "1.3.3"}]}
+    bad = [finding for finding in findings(info, version) if not finding.ok]
     assert [finding.name for finding in bad] == [name]
     assert bad[0].fix
 
@@ -356,12 +377,196 @@ def test_the_engines_own_filter_does_not_matter_for_tasks() -> None:
     assert found.ok
 
 
-def test_an_old_runc_is_advice() -> None:
-    version = {"Components": [{"Name": "runc", "Version": "1.1.5+ds1"}]}
-    (runc,) = [f for f in findings({"SecurityOptions": []}, version) if f.name == "runc version"]
-    assert "CVE-2025-31133" in runc.fix
-    assert version_of("NVIDIA Container Toolkit CLI version 1.17.8") == (1, 17, 8)
-    assert version_of("unknown") == (0, 0, 0)
+def runc(version: str, accepted: str = "", **info: Any) -> Finding:
+    parts = {"Components": [{"Name": "runc", "Version": version}]}
+    return runc_finding({"DefaultRuntime": "runc", **info}, parts, accepted)
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        *("1.2.8", "v1.2.8", "1.2.9", "1.2.10", "1.2.8+ds1-1+deb13u1", "1.2.8-0ubuntu1~24.04.2"),
+        *(
+            "1.3.3",
+            "1.3.3-1.el9",
+            "1.3.10",
+            "1.4.0",
+            "1.4.0-rc.3",
+            "1.4.0~rc4+ds",
+            "1.4.1",
+            "2.0.0",
+        ),
+        *("1.4.0-rc.10", "runc version 1.3.3"),
+    ],
+)
+def test_a_runc_with_its_holes_closed_is_taken(version: str) -> None:
+    """Cases 115 and 123, whatever a distribution adds to the number."""
+    assert runc(version).ok
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        *(
+            "1.1.5+ds1",
+            "1.1.15",
+            "1.2.7",
+            "1.2.8-rc.1",
+            "1.2.8~rc1+ds1",
+            "1.3.2",
+            "1.3.0",
+            "1.3.3-rc1",
+        ),
+        *(
+            "1.3.3+dev",
+            "1.4.0-rc.2",
+            "1.4.0-rc.1",
+            "1.4.0-alpha",
+            "0.9.9",
+            "",
+            "unknown",
+            "1.2",
+            "8",
+        ),
+        *("go1.22.3", "1.2.8.1", "-1.2.7", "\u0661.\u0662.\u0668", "a" * 10_000, "1." * 10_000),
+    ],
+)
+def test_any_other_runc_is_refused_until_the_provider_vouches_for_it(version: str) -> None:
+    refused = runc(version)
+    assert not refused.ok
+    assert "CVE-2025-31133" in refused.fix
+    assert runc(version, "any").ok
+    assert "RUNC_ACCEPTED" in runc(version, "any").found
+    assert runc(version, version).ok == bool(version)
+    assert not runc(version, "1.1.4").ok
+
+
+def test_a_version_that_was_vouched_for_is_not_another() -> None:
+    assert runc("1.1.5+ds1", "1.1.5+ds1").ok
+    assert not runc("1.1.5+ds1-1", "1.1.5+ds1").ok
+
+
+@pytest.mark.parametrize("default", ["runsc", "kata-runtime", "crun"])
+def test_an_engine_that_starts_tasks_in_something_else_says_so(default: str) -> None:
+    found = runc("1.1.5", DefaultRuntime=default)
+    assert found.ok
+    assert default in found.found
+
+
+def test_nvidias_runtime_hands_on_to_runc() -> None:
+    assert not runc("1.1.5", DefaultRuntime="nvidia").ok
+    assert not runc_finding({}, {}, "").ok
+
+
+@pytest.mark.parametrize(
+    ("version", "ok"),
+    [
+        *(("1.41", True), ("1.50", True), ("2.0", True)),
+        *(("1.40", False), ("1.9", False), ("", False), ("1.41beta", False)),
+    ],
+)
+def test_an_engine_that_drops_fields_is_refused(version: str, ok: bool) -> None:
+    assert api_finding(version).ok == ok
+
+
+@pytest.mark.parametrize(
+    ("said", "ok"),
+    [
+        ("NVIDIA Container Toolkit CLI version 1.17.8", True),
+        ("NVIDIA Container Toolkit CLI version 1.17.8-rc.1", False),
+        ("NVIDIA Container Toolkit CLI version 1.18.0-rc.2", True),
+        ("NVIDIA Container Toolkit CLI version 1.17.7", False),
+        ("NVIDIA Container Toolkit CLI version 1.9.20", False),
+        ("1.17.8-1", True),
+        ("", False),
+        ("not a version", False),
+    ],
+)
+def test_the_floor_of_nvidias_toolkit(said: str, ok: bool) -> None:
+    assert toolkit_is_fixed(said) == ok
+
+
+@given(st.text(max_size=60))
+def test_no_version_text_breaks_the_reader(text: str) -> None:
+    release = release_of(text)
+    assert release is None or len(release[0]) == 3
+
+
+NOON = "2026-01-02T12:00:00.000000001Z"
+LATER = "2026-01-02T12:00:00.000000002Z"
+
+
+def framed(*messages: bytes) -> bytes:
+    return b"".join(b"\1\0\0\0" + len(m).to_bytes(4, "big") + m for m in messages)
+
+
+def test_a_stamp_that_a_program_wrote_is_text() -> None:
+    """It once moved the cursor on for good, or broke the reader; blamed on the provider."""
+    forged = "\r9999-12-31T23:59:59.999999999Z x\x0b2026-13-99Tx y\x1c9999 z\u2028" + LATER + " q\n"
+    raw = framed(f"{NOON} {forged}".encode(), f"{LATER} next\n".encode())
+    pieces, cursor = log_pieces(raw, "stdout", "")
+    assert [piece.text for piece in pieces] == [forged, "next\n"]
+    assert cursor == f"{LATER}#1"
+    assert log_pieces(raw, "stdout", cursor) == ([], cursor)
+
+
+def test_pieces_of_one_long_line_share_a_stamp() -> None:
+    raw = [f"{NOON} {text}".encode() for text in ("a", "b", "c\n")]
+    pieces, cursor = log_pieces(framed(*raw[:2]), "stdout", "")
+    assert [piece.text for piece in pieces] == ["a", "b"]
+    more, end = log_pieces(framed(*raw), "stdout", cursor)
+    assert [piece.text for piece in more] == ["c\n"]
+    assert end == f"{NOON}#3"
+    assert log_pieces(framed(*raw), "stdout", NOON) == ([], f"{NOON}#{sys.maxsize}")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_of_a_log_can_be_read(raw: bytes) -> None:
+    list(log_messages(raw))
+    log_pieces(raw, "stdout", "")
+    pieces, _ = log_pieces(framed(NOON.encode() + b" " + raw), "stdout", "")
+    assert "".join(piece.text for piece in pieces) == raw.decode(errors="replace")
+
+
+@pytest.mark.docker
+async def test_a_log_cannot_forge_the_engines_stamps(runtime: DockerRuntime, make: Make) -> None:
+    state, text = await run(
+        runtime,
+        make(
+            r"printf 'a\r9999-99-99T99 b\r9999-12-31T23:59:59.999999999Z c\n'; echo next;"
+            "busybox head -c 40000 /dev/zero | busybox tr '\\0' x; echo; echo end"
+        ),
+    )
+    assert state.exit_code == 0
+    assert text.startswith("a\r9999-99-99T99 b\r9999-12-31T23:59:59.999999999Z c\nnext\n")
+    assert text.endswith("x\nend\n")
+    assert text.partition("next")[2].count("x") == 40_000
+
+
+@pytest.mark.docker
+async def test_each_container_has_a_user_of_its_own(
+    runtime: DockerRuntime, make: Make, tmp_path: Path
+) -> None:
+    """Case 109: what the kernel counts by user, one task cannot use up for another."""
+    if os.geteuid() != 0:
+        pytest.skip("only an agent that is root can give users out")
+    refs = []
+    for number in range(2):
+        place = TaskDirectory(tmp_path / f"user-{number}")
+        for folder in (place.input, place.output):
+            folder.mkdir(parents=True)
+        refs.append(
+            await runtime.start(
+                make("busybox id -u; echo mine > /task/out/x && echo wrote", directory=place)
+            )
+        )
+    said_by = []
+    for ref in refs:
+        assert (await ended(runtime, ref)).exit_code == 0
+        said_by.append((await said(runtime, ref)).split())
+    users = {int(user) for user, _ in said_by}
+    assert len(users) == 2
+    assert min(users) > 65_535
 
 
 @pytest.mark.parametrize(

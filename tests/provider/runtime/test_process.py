@@ -206,14 +206,16 @@ async def test_a_polite_task_ends_by_sigterm(runtime: ProcessRuntime, make: Make
     assert (await runtime.state(ref)).exit_code == 143
 
 
-async def test_a_supervisor_killed_with_its_task_reads_as_137(
+async def test_a_supervisor_that_left_no_word_was_interrupted(
     runtime: ProcessRuntime, make: Make, tmp_path: Path
 ) -> None:
     ref = await runtime.start(make("import time; time.sleep(600)"))
     place = tmp_path / "process" / ref.handle
     supervisor = json.loads((place / "supervisor.json").read_text())["pid"]
     os.killpg(supervisor, 9)
-    assert (await ended(runtime, ref)).exit_code == 137
+    state = await ended(runtime, ref)
+    assert (state.exit_code, state.interrupted) == (137, True)
+    assert (await runtime.state(ref)).interrupted
 
 
 @pytest.mark.parametrize(

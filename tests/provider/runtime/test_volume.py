@@ -338,7 +338,7 @@ async def test_holes_are_refused_before_they_are_packed(
     spec = spec_of(disk, image, holes)
     state, _ = await run(runtime, spec)
     assert state.exit_code == 0
-    with pytest.raises(BundleError, match="larger than the ordered 8 MiB"):
+    with pytest.raises(BundleError, match="over the ordered 8 MiB"):
         bundle.pack_result(spec.directory.output, {}, ORDER_MIB * MIB)
 
 
