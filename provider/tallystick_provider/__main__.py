@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,6 +26,7 @@ from rich.table import Table
 from tallystick.protocol.contracts import verify_deployment
 from tallystick.protocol.deployments import load
 from tallystick.protocol.errors import ProtocolError
+from tallystick.protocol.log_stream import LogStream
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import to_address
 from tallystick.protocol.web3 import close, connect
@@ -35,7 +36,12 @@ from tallystick_provider.calls.parts import Calls
 from tallystick_provider.cards import Cards
 from tallystick_provider.clock import SystemClock
 from tallystick_provider.doctor import examine, examine_running, runtime_of
-from tallystick_provider.errors import ProviderError, RuntimeUnsafe, SettingsError
+from tallystick_provider.errors import (
+    JournalUnavailable,
+    ProviderError,
+    RuntimeUnsafe,
+    SettingsError,
+)
 from tallystick_provider.gpus import open_source
 from tallystick_provider.inbox import Inbox
 from tallystick_provider.journal import Journal, Lease
@@ -49,6 +55,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 TRANSFER_SECONDS = 120.0
 PROBLEMS = "problems"
+LOCK_WAIT_S = 3.0
+"""A program that an agent was starting when it was killed holds its lock for a moment more."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -320,12 +328,13 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 log.info(
                     "agent_started", provider=provider, key=address_of(key), version=__version__
                 )
-                async with asyncio.TaskGroup() as parts:
-                    parts.create_task(inbox.run(stop, agent))
-                    parts.create_task(agent.run(stop))
-                    parts.create_task(settler.run(stop, settings.settle_seconds))
-                    parts.create_task(calls.run(stop, settler.wake))
-                    parts.create_task(_note_problems(stop, journal, inbox, agent, settler, calls))
+                await _together(
+                    inbox.run(stop, agent),
+                    agent.run(stop),
+                    settler.run(stop, settings.settle_seconds),
+                    calls.run(stop, settler.wake),
+                    _note_problems(stop, journal, inbox, agent, settler, calls),
+                )
             finally:
                 await agent.close()
                 calls.close()
@@ -334,6 +343,20 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         journal.close()
         await runtime.close()
         await close(web3)
+
+
+async def _together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Until all have ended. One that ends with a reason of ours ends the agent with that reason:
+    whatever keeps it running starts it again."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except ExceptionGroup as ended:
+        known, other = ended.split((ProviderError, ProtocolError))
+        if known is None or other is not None:
+            raise
+        raise known.exceptions[0] from ended
 
 
 def _keep_what_was_loaded() -> None:
@@ -367,8 +390,9 @@ async def _note_problems(
         told = (inbox.problem, agent.problem, settler.problem, cards.problem, calls.problem)
         problems = json.dumps([problem for problem in told if problem])
         if problems != noted:
-            journal.set_meta(PROBLEMS, problems)
-            noted = problems
+            with suppress(JournalUnavailable):
+                journal.set_meta(PROBLEMS, problems)
+                noted = problems
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await stop.wait()
@@ -384,14 +408,19 @@ def _drop_result(data_dir: Path, lease: Lease) -> None:
 def _only_one(data_dir: Path) -> Iterator[None]:
     """Two agents on one journal would answer for each other."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    until_s = time.monotonic() + LOCK_WAIT_S
     with (data_dir / "agent.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"an agent already runs on {data_dir}; stop it, or give this one its own "
-                "TALLYSTICK_PROVIDER_DATA_DIR"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until_s:
+                    raise SettingsError(
+                        f"an agent already runs on {data_dir}; stop it, or give this one its own "
+                        "TALLYSTICK_PROVIDER_DATA_DIR"
+                    ) from None
+            time.sleep(0.05)
         yield
 
 
@@ -426,7 +455,7 @@ def _deployment(settings: Settings) -> Any:
             "chain id"
         )
     chosen = settings.deployment
-    return load(int(chosen) if chosen.isdigit() else chosen)
+    return load(int(chosen) if chosen.isascii() and chosen.isdigit() else chosen)
 
 
 def _refuse(message: str, code: int = EXIT_FAILED) -> NoReturn:
@@ -509,6 +538,7 @@ def _print_status(facts: dict[str, Any]) -> None:
 
 def _set_up_log(as_json: bool, level: int = logging.INFO) -> None:
     """To stderr; names of events first, ids as fields, never a key and never a payload."""
+    stream: Any = LogStream(sys.stderr)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -517,7 +547,7 @@ def _set_up_log(as_json: bool, level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
     )
 
 

@@ -208,7 +208,10 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Beats until told to stop. Containers go on without us; the next start finds them."""
         while not stop.is_set():
-            self._restart_idle()
+            try:
+                self._restart_idle()
+            except JournalError as error:
+                log.warning("work_waits", why=str(error))
             # The heartbeat first: what else there is to say never costs a lease.
             for say in (
                 self.beat,

@@ -17,6 +17,7 @@ ProviderError
 │   ├── AnswerTooLarge   its answer is longer than the app's manifest allows
 │   └── AnswerTooLate    its answer was not whole in time
 ├── JournalError         the record on disk forbids what was asked
+│   ├── JournalUnavailable   it cannot be read or written now: all waits
 │   └── AlreadySigned    another receipt was signed for this place
 └── SettlementError      the chain did not take a proof; says why in words
 """
@@ -90,6 +91,11 @@ class AnswerTooLate(WorkerFailure):
 
 class JournalError(ProviderError):
     """The journal forbids it."""
+
+
+class JournalUnavailable(JournalError):
+    """Its file cannot be read or written now: the disk is full, or another program holds it.
+    Nothing was decided; whatever needed it waits and is tried again."""
 
 
 class AlreadySigned(JournalError):

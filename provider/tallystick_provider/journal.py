@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
 
 from sqlalchemy import Engine, Text, UniqueConstraint, event
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import registry
 from sqlalchemy.pool import NullPool
 from sqlmodel import Column, Field, Session, SQLModel, col, create_engine, select
@@ -25,7 +25,7 @@ from tallystick.protocol.contracts import Call
 from tallystick.protocol.messages import Acceptance, Assignment, Receipt, TaskTerms
 from tallystick.protocol.types import ZERO_DIGEST, Address, Digest, Signature, TaskId
 from tallystick_provider.clock import Clock
-from tallystick_provider.errors import AlreadySigned, JournalError
+from tallystick_provider.errors import AlreadySigned, JournalError, JournalUnavailable
 from tallystick_provider.meter import Sample
 
 Stage = Literal["accepted", "fetched", "started", "ended", "signed", "uploaded", "reported"]
@@ -39,6 +39,8 @@ STAGES: Final[tuple[Stage, ...]] = (
     "reported",
 )
 Outcome = Literal["paid", "unpaid", "lost", "failed", "declined"]
+BUSY_MS = 10_000
+"""How long another program may hold the file before we give up for now."""
 
 
 class Base(SQLModel, registry=registry()):
@@ -250,13 +252,16 @@ class Intent:
 
 
 class Journal:
-    """All reads and writes are short and synchronous: a step is on disk when the call returns."""
+    """All reads and writes are short and synchronous: a step is on disk when the call returns.
+    Raises JournalUnavailable when the file cannot be used; then nothing of the call is in it."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = clock
+        self._path = path
         self._engine = _open(path)
-        Base.metadata.create_all(self._engine)
+        with self._using():
+            Base.metadata.create_all(self._engine)
         with self._write() as session:
             if session.get(MetaRow, "created_at_ms") is None:
                 session.add(MetaRow(name="created_at_ms", value=str(clock.now_ms())))
@@ -531,10 +536,11 @@ class Journal:
             return _intent(session, _outbox(session, intent.id))
 
     def in_flight(self) -> Intent | None:
-        """At most one transaction of this agent is unmined at a time."""
+        """The one with the lowest nonce. There is one at most, unless a reorganisation took others
+        back while it waited."""
         with self._read() as session:
             question = (
-                select(OutboxRow).where(OutboxRow.state == "sent").order_by(col(OutboxRow.id))
+                select(OutboxRow).where(OutboxRow.state == "sent").order_by(col(OutboxRow.nonce))
             )
             row = session.exec(question).first()
             return None if row is None else _intent(session, row)
@@ -593,13 +599,27 @@ class Journal:
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._using(),
+            Session(self._engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with Session(self._engine) as session:
+        with self._using(), Session(self._engine) as session:
             yield session
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise JournalUnavailable(
+                f"the journal {self._path} cannot be used now ({error.orig}); make room on its "
+                "disk, or end what holds it: the agent goes on by itself then"
+            ) from error
 
 
 def _open(path: Path) -> Engine:
@@ -612,7 +632,7 @@ def _open(path: Path) -> Engine:
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",
-            "busy_timeout=10000",
+            f"busy_timeout={BUSY_MS}",
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}")

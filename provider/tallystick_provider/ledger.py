@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from aiohttp import ClientError
 from web3 import AsyncWeb3
-from web3.exceptions import TransactionNotFound, Web3Exception
+from web3.exceptions import TransactionNotFound
 
 from tallystick.protocol import codec
 from tallystick.protocol.contracts import (
@@ -29,12 +28,13 @@ from tallystick.protocol.contracts import (
     Usage,
 )
 from tallystick.protocol.deployments import Deployment
-from tallystick.protocol.errors import TransactionError
+from tallystick.protocol.errors import ProtocolError, TransactionError
 from tallystick.protocol.events import TaskProven, TaskSettled, decode_log, raw_log
 from tallystick.protocol.messages import Assignment, Receipt, TaskTerms
 from tallystick.protocol.signatures import PrivateKey
 from tallystick.protocol.transactions import Fees, Sender, SignedTransaction
 from tallystick.protocol.types import Address, Digest, Signature, TaskId
+from tallystick.protocol.web3 import NODE_FAILED
 from tallystick_provider.errors import SettlementError
 
 LOG_RANGE_BLOCKS = 2_000
@@ -159,7 +159,7 @@ class ChainLedger:
         self._market = Market(web3, deployment.market)
         self._escrow = Escrow(web3, deployment.escrow)
         self._staking = Staking(web3, deployment.staking)
-        self._sender = Sender(web3, private_key)
+        self._sender = Sender(web3, private_key, chain_id=deployment.chain_id)
 
     @property
     def account(self) -> Address:
@@ -340,7 +340,9 @@ def node_trouble() -> Iterator[None]:
         yield
     except TransactionError as error:
         raise SettlementError(str(error)) from error
-    except (Web3Exception, ClientError, TimeoutError, OSError) as error:
+    except ProtocolError:
+        raise
+    except NODE_FAILED as error:
         raise SettlementError(
             f"the node does not answer as it should ({type(error).__name__}: {str(error)[:200]}); "
             "check TALLYSTICK_PROVIDER_RPC_URL"

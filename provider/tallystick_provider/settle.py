@@ -255,9 +255,12 @@ class Settler:
     async def _advance(self, lease: Lease, signed: Signed) -> None:
         chain = await self._ledger.task(lease.task_id, lease.terms, lease.accepted_block)
         self._reached("read")
-        step = next_step(
-            lease, signed, chain, self._clock.now_ms() // 1000, self._acceptance_wait_s
-        )
+        step = self._next_step(lease, signed, chain)
+        if isinstance(step, Over) and step.outcome == "unpaid":
+            # For good: one false answer of the node, as a block's time, must not be enough.
+            chain = await self._ledger.task(lease.task_id, lease.terms, lease.accepted_block)
+            again = self._next_step(lease, signed, chain)
+            step = again if isinstance(again, Over) else Wait("the node contradicts itself")
         self._resting.pop(lease.name, None)
         if isinstance(step, Wait):
             self._rest(lease, signed, chain)
@@ -269,6 +272,10 @@ class Settler:
             self._on_over(closed)
         elif isinstance(step, Send):
             await self._send(lease, step.verb, self._call(lease, signed, chain, step.verb))
+
+    def _next_step(self, lease: Lease, signed: Signed, chain: TaskOnChain) -> Wait | Over | Send:
+        now_s = self._clock.now_ms() // 1000
+        return next_step(lease, signed, chain, now_s, self._acceptance_wait_s)
 
     def _call(self, lease: Lease, signed: Signed, chain: TaskOnChain, verb: Verb) -> Call:
         proof = Proof(
@@ -325,9 +332,13 @@ class Settler:
 
     async def _land_in_flight(self) -> bool:
         """True when no transaction of ours is on its way."""
-        intent = self._journal.in_flight()
-        if intent is None:
-            return True
+        while (intent := self._journal.in_flight()) is not None:
+            if not await self._land(intent):
+                return False
+        return True
+
+    async def _land(self, intent: Intent) -> bool:
+        """True when the chain has decided on it."""
         for version in reversed(intent.versions):
             mined = await self._ledger.mined(version.tx_hash)
             if mined is not None:
@@ -337,13 +348,30 @@ class Settler:
                 self._reached("landed")
                 log.info("transaction_landed", verb=intent.verb, state=state, tx=version.tx_hash)
                 return True
-        if await self._ledger.nonce() > intent.nonce and not await self._any_mined(intent):
+        nonce = await self._ledger.nonce()
+        if nonce > intent.nonce and not await self._any_mined(intent):
             self._journal.land(intent, "displaced", None, "another transaction took the nonce")
             return True
+        if nonce < intent.nonce:
+            intent = self._first_missing(intent, nonce)
         if self._now() - intent.latest.at_ms > self._stuck_s * 1000:
             intent = await self._raise_fee(intent)
         await self._broadcast(intent)
         return False
+
+    def _first_missing(self, intent: Intent, nonce: int) -> Intent:
+        """A reorganisation took transactions back that were mined before this one: until they are
+        there again, in their order, it cannot be mined however dear it is."""
+        held = self._journal.holder(self._ledger.account, nonce)
+        if held is None:
+            self._complain(
+                f"{intent.verb} of {intent.task_id} waits with nonce {intent.nonce}, and the "
+                f"account's next is {nonce}: send any transaction with that nonce"
+            )
+            return intent
+        log.warning("transaction_reorganised_away", verb=held.verb, nonce=nonce)
+        self._journal.land(held, "sent", None)
+        return held
 
     async def _any_mined(self, intent: Intent) -> bool:
         """Asked again after the nonce moved: it may have been ours that moved it."""

@@ -37,7 +37,13 @@ from tallystick_provider import bundle, receipt
 from tallystick_provider.backend import Backend, Offline
 from tallystick_provider.cards import Cards
 from tallystick_provider.clock import Clock
-from tallystick_provider.errors import BundleError, ImageRefused, ProviderError, RuntimeFailure
+from tallystick_provider.errors import (
+    BundleError,
+    ImageRefused,
+    JournalUnavailable,
+    ProviderError,
+    RuntimeFailure,
+)
 from tallystick_provider.gpus import GpuSource
 from tallystick_provider.journal import Journal, Lease, Signed
 from tallystick_provider.meter import Usage, measure, running_gpu_ms, samples_of
@@ -65,6 +71,8 @@ LOG_CHUNK = 48_000
 SEAL_OVERHEAD_BYTES = 4096
 LOG_ROUNDS = 4
 """Reads of the log between two looks at a running task: a flood of lines holds up no limit."""
+LOG_LOOK_MS = 500
+"""And no further one after so long."""
 UPLOAD_TRIES: Final = 5
 PASSING_STATUS: Final = frozenset({408, 425, 429})
 """Answers below 500 that pass by themselves."""
@@ -154,7 +162,14 @@ class Work:
     """When the runtime last said how it stands with the container, while that runs."""
 
     async def run(self) -> None:
-        """Never raises: whatever happens ends in the journal."""
+        """Never raises: whatever happens ends in the journal, or waits for it to be usable again:
+        the agent begins anew with what has stopped short."""
+        try:
+            await self._walk()
+        except JournalUnavailable as error:
+            log.warning("work_waits", task=self.lease.task_id, why=str(error))
+
+    async def _walk(self) -> None:
         try:
             await self.fetch()
             ref = await self.start()
@@ -163,6 +178,8 @@ class Work:
             await self.sign(ref)
             await self.upload()
             await self.report()
+        except JournalUnavailable:
+            raise  # nobody failed, and nothing could be written down about it
         except ResultRefused as error:
             await self._give_up(error)
         except LeaseLost as error:
@@ -250,7 +267,11 @@ class Work:
                     raise RuntimeFailure("the container disappeared; was it removed by hand?")
                 if state.started_ms is not None and self.lease.started_ms is None:
                     self.lease = self.tools.journal.running(self.lease, state.started_ms)
-                await self._observe(ref)
+                if forced is None and state.status != "exited":
+                    forced = self._why_end()
+                if forced is None:
+                    # Not before a stop that is due: a flood of lines takes its time to read.
+                    await self._observe(ref)
                 if state.status == "exited":
                     if state.interrupted and forced is None and self._why_end() is None:
                         raise RuntimeFailure(
@@ -291,10 +312,7 @@ class Work:
             limit = self.lease.offer.manifest.max_output_mib
             if size.over(limit):
                 await self._stop(ref)
-                raise TaskFault(
-                    f"the output grew over the ordered {limit} MiB ({size.size_bytes} bytes in "
-                    f"{size.files} files); order more max_output_mib or write less"
-                )
+                raise TaskFault(size.why_over(limit))
         try:
             await self.pump_logs(ref, LOG_ROUNDS)
         except (Offline, RuntimeFailure) as error:
@@ -333,7 +351,10 @@ class Work:
     async def pump_logs(self, ref: RunRef, rounds: int | None = None) -> None:
         """Log and progress on to the backend; the cursor moves only when they arrived. Without
         `rounds` until the end of the log, which a task that still runs may never reach."""
+        began_ms = self._now()
         for done in count():
+            if rounds is not None and done and self._now() - began_ms > LOG_LOOK_MS:
+                return
             if done == rounds:
                 return
             cursor = LogCursor(self.lease.log_position)

@@ -14,9 +14,10 @@ import asyncio
 import gzip
 import io
 import json
+import sqlite3
 import tarfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from tallystick.protocol.messages import (
 )
 from tallystick.protocol.pricing import charge_up, split_charge_down
 from tallystick.protocol.sealing_key import hpke_key_signer
-from tallystick.protocol.types import Fence, TaskId
+from tallystick.protocol.types import Digest, Fence, TaskId
 from tallystick.protocol.web3 import close, connect
 from tallystick_provider.agent import DRAINING, Agent
 from tallystick_provider.backend import Offline
@@ -50,10 +51,10 @@ from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.offers import Reserved
-from tallystick_provider.runtime import Finding, Runtime
+from tallystick_provider.runtime import Finding, RunRef, Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
-from tallystick_provider.work import Tools
+from tallystick_provider.work import Tools, Work
 from tests.provider.orders import CONSUMER_KEY, manifest_of, settings_of, terms_of
 from tests.provider.settling import open_market
 from tests.provider.waiting import until
@@ -205,8 +206,8 @@ class Stand:
         _, left = await asyncio.wait(self._running, timeout=10)
         assert not left, [task.get_stack() for task in left]
         await self.agent.close()
-        for closing in self._close:
-            await closing()
+        for close_it in self._close:
+            await close_it()
         self.agent.tools.journal.close()
 
     def _store(self, request: httpx.Request) -> httpx.Response:
@@ -464,6 +465,40 @@ async def test_a_flood_of_log_lines_holds_up_no_limit(stand: Stand) -> None:
     assert done.receipt.ended_at_ms - done.receipt.started_at_ms == 2000
 
 
+async def test_a_stop_that_is_due_comes_before_the_log(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 109: a flood takes its time to read, and nobody waits for it."""
+    agent = stand.agent
+    assert agent is not None
+    runtime = agent.tools.runtime
+    observe, stop = Work._observe, runtime.stop
+    done: list[str] = []
+    may_go_on = asyncio.Event()
+
+    async def observing(self: Work, ref: RunRef) -> None:
+        done.append("observe")
+        await may_go_on.wait()
+        await observe(self, ref)
+
+    async def stopping(*arguments: Any) -> None:
+        done.append("stop")
+        await stop(*arguments)
+
+    monkeypatch.setattr(Work, "_observe", observing)
+    monkeypatch.setattr(runtime, "stop", stopping)
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    await until(lambda: bool(done), 20, "a look at the task")
+    task = TaskId(Digest(offer.assignment.task_id))
+    agent.tools.journal.stop_wanted(task, Fence(1), "cancelled")
+    done.clear()
+    may_go_on.set()
+    await until(lambda: bool(done), 20, "what is done next")
+    assert done[0] == "stop"
+    await until(lambda: bool(stand.office.done), 20, "the report")
+
+
 async def test_work_ends_in_time_to_be_proven_before_the_deadline(stand: Stand) -> None:
     agent = stand.agent
     assert agent is not None
@@ -483,6 +518,26 @@ async def test_a_receipt_that_was_refused_for_a_moment_is_sent_again(stand: Stan
     await until(lambda: bool(stand.office.done), 20, "the report")
     await until(lambda: stand.lease(offer).reached("reported"))
     assert stand.lease(offer).reason == ""
+
+
+async def test_a_journal_that_is_held_for_a_while_costs_no_work(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 85: the task ends while nothing can be written down, and is reported afterwards."""
+    monkeypatch.setattr("tallystick_provider.journal.BUSY_MS", 1)
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(LONG, env={"NAP": "0.5"})
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None, 20, "the task to run")
+    journal = next(stand.path.glob("**/journal.sqlite"))
+    with closing(sqlite3.connect(journal, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await asyncio.sleep(1.5)
+        other.execute("ROLLBACK")
+    await until(lambda: bool(stand.office.done), 20, "the report")
+    (lease,) = agent.tools.journal.recent_leases(5)
+    assert (lease.exit_code, lease.reason) == (0, "")
 
 
 async def test_a_result_over_its_quota_is_cut(stand: Stand) -> None:

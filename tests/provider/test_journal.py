@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tallystick.protocol.contracts import Call
 from tallystick.protocol.messages import Receipt, digest, sign
 from tallystick.protocol.types import ZERO_DIGEST, Digest, Signature
 from tallystick_provider.clock import ManualClock
-from tallystick_provider.errors import AlreadySigned, JournalError
+from tallystick_provider.errors import AlreadySigned, JournalError, JournalUnavailable
 from tallystick_provider.journal import Journal, Lease, Signed, Version
 from tallystick_provider.meter import Sample
 from tests.provider.orders import DOMAIN, NOW_S, offer_of
@@ -127,6 +128,23 @@ def test_a_new_journal_signs_nothing_for_older_leases(tmp_path: Path) -> None:
         fresh.accept(offer_of(now_s=NOW_S), (), 1)
     assert fresh.open_leases() == ()
     fresh.close()
+
+
+def test_a_file_that_another_holds_is_waited_for(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 85: what could not be written was not, and the next try finds it as it was."""
+    monkeypatch.setattr("tallystick_provider.journal.BUSY_MS", 1)
+    journal = Journal(tmp_path / "j.sqlite", clock)
+    lease = journal.accept(offer_of(), (), 1)
+    with closing(sqlite3.connect(tmp_path / "j.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnavailable, match=r"j\.sqlite cannot be used now"):
+            journal.fetched(lease)
+        other.execute("ROLLBACK")
+    assert journal.lease(lease.task_id, lease.fence) == lease
+    assert journal.fetched(lease).stage == "fetched"
+    journal.close()
 
 
 def test_an_old_journal_opened_again_keeps_its_age(tmp_path: Path, clock: ManualClock) -> None:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,9 +118,21 @@ def test_start_without_a_key_says_what_to_do(data_dir: Path) -> None:
     assert "TALLYSTICK_PROVIDER_KEY_FILE" in told.stderr
 
 
-def test_two_agents_never_share_a_journal(data_dir: Path) -> None:
+def test_two_agents_never_share_a_journal(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallystick_provider.__main__.LOCK_WAIT_S", 0.1)
     with _only_one(data_dir):
         assert _is_running(data_dir)
         with pytest.raises(SettingsError, match="already runs"), _only_one(data_dir):
             pass
+    assert not _is_running(data_dir)
+
+
+def test_what_a_dead_agent_left_starting_is_waited_for(data_dir: Path) -> None:
+    """Case 93: its child has the lock until it becomes another program."""
+    data_dir.mkdir(parents=True)
+    with (data_dir / "agent.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = subprocess.Popen(["sleep", "0.3"], pass_fds=[lock.fileno()])
+    with _only_one(data_dir):
+        assert child.poll() is not None
     assert not _is_running(data_dir)

@@ -502,6 +502,66 @@ async def test_a_reorganised_payment_is_made_again(
     assert await credit_of(ledger) == due(done)
 
 
+async def test_a_reorganisation_below_what_is_in_flight_holds_nothing_up(
+    chain: LocalChain,
+    deployment: Deployment,
+    journal: Journal,
+    clock: ManualClock,
+    ledger: ChainLedger,
+    settler: Settler,
+) -> None:
+    """Case 86. The first is mined and the second waits; the first one's block goes. However dear
+    the second is, its nonce is not the next: the first has to go out again."""
+    first = finish(chain, deployment, journal, clock)
+    second = finish(chain, deployment, journal, clock)
+    before = chain.snapshot()
+    accept(deployment, journal, first)
+    await settle(settler)
+    assert outcome(journal, first) == "paid"
+    accept(deployment, journal, second)
+    chain.rpc("evm_setAutomine", False)
+    try:
+        await settle(settler, 1)
+        [waiting] = journal.intents(second.lease.task_id)
+        assert waiting.nonce == 1
+        chain.revert(before)
+        chain.rpc("anvil_dropAllTransactions")
+    finally:
+        chain.rpc("evm_setAutomine", True)
+    for _ in range(3):
+        clock.advance_ms(61_000)
+        await settle(settler)
+    assert outcome(journal, first) == outcome(journal, second) == "paid"
+    assert await credit_of(ledger) == due(first) + due(second)
+    assert await ledger.nonce() == 2
+
+
+async def test_one_false_answer_gives_nothing_up(
+    chain: LocalChain,
+    deployment: Deployment,
+    journal: Journal,
+    clock: ManualClock,
+    ledger: ChainLedger,
+    settler: Settler,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Case 77: a block's time far in the future, told once, made work look too late to be paid."""
+    done = finish(chain, deployment, journal, clock)
+    accept(deployment, journal, done)
+    read, reads = ledger.task, 0
+
+    async def lies_once(*args: Any) -> TaskOnChain:
+        nonlocal reads
+        reads += 1
+        said = await read(*args)
+        return replace(said, now_s=2**63) if reads == 1 else said
+
+    monkeypatch.setattr(ledger, "task", lies_once)
+    await settle(settler)
+    assert outcome(journal, done) == "paid"
+    assert await credit_of(ledger) == due(done)
+
+
 async def test_many_tasks_keep_their_nonces_in_order(
     chain: LocalChain,
     deployment: Deployment,

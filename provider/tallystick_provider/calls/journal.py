@@ -33,7 +33,7 @@ from tallystick.protocol import call_journal
 from tallystick.protocol.call_journal import ServingCheckpoint, ServingRecord
 from tallystick.protocol.disk_pace import DiskPace
 from tallystick.protocol.types import AppId, Digest
-from tallystick_provider.errors import JournalError
+from tallystick_provider.errors import JournalError, JournalUnavailable
 
 FORM: Final = 2
 """Of the tables; kept as the file's `user_version`."""
@@ -135,6 +135,11 @@ class CallJournal:
         self._pace = DiskPace()
         self._thread = threading.Thread(target=self._write_on, name="call-journal", daemon=True)
         self._thread.start()
+
+    def require_usable(self) -> None:
+        """Raises what every `write` raises from now on."""
+        if self._broken:
+            raise JournalError(self._broken)
 
     @property
     def since_s(self) -> int:
@@ -441,6 +446,12 @@ def _open(path: Path) -> sqlite3.Connection:
         data.executescript(_TABLES)
         with closing(data.execute("pragma quick_check")) as check:
             found = check.fetchone()
+    except sqlite3.OperationalError as error:
+        # It may be as good as ever: nobody may be told to move money away for a full disk.
+        raise JournalUnavailable(
+            f"the call journal {path} cannot be used now ({error}); make room on its disk, or end "
+            "what holds it, and start again"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise JournalError(_damaged(path, str(error))) from error
     if found[0] != "ok":

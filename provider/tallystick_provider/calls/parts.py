@@ -162,6 +162,8 @@ class Calls:
         try:
             await self._accept_again()
             while not stop.is_set():
+                # A new start reads what is on the disk, and signs again.
+                self.journal.require_usable()
                 await self._follow_once(wake_settler)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(FOLLOW_S):
@@ -181,8 +183,8 @@ class Calls:
                 log.warning("app_not_served", app=app_id, version=version, why=str(error))
 
     async def _follow_once(self, wake_settler: Callable[[], None]) -> None:
-        self.service.draining = self.draining()
         try:
+            self.service.draining = self.draining()
             changed = await self.chain.changes()
             # Also those that were asked to close, or fell due, while nobody was here.
             looked_at = {*changed.channels, *self.channels.unread_money(UNREAD_AT_ONCE)}

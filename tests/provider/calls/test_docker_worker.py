@@ -54,7 +54,9 @@ def containers(engine: Any) -> list[Any]:
 
 
 async def test_a_call_of_an_image(world: World, engine: Any, hello: AppManifest) -> None:
-    end = await world.start(runtime="docker", rate="gpu1=1,=0", memory_mib=8192)
+    end = await world.start(
+        runtime="docker", runc_accepted="any", rate="gpu1=1,=0", memory_mib=8192
+    )
     payer = await world.payer(hello)
     reply = await payer.call(b'{"name": "Ada", "language": "zh"}')
     assert reply.answer is not None, reply.refusal
@@ -128,7 +130,7 @@ async def test_a_server_of_its_own_on_a_socket_of_its_own(
             "concurrency": 2,
         }
     )
-    await world.start(runtime="docker")
+    await world.start(runtime="docker", runc_accepted="any")
     payer = await world.payer(manifest)
     reply = await payer.call(b'"hello"')
     assert reply.answer is not None, reply.refusal
@@ -142,7 +144,7 @@ async def test_a_server_of_its_own_on_a_socket_of_its_own(
 async def test_what_a_killed_agent_left_is_removed(
     world: World, engine: Any, hello: AppManifest
 ) -> None:
-    runtime = DockerRuntime(PROVIDER.address, volumes_in=world.home)
+    runtime = DockerRuntime(PROVIDER.address, volumes_in=world.home, runc_accepted="any")
     place = TaskDirectory(world.home / "workers" / "wleft")
     place.output.mkdir(parents=True)
     try:
@@ -158,7 +160,7 @@ async def test_what_a_killed_agent_left_is_removed(
 
 async def test_an_image_without_a_command(world: World, engine: Any) -> None:
     image = busybox_image(engine.api)
-    runtime = DockerRuntime(PROVIDER.address)
+    runtime = DockerRuntime(PROVIDER.address, runc_accepted="any")
     place = TaskDirectory(world.home / "workers" / "wnone")
     place.output.mkdir(parents=True)
     try:

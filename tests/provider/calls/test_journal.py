@@ -12,6 +12,8 @@ import asyncio
 import multiprocessing
 import signal
 import sqlite3
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from tallystick.protocol.types import AppId, Digest
 from tallystick_provider.calls.channels import Channels
 from tallystick_provider.calls.journal import CallJournal, Entry, KeptResult
 from tallystick_provider.clock import ManualClock
-from tallystick_provider.errors import JournalError
+from tallystick_provider.errors import JournalError, JournalUnavailable
 from tests.protocol.calling import (
     APP,
     CHANNEL,
@@ -204,6 +206,21 @@ class TestAfterARestart:
         with pytest.raises(JournalError, match="move it away and start again"):
             journal_at(tmp_path)
 
+    def test_a_file_that_another_holds_is_not_called_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Case 85: whoever is told that it is damaged moves it away, and money with it."""
+        journal_at(tmp_path).close()
+        impatient = partial(sqlite3.connect, timeout=0)
+        monkeypatch.setattr("tallystick_provider.calls.journal.sqlite3.connect", impatient)
+        with closing(sqlite3.connect(tmp_path / "calls.sqlite")) as other:
+            other.execute("pragma locking_mode = exclusive")
+            other.execute("begin exclusive")
+            with pytest.raises(JournalUnavailable, match="cannot be used now") as refused:
+                journal_at(tmp_path)
+        assert "move it away" not in str(refused.value)
+        journal_at(tmp_path).close()
+
 
 class TestWriting:
     async def test_many_at_once_are_few_flushes_in_order(
@@ -268,6 +285,8 @@ class TestWriting:
         journal._data.execute("pragma query_only=0")
         with pytest.raises(JournalError, match="nothing is signed until"):
             await serve_one(channels, 2)
+        with pytest.raises(JournalError, match="until the agent is started again"):
+            journal.require_usable()  # what ends the agent, for whatever starts it again
         journal.close()
 
     def test_apps_are_remembered(self, tmp_path: Path) -> None:
