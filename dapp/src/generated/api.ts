@@ -4550,7 +4550,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Call not written down · Database busy · Gateway not ready · No provider · Not ready */
+            /** @description Call not written down · Chain in doubt · Database busy · Gateway not ready · No provider · Not ready */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -5627,6 +5627,15 @@ export interface operations {
             };
             /** @description Bundle too large · Storage full */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Media type not supported */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9846,6 +9855,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TaskPage"];
+                };
+            };
+            /** @description Cursor refused */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not logged in */

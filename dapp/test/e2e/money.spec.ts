@@ -1,4 +1,5 @@
 // Money in, money out, and everything that goes wrong between a person, a wallet and a chain.
+// Case 139.
 
 import type { Page } from '@playwright/test';
 import type { Address } from 'viem';

@@ -1,4 +1,5 @@
 // Two wallets in one browser (EIP-6963): each is offered by its name, none takes the other's place.
+// Case 139.
 
 import { connect, expect, expectAccessible, test } from './people';
 

@@ -1,4 +1,5 @@
 // What the screen says is what the calldata does: each write is read back out of its own bytes.
+// Cases 140 and 141: approvals are for the exact amount, and have a sentence of their own.
 
 import { decodeFunctionData, encodeFunctionData, type Address, type Hex } from 'viem';
 import { privateKeyToAccount } from 'viem/accounts';
