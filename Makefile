@@ -92,9 +92,18 @@ coverage: setup ## Measure which lines and branches of the money contracts the F
 	  --report lcov --report-file build/coverage.info $(ARGS); } >build/coverage.log 2>&1 || { tail -20 build/coverage.log; exit 1; }
 	@$(PYTHON_IN_VENV) tools/coverage_floor.py build/coverage.info
 
+# Brownie is told of the local network first: two processes that find it missing would both add it.
 e2e: compiled ## Run real chain, broker, backend and providers against each other
 	@echo "== End-to-end tests"
-	@.venv/bin/pytest tests/e2e $(ARGS)
+	@$(PYTHON_IN_VENV) scripts/support.py >/dev/null
+	@.venv/bin/pytest tests/e2e $(or $(ARGS),--numprocesses 2 --dist loadfile)
+
+faults: compiled ## Break everything on purpose, a little: chain, database, programs, containers, requests
+	@echo "== Faults on purpose, the short form"
+	@$(PYTHON_IN_VENV) -m tests.faults $(ARGS)
+
+faults-long: compiled .make/schemathesis/.installed ## The same at length: `make faults-long SEEDS=100 HOURS=4`
+	@$(PYTHON_IN_VENV) -m tests.faults --full --seeds $(or $(SEEDS),25) $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
 test-web: setup dapp/node_modules/.package-lock.json ## Run the dApp's unit tests
 	@echo "== dApp"
@@ -148,6 +157,9 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@$(if $(DAPP),$(MAKE) dapp/node_modules/.package-lock.json && npm run --silent --prefix dapp check)
 	@echo "check: everything passed"
 
+audit: setup .make/audit/.installed ## Ask the vulnerability services about every locked package; says so when one cannot be asked
+	@$(PYTHON_IN_VENV) tools/audit.py $(ARGS)
+
 ##@ Build it
 
 setup: .make/prerequisites .venv/.locked node_modules/.package-lock.json $(COMPILER) ## Install everything that the other targets need
@@ -161,6 +173,14 @@ dapp: setup $(DAPP) ## Build the dApp into dapp/dist, which the backend serves
 abi: compiled ## Write ABI and bytecode of the contracts into the SDK
 	@$(PYTHON_IN_VENV) scripts/export_abi.py
 	@$(PYTHON_IN_VENV) tools/dapp_types.py
+
+sbom: setup .make/sbom/.installed ## Write what this release is made of (CycloneDX) into build/sbom
+	@$(PYTHON_IN_VENV) tools/sbom.py $(ARGS)
+
+lock-tools: setup ## Write the digests in tools/environments again, from what each .in file wants
+	@for name in $(basename $(notdir $(wildcard tools/environments/*.in))); do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    tools/environments/$$name.in -o tools/environments/$$name.txt $(ARGS); done
 
 openapi: setup ## Write the reference pages and tables that follow from the code
 	@.venv/bin/tallystick-backend openapi -o docs/reference/openapi.json
@@ -185,7 +205,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e gas bench-calls soak-calls check setup contracts dapp abi openapi dapp-types compiled format clean help
+.PHONY: demo up down test test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e faults faults-long gas bench-calls soak-calls audit sbom lock-tools check setup contracts dapp abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
@@ -212,21 +232,12 @@ build/contracts/.compiled: brownie-config.yaml $(SOLIDITY) | setup
 	@tools/bootstrap node
 	@touch $@
 
-# Each in an environment of its own: Brownie pins what these need in other versions.
-.make/halmos/.installed: | .make/bin/uv
-	@uv venv --quiet --clear --python 3.11 .make/halmos
-	@uv pip install --quiet --python .make/halmos/bin/python halmos==0.3.3
-	@touch $@
-
-.make/slither/.installed: | .make/bin/uv
-	@uv venv --quiet --clear --python 3.11 .make/slither
-	@uv pip install --quiet --python .make/slither/bin/python slither-analyzer==0.11.6
-	@touch $@
-
-.make/peers/.installed: benchmarks/calls/peers/requirements.txt | .make/bin/uv
-	@echo "bench-calls: installing the peers into .make/peers (about 500 MB)"
-	@uv venv --quiet --clear --python 3.11 .make/peers
-	@uv pip install --quiet --python .make/peers/bin/python -r $<
+# Each in an environment of its own: Brownie pins what these need in other versions. Every wheel by
+# its digest; `tools/environments/NAME.in` says what is wanted, `make lock-tools` writes the rest.
+.make/%/.installed: tools/environments/%.txt | .make/bin/uv
+	@echo "installing the locked packages of $* into .make/$*/" >&2
+	@uv venv --quiet --clear --python 3.11 .make/$*
+	@uv pip install --quiet --python .make/$*/bin/python --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 node_modules/.package-lock.json: package.json package-lock.json | .make/node

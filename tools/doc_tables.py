@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tools import contract_docs, security_cases  # noqa: E402
+from tools import contract_docs, reliability, security_cases  # noqa: E402
 
 BLOCK = re.compile(
     r"(?P<open><!-- table: (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(?P<close><!-- end -->)", re.S
@@ -176,6 +176,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "app-problems": app_problem_table,
     "task-states": state_table,
     "security-cases": lambda: security_cases.table(ROOT),
+    "reliability": lambda: reliability.table(ROOT),
     "contracts": contract_docs.chapters,
     "deployment-values": deployment_table,
 }
@@ -185,6 +186,7 @@ PAGES = (
     "docs/reference/app-server.md",
     "docs/reference/contracts.md",
     "docs/reference/http-api.md",
+    "docs/reference/reliability.md",
     "docs/reference/security-cases.md",
     "docs/vocabulary.md",
 )

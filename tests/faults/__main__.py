@@ -1,0 +1,180 @@
+"""Run campaigns of faults.
+
+    make faults                                     the short form, as CI runs it
+    make faults-long SEEDS=100 HOURS=4              everything, many seeds
+    make faults ARGS="--only chain --seed 17"       one seed again
+    make faults-long SEEDS=25 ARGS="--only kills --record"
+
+A seed that fails is printed with the command that repeats it, and written to
+tests/faults/kept_seeds.json: every short run begins with those that lie there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tests.faults.campaign import Campaign, Done, run_seed
+from tests.faults.every import campaigns
+
+HERE = Path(__file__).parent
+KEPT = HERE / "kept_seeds.json"
+FIGURES = HERE / "figures"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = _arguments(arguments)
+    console = Console(stderr=True)
+    done: list[Done] = []
+    until = time.monotonic() + asked.hours * 3600 if asked.hours else None
+    console.print(f"Faults on purpose: {', '.join(c.name for c in asked.only)}.")
+    with Progress(
+        TextColumn("[bold]{task.fields[name]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+    ) as progress:
+        for campaign, seeds in _plan(asked, console):
+            bar = progress.add_task("", total=len(seeds), name=campaign.name)
+            for seed, full in seeds:
+                if until is not None and time.monotonic() > until:
+                    progress.update(bar, description="time is up")
+                    break
+                found = _run(
+                    campaign, seed, full, lambda t, b=bar: progress.update(b, description=t)
+                )
+                done.append(found)
+                progress.update(bar, advance=1, description="")
+                if found.problem:
+                    console.print(found.problem, markup=False, highlight=False)
+                    console.print(f"[red]seed {seed} of {campaign.name} failed[/red]; again:")
+                    console.print(f"  {_again(found)}", markup=False, highlight=False)
+                    _keep(found)
+    _print(console, asked.only, done)
+    if asked.record:
+        _record(asked.only, done)
+    failed = [d for d in done if d.problem]
+    console.print(f"{len(done) - len(failed)} seeds held, {len(failed)} failed")
+    return 1 if failed or not done else 0
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    known = {campaign.name: campaign for campaign in campaigns()}
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", help=f"of {', '.join(known)}; several with commas")
+    parser.add_argument("--full", action="store_true", help="try everything in each seed")
+    parser.add_argument("--seeds", type=int, help="how many seeds of each campaign")
+    parser.add_argument("--seed", type=int, help="this one seed, or the first of --seeds")
+    parser.add_argument("--hours", type=float, help="begin no seed after so many hours")
+    parser.add_argument("--record", action="store_true", help="write the figures beside the tests")
+    asked = parser.parse_args(arguments)
+    names = asked.only.split(",") if asked.only else list(known)
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no campaign is named {unknown[0]!r}; there are {', '.join(known)}")
+    asked.only = [known[name] for name in names]
+    return asked
+
+
+def _plan(
+    asked: argparse.Namespace, console: Console
+) -> Iterator[tuple[Campaign, Sequence[tuple[int, bool]]]]:
+    """Seeds of each campaign, each with whether everything is tried. A run that names no seed
+    begins with those that once failed."""
+    kept = json.loads(KEPT.read_text())
+    for campaign in asked.only:
+        if lacks := campaign.missing():
+            console.print(f"[yellow]{campaign.name} is left out[/yellow]: {lacks}")
+            continue
+        first = 1 if asked.seed is None else asked.seed
+        many = 1 if asked.seed is not None and asked.seeds is None else asked.seeds
+        last = first + (campaign.seeds if many is None else many)
+        wanted = [(seed, asked.full) for seed in range(first, last)]
+        if asked.seed is None:
+            of_old = [(k["seed"], k["full"]) for k in kept if k["campaign"] == campaign.name]
+            wanted = [*of_old, *(one for one in wanted if one not in of_old)]
+        yield campaign, wanted
+
+
+def _run(campaign: Campaign, seed: int, full: bool, say: object) -> Done:
+    directory = Path(tempfile.mkdtemp(prefix=f"faults-{campaign.name}-{seed}-"))
+    found = run_seed(campaign, seed, full, directory, say)  # type: ignore[arg-type]
+    if not found.problem:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        found.problem += f"what it left is in {directory}\n"
+    return found
+
+
+def _again(found: Done) -> str:
+    full = " --full" if found.full else ""
+    return f'make faults ARGS="--only {found.campaign} --seed {found.seed}{full}"'
+
+
+def _keep(found: Done) -> None:
+    """For ever: nobody but a person takes a seed out again."""
+    kept = json.loads(KEPT.read_text())
+    seed = {"campaign": found.campaign, "seed": found.seed, "full": found.full}
+    if seed not in [{k: v for k, v in one.items() if k != "why"} for one in kept]:
+        last = found.problem.strip().splitlines()[-2:]
+        kept.append(seed | {"why": last[0][:200]})
+        KEPT.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def _print(console: Console, asked: Sequence[Campaign], done: Sequence[Done]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("tried", "times", "held each time"):
+        table.add_column(heading, justify="right" if heading == "times" else "left")
+    for campaign in asked:
+        counts = _counts(campaign, done)
+        for key, row in campaign.rows.items():
+            if counts[key]:
+                table.add_row(row.tried, f"{counts[key]:,}", row.holds)
+    console.print(table)
+
+
+def _record(asked: Sequence[Campaign], done: Sequence[Done]) -> None:
+    """The figures of this run take the place of those that stood for its campaigns."""
+    for campaign in asked:
+        seeds = [d for d in done if d.campaign == campaign.name]
+        if not seeds:
+            continue
+        figures = {
+            "on": datetime.now(UTC).date().isoformat(),
+            "seeds": len(seeds),
+            "failed": sum(1 for d in seeds if d.problem),
+            "full": seeds[0].full,
+            "seconds": round(sum(d.seconds for d in seeds)),
+            "counts": dict(_counts(campaign, done)),
+        }
+        FIGURES.mkdir(exist_ok=True)
+        (FIGURES / f"{campaign.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _counts(campaign: Campaign, done: Sequence[Done]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for found in done:
+        if found.campaign == campaign.name and not found.problem:
+            total += found.counts
+    return total
+
+
+if __name__ == "__main__":
+    sys.exit(main())
