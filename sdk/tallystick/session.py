@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from tallystick.chain import Chain
 from tallystick.config import Config
 from tallystick.connection import Connection, Sleep
-from tallystick.errors import ConfigurationError, InvalidRequest, VerificationFailed
+from tallystick.errors import ConfigurationError, InvalidRequest, NotAllowed, VerificationFailed
 from tallystick.jobs import Money
 from tallystick.nonces import Nonces
 from tallystick.orders import domain_of
@@ -31,6 +31,9 @@ from tallystick.protocol.wire import DeploymentBody, SessionBody, SiweLogin, Siw
 from tallystick.wallet import Wallet, login_text
 
 Now = Callable[[], float]
+
+LOG_IN_ATTEMPTS = 3
+"""Each with a nonce of its own."""
 
 
 class WhoAmI(BaseModel):
@@ -184,14 +187,30 @@ class Session:
                 return self.config.api_key
             return self.wallet.address  # raises: there is neither
         chain_id = (await self.deployment()).chain_id
+        for _ in range(LOG_IN_ATTEMPTS - 1):
+            try:
+                return await self._log_in(connection, self._wallet, chain_id)
+            except NotAllowed as refused:
+                # A log-in whose answer was lost is said again, and its nonce is used by then.
+                if not _over_the_nonce(refused):
+                    raise
+        return await self._log_in(connection, self._wallet, chain_id)
+
+    async def _log_in(self, connection: Connection, wallet: Wallet, chain_id: int) -> str:
         nonce = await connection.post("/v1/auth/nonce", None, SiweNonce, public=True)
         text = login_text(
             url=self.config.url,
-            address=self._wallet.address,
+            address=wallet.address,
             chain_id=chain_id,
             nonce=nonce.nonce,
             now=datetime.datetime.fromtimestamp(self.now(), datetime.UTC),
         )
-        login = SiweLogin(message=text, signature=self._wallet.sign_text(text))
+        login = SiweLogin(message=text, signature=wallet.sign_text(text))
         session = await connection.post("/v1/auth/login", login, SessionBody, public=True)
         return session.token
+
+
+def _over_the_nonce(refused: NotAllowed) -> bool:
+    errors = refused.values.get("errors")
+    fields = [one.get("field") for one in errors] if isinstance(errors, list) else []
+    return refused.values.get("problem") == "login_refused" and fields == ["nonce"]

@@ -57,7 +57,7 @@ def kill_at(run: Run, up: Stage, board: Board, step: Step) -> int:
     for name in dead:
         running = up.market.services[name].running
         if running is None or not board.killed(running.pid):
-            raise Broken(f"{name} ended by itself; its log says why")
+            raise Broken(f"{name} ended by itself: {up.last_words(name)}")
         up.start_again(name)
     return len(dead)
 

@@ -28,6 +28,7 @@ from tallystick import (
     Unreachable,
 )
 from tallystick.connection import ATTEMPTS, error_from
+from tallystick.session import LOG_IN_ATTEMPTS
 from tallystick.testing import InMemoryMarket
 from tests.sdk.conftest import Clock
 
@@ -117,6 +118,37 @@ async def test_many_calls_at_once_log_in_once(
 
     await asyncio.gather(*(client.list_jobs() for _ in range(10)))
     assert [path for _, path in market.requests].count("/v1/auth/login") == 1
+
+
+async def test_a_log_in_whose_answer_was_lost_begins_again_with_another_nonce(
+    market: InMemoryMarket, client: AsyncGPUClient
+) -> None:
+    """The backend died after it had used the nonce up: the same log-in again is refused."""
+    lost: list[str] = []
+
+    def lose(request: httpx.Request, answer: httpx.Response) -> httpx.Response:
+        if request.url.path == "/v1/auth/login" and not lost:
+            lost.append(request.url.path)
+            raise httpx.ReadError("the backend died", request=request)
+        return answer
+
+    market.answer_hook = lose
+    assert await client.login() == client.address.lower()
+    assert [path for _, path in market.requests].count("/v1/auth/nonce") == 2
+
+
+async def test_a_log_in_that_never_gets_a_good_nonce_ends(
+    market: InMemoryMarket, client: AsyncGPUClient
+) -> None:
+    def refuse(request: httpx.Request, answer: httpx.Response) -> httpx.Response:
+        if request.url.path == "/v1/auth/nonce":
+            return httpx.Response(200, json={**answer.json(), "nonce": "0" * 24})
+        return answer
+
+    market.answer_hook = refuse
+    with pytest.raises(NotAllowed, match="nonce"):
+        await client.login()
+    assert [path for _, path in market.requests].count("/v1/auth/login") == LOG_IN_ATTEMPTS
 
 
 async def test_a_bad_api_key_is_refused_without_a_loop(market: InMemoryMarket) -> None:

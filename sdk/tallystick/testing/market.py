@@ -102,7 +102,9 @@ class _Call:
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, code: str, detail: str, next_step: str = "") -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, next_step: str = "", *, field: str = ""
+    ) -> None:
         super().__init__(detail)
         self.problem = wire.Problem(
             type=f"urn:tallystick:problem:{code}",
@@ -111,6 +113,7 @@ class _Refusal(Exception):
             detail=detail,
             code=code,
             next_step=next_step,
+            errors=[{"field": field, "message": detail}] if field else [],
         )
 
 
@@ -305,16 +308,16 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
     ) -> httpx.Response:
         """A write with a known Idempotency-Key gets the answer it got before."""
         key = request.headers.get("Idempotency-Key")
-        if request.method == "GET" or key is None:
+        if request.method == "GET" or key is None or caller is None:
             return await self._route(request, body, caller)
-        known, asked = self._answers.get((caller or "", key)), digest_of(body)
+        known, asked = self._answers.get((caller, key)), digest_of(body)
         if known is not None:
             if known[0] != asked:
                 raise _Refusal(409, "idempotency_conflict", "The key was used for another body.")
             headers = {k: v for k, v in known[1].headers.items() if k != "content-length"}
             return httpx.Response(known[1].status_code, headers=headers, content=known[1].content)
         answer = await self._route(request, body, caller)
-        self._answers[(caller or "", key)] = (asked, answer)
+        self._answers[(caller, key)] = (asked, answer)
         return answer
 
     async def _route(
@@ -475,7 +478,7 @@ class InMemoryMarket(httpx.AsyncBaseTransport):
         if stated.get("Chain ID") != str(CHAIN_ID):
             raise _Refusal(401, "login_refused", "The text names another chain.")
         if stated.get("Nonce", "") not in self._nonces:
-            raise _Refusal(401, "login_refused", "The nonce is unknown or used.")
+            raise _Refusal(401, "login_refused", "The nonce is unknown or used.", field="nonce")
         self._nonces.discard(stated["Nonce"])
         address = signatures.recover_text(login.message, login.signature)
         if address != lines[1]:

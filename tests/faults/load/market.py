@@ -142,7 +142,11 @@ class Stage:
         again."""
         text = self.market.services[name].log.read_text(errors="replace")
         if "Traceback" in text or name in ("backend", "consumer"):
-            raise Broken(f"{name} ended after {after}; its log says why")
+            raise Broken(f"{name} ended after {after}: {self.last_words(name)}")
+
+    def last_words(self, name: str) -> str:
+        said = self.market.services[name].log.read_text(errors="replace").splitlines()
+        return " | ".join(line.strip()[:500] for line in said[-3:])
 
     def start_again(self, name: str) -> None:
         if name == "backend":
