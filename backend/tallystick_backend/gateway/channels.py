@@ -167,8 +167,8 @@ class Channels:
                     await paying.tell_voucher()
 
     async def close(self) -> None:
-        ending = [paying.close() for paying in self._ends.values()]
-        await asyncio.gather(*(one for one in ending if one is not None), return_exceptions=True)
+        ending = [message for paying in self._ends.values() for message in paying.close()]
+        await asyncio.gather(*ending, return_exceptions=True)
 
     async def tell_vouchers(self) -> None:
         """At the end: what waited for a next request."""

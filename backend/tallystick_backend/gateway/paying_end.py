@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -247,7 +247,8 @@ class PayingEnd:
         self._told: SignedVoucher | None = None
         """The newest voucher that the provider is known to have, or was sent."""
         self._telling: asyncio.TimerHandle | None = None
-        self._teller: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Messages on their way out; the loop itself would not hold on to them."""
         self._unanswered = 0
         """Messages that the provider said nothing to yet; a voucher among them may be lost."""
         self._resaid = 0
@@ -608,8 +609,7 @@ class PayingEnd:
 
     def _begin_telling(self) -> None:
         self._telling = None
-        self._teller = asyncio.create_task(self._tell())
-        self._teller.add_done_callback(_quiet)
+        self._later(self._tell())
 
     async def _tell(self) -> None:
         try:
@@ -618,7 +618,7 @@ class PayingEnd:
             if self._telling is None:
                 self._tell_in(self._settings.repeat_s)
 
-    def close(self) -> asyncio.Task[None] | None:
+    def close(self) -> set[asyncio.Task[None]]:
         """Tells nothing more by itself; answers what is still ending."""
         self._closed = True
         if self._telling is not None:
@@ -627,9 +627,9 @@ class PayingEnd:
         if self._checking is not None:
             self._checking.cancel()
             self._checking = None
-        if self._teller is not None:
-            self._teller.cancel()
-        return self._teller
+        for message in self._leaving:
+            message.cancel()
+        return set(self._leaving)
 
     async def tell_voucher(self) -> None:
         """The last one, unless the provider has it. Raises `GatewayNotReady`."""
@@ -770,8 +770,13 @@ class PayingEnd:
         if self.end.abandoned:
             raise NewChannel(self.end.abandoned)
 
-    def _later(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
         task.add_done_callback(_quiet)
 
 

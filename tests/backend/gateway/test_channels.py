@@ -280,3 +280,26 @@ async def test_nothing_begins_while_the_index_has_stopped(market: Market) -> Non
         answer = await market.call()
         assert answer.status_code == (200 if why is None else 503)
     assert len(market.funds.sent) == 1
+
+
+async def test_a_gateway_that_ends_leaves_no_message_on_its_way(market: Market) -> None:
+    """One that had not begun to leave would be a warning at best; one that had, an error."""
+    assert (await market.call()).status_code == 200
+    channels = market.backend.gateway.parts.channels
+    [paying] = channels.ends.values()
+    left: list[str] = []
+
+    async def leave() -> None:
+        await asyncio.sleep(3600)
+        left.append("late")
+
+    paying._later(leave())
+    await asyncio.sleep(0)
+    paying._later(leave())
+    began = set(paying._leaving)
+    await channels.close()
+    assert len(began) >= 2
+    assert all(message.cancelled() or message.done() for message in began)
+    paying._later(leave())
+    assert not paying._leaving
+    assert not left
