@@ -6,7 +6,9 @@
     make faults-long SEEDS=25 ARGS="--only kills --record"
 
 A seed that fails is printed with the command that repeats it, and written to
-tests/faults/kept_seeds.json: every short run begins with those that lie there.
+tests/faults/kept_seeds.json: every run begins with those that lie there. Where a test has been
+written for what a seed found, that test is named there ("pinned"), and a full seed is left to the
+long form.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
                 done.append(found)
                 progress.update(bar, advance=1, description="")
+                if not console.is_terminal and not found.problem:
+                    console.print(f"seed {seed} of {campaign.name} held, {found.seconds:.0f} s")
                 if found.problem:
                     console.print(found.problem, markup=False, highlight=False)
                     console.print(f"[red]seed {seed} of {campaign.name} failed[/red]; again:")
@@ -97,7 +101,7 @@ def _plan(
     asked: argparse.Namespace, console: Console
 ) -> Iterator[tuple[Campaign, Sequence[tuple[int, bool]]]]:
     """Seeds of each campaign, each with whether everything is tried. A run that names no seed
-    begins with those that once failed."""
+    begins with those that once failed; the short form, where no test stands for them."""
     kept = json.loads(KEPT.read_text())
     for campaign in asked.only:
         if lacks := campaign.missing():
@@ -108,7 +112,12 @@ def _plan(
         last = first + (campaign.seeds if many is None else many)
         wanted = [(seed, asked.full) for seed in range(first, last)]
         if asked.seed is None:
-            of_old = [(k["seed"], k["full"]) for k in kept if k["campaign"] == campaign.name]
+            of_old = [
+                (k["seed"], k["full"])
+                for k in kept
+                if k["campaign"] == campaign.name
+                and (asked.full or not k["full"] or "pinned" not in k)
+            ]
             wanted = [*of_old, *(one for one in wanted if one not in of_old)]
         yield campaign, wanted
 
@@ -132,7 +141,7 @@ def _keep(found: Done) -> None:
     """For ever: nobody but a person takes a seed out again."""
     kept = json.loads(KEPT.read_text())
     seed = {"campaign": found.campaign, "seed": found.seed, "full": found.full}
-    if seed not in [{k: v for k, v in one.items() if k != "why"} for one in kept]:
+    if seed not in [{k: one[k] for k in seed} for one in kept]:
         last = found.problem.strip().splitlines()[-2:]
         kept.append(seed | {"why": last[0][:200]})
         KEPT.write_text(json.dumps(kept, indent=2) + "\n")

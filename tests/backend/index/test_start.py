@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tallystick.protocol.types import ZERO_ADDRESS
-from tallystick_backend.chain import Chain, ChainError, RpcUnavailable
+from tallystick_backend.chain import Chain, ChainError, RpcInconsistent, RpcUnavailable
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.index.errors import WrongChain
 from tallystick_backend.index.follow import Index, IndexSettings
@@ -74,6 +74,35 @@ async def test_the_wrong_chain_is_refused(
         await index.run(asyncio.Event())
     async with database.read() as session:
         assert await rows.cursor(session) is None
+
+
+@pytest.mark.parametrize("false", [1, 2])
+async def test_a_block_to_begin_on_that_is_told_in_two_ways_is_not_believed(
+    node: Node, database: Database, clock: ManualClock, false: int
+) -> None:
+    """Case 77: one false header. Everything that follows would rest on it for good."""
+    for _ in range(4):
+        node.mine()
+    later = replace(DEPLOYMENT, block=3)
+    index = Index(database, Chain(node, followed(later)), later, clock)
+    asked = 0
+
+    def once(answer: Any, params: Any) -> Any:
+        nonlocal asked
+        asked += params[0] == "0x2"
+        lies = params[0] == "0x2" and asked == false
+        return answer | {"hash": "0x" + "ab" * 32} if lies else answer
+
+    node.faults["eth_getBlockByNumber"] = once
+    with pytest.raises(RpcInconsistent, match="tells of block 2 in two ways"):
+        await index.check()
+    async with database.read() as session:
+        assert await rows.cursor(session) is None
+    await index.check()
+    async with database.read() as session:
+        cursor = await rows.cursor(session)
+    assert cursor is not None
+    assert cursor.block_hash == node.blocks[2].hash
 
 
 async def test_a_database_of_another_chain_is_refused(
