@@ -53,7 +53,7 @@ down: setup ## Stop the local market that `make up` started
 
 ##@ Prove it
 
-test: test-python test-contracts test-foundry test-web e2e e2e-web-where-possible ## Run every test: Python, contracts, dApp, end to end, in a browser
+test: test-python test-contracts test-foundry test-web e2e e2e-web-where-possible faults ## Run every test: Python, contracts, dApp, end to end, in a browser, and a little of every fault
 	@echo "test: everything passed"
 
 test-python: compiled ## Run the tests of protocol, SDK, backend and provider

@@ -185,7 +185,8 @@ CAMPAIGN = Campaign(
         "programs": Row(
             f"Hostile programs in real containers, {len(PROGRAMS)} different ones",
             "ends or is ended by its limit and is gone within 10 s; mounts, loop devices, kernel "
-            "settings, processes, containers, disk and the agent's files are as before",
+            "settings and modules, packet filter, network links, processes, containers, disk and "
+            "the agent's files are as before",
         ),
         "attempts": Row(
             "Forbidden things that they tried, one by one", "refused, or not there at all"

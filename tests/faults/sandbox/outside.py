@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,9 @@ def facts(engine: Engine, directory: Path) -> dict[str, Any]:
             "mounts": _mounts(engine, directory),
             "loop devices": loops(directory),
             "settings": _settings(),
+            "kernel modules": sorted(m.split()[0] for m in _read("/proc/modules").splitlines()),
+            "packet filter": _packet_filter(),
+            "links": sorted(os.listdir("/sys/class/net")),
             "secrets": _secrets(directory),
             "left in the data directory": sorted(p.name for p in (directory / "tasks").glob("*")),
         }
@@ -82,6 +87,24 @@ def _mounts(engine: Engine, directory: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     ours = (f" {directory}", f" {engine.root}")
     return sorted(line.split(" ")[4] for line in lines if any(our in line for our in ours))
+
+
+def _packet_filter() -> dict[str, list[str]]:
+    """The rules of both families, without how often each was met; none without the program."""
+    found = {}
+    for name in ("iptables-save", "ip6tables-save"):
+        program = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if program is not None:
+            done = subprocess.run([program], capture_output=True, text=True, check=False)
+            lines = (re.sub(r" \[\d+:\d+\]$", "", line) for line in done.stdout.splitlines())
+            found[name] = [line for line in lines if not line.startswith("#")]
+    return found
+
+
+def _read(path: str) -> str:
+    with suppress(OSError):
+        return Path(path).read_text(errors="replace")
+    return ""
 
 
 def _settings() -> dict[str, str]:
