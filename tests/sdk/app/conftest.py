@@ -52,6 +52,11 @@ class Running:
         told = [json.loads(line) for line in lines if line.startswith("{")]
         return [event for event in told if event["event"] == name]
 
+    def event(self, name: str) -> dict[str, Any]:
+        """The first of them. An answer may be here before its line in the log."""
+        self.until(lambda: self.events(name), name)
+        return self.events(name)[0]
+
     def log(self) -> str:
         return self._log.read_text()
 

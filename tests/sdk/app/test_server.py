@@ -79,7 +79,7 @@ class TestReady:
     def test_a_hook_that_fails_ends_the_process(self, start: Start) -> None:
         worker = start(warm_up=True, wait=False, environment={"TEST_FAIL": "1"})
         assert worker.process.wait(20) == 1
-        assert "the weights are not there" in worker.events("warm_up_failed")[0]["trace"]
+        assert "the weights are not there" in worker.event("warm_up_failed")["trace"]
         assert not (worker.project / "s").exists()
 
     def test_a_signal_during_the_warm_up_ends_it(self, start: Start, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ class TestCall:
         told = worker.call(content, **{"tallystick-call-id": "0xab-1"})
         assert told.json() == {"call_id": "0xab-1", "in_time": True, "over": False}
         assert told.headers["tallystick-call-id"] == "0xab-1"
-        assert worker.events("call_finished")[0]["call_id"] == "0xab-1"
+        assert worker.event("call_finished")["call_id"] == "0xab-1"
         forged = worker.call(content, **{"tallystick-call-id": 'x" y'}).json()["call_id"]
         assert len(forged) == 32
 
@@ -123,7 +123,7 @@ class TestCall:
         told = problem(worker.do("echo", text="abcd"), "invalid_input")
         assert told["detail"] == "At $.text: it is longer than 3 characters."
         assert problem(worker.do("raise"), "invalid_input")
-        assert not worker.events("call_failed")[0].get("trace")
+        assert not worker.event("call_failed").get("trace")
 
     def test_runpods_style(self, start: Start) -> None:
         worker = start("handlers:job", kind="runpod")
@@ -172,7 +172,12 @@ class TestCall:
     @pytest.mark.parametrize("manner", ["raise", "exit"])
     def test_a_failing_handler_is_logged_and_not_told(self, shared: Running, manner: str) -> None:
         told = problem(shared.do(manner), "handler_failed")
-        logged = [e for e in shared.events("call_failed") if e["call_id"] == told["call_id"]]
+
+        def lines() -> list[dict[str, Any]]:
+            return [e for e in shared.events("call_failed") if e["call_id"] == told["call_id"]]
+
+        shared.until(lines, "logged")
+        logged = lines()
         assert [event["code"] for event in logged] == ["handler_failed"]
         assert ("the secret is 42" if manner == "raise" else "SystemExit: 3") in logged[0]["trace"]
         assert shared.do("echo").status_code == 200
@@ -340,7 +345,7 @@ class TestStream:
             next(answer.iter_lines())
         worker.until(lambda: worker.marks() == ["closed"], "closed")
         worker.until(lambda: worker.ready().json()["running"] == 0, "free")
-        assert worker.events("call_abandoned")
+        assert worker.event("call_abandoned")
 
 
 class TestStop:
