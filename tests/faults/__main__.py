@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _keep(found)
     _print(console, asked.only, done)
     if asked.record:
-        _record(asked.only, done)
+        _record(asked, done)
     failed = [d for d in done if d.problem]
     console.print(f"{len(done) - len(failed)} seeds held, {len(failed)} failed")
     return 1 if failed or not done else 0
@@ -159,9 +159,9 @@ def _print(console: Console, asked: Sequence[Campaign], done: Sequence[Done]) ->
     console.print(table)
 
 
-def _record(asked: Sequence[Campaign], done: Sequence[Done]) -> None:
+def _record(asked: argparse.Namespace, done: Sequence[Done]) -> None:
     """The figures of this run take the place of those that stood for its campaigns."""
-    for campaign in asked:
+    for campaign in asked.only:
         seeds = [d for d in done if d.campaign == campaign.name]
         if not seeds:
             continue
@@ -169,7 +169,7 @@ def _record(asked: Sequence[Campaign], done: Sequence[Done]) -> None:
             "on": datetime.now(UTC).date().isoformat(),
             "seeds": len(seeds),
             "failed": sum(1 for d in seeds if d.problem),
-            "full": seeds[0].full,
+            "full": asked.full,
             "seconds": round(sum(d.seconds for d in seeds)),
             "counts": dict(_counts(campaign, done)),
         }
