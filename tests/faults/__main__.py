@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +39,8 @@ FIGURES = HERE / "figures"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = _arguments(arguments)
+    # As an interrupt: what a campaign has started, it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(stderr=True)
     done: list[Done] = []
     until = time.monotonic() + asked.hours * 3600 if asked.hours else None
