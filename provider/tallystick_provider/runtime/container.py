@@ -112,16 +112,14 @@ def request_for(
     user: str,
     volumes: Sequence[str] = (),
     gpu_driver: GpuDriver = "nvidia",
-    bound_sockets: bool = False,
 ) -> dict[str, Any]:
-    """Body of `POST /containers/create`. `bound_sockets` where the engine does not count what is
-    in sockets as memory by itself."""
+    """Body of `POST /containers/create`."""
     check_image_name(spec.image)
     check_environment(spec.env)
     if not spec.command:
         raise ImageRefused("the manifest names no command; give the full argument list")
     return {
-        **_container(spec, spec.task_environment, user, volumes, gpu_driver, bound_sockets),
+        **_container(spec, spec.task_environment, user, volumes, gpu_driver),
         # Both are set, so that nothing of the image's own command is mixed in.
         "Entrypoint": [spec.command[0]],
         "Cmd": list(spec.command[1:]),
@@ -137,13 +135,12 @@ def worker_request_for(
     user: str,
     volumes: Sequence[str] = (),
     gpu_driver: GpuDriver = "nvidia",
-    bound_sockets: bool = False,
 ) -> dict[str, Any]:
     """The same for an app's worker: it runs its image's own command, in the image's own place."""
     check_image_name(spec.image)
     check_socket_path(spec.socket_path)
     return {
-        **_container(spec, spec.worker_environment, user, volumes, gpu_driver, bound_sockets),
+        **_container(spec, spec.worker_environment, user, volumes, gpu_driver),
         "Labels": worker_labels(spec.provider, spec.name),
         "Hostname": "worker",
     }
@@ -168,7 +165,6 @@ def _container(
     user: str,
     volumes: Sequence[str],
     gpu_driver: GpuDriver,
-    bound_sockets: bool,
 ) -> dict[str, Any]:
     """All that a task's container and a worker have in common: every wall."""
     work_mib, tmp_mib = _memory_disks_mib(spec)
@@ -219,7 +215,6 @@ def _container(
                 **dict.fromkeys(volumes, f"rw,noexec,nosuid,nodev,size={tmp_mib}m,{owned}"),
             },
             "Ulimits": _limits(spec),
-            **({"KernelMemoryTCP": memory} if bound_sockets else {}),
         },
     }
 
@@ -270,8 +265,6 @@ def refuse_unsafe(body: Mapping[str, Any], spec: Sandboxed) -> None:
 
 
 Rule = Callable[[Any], bool]
-SOMETIMES = ("KernelMemoryTCP",)
-"""Engines on cgroup v2 refuse it, and need it not."""
 
 
 def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
@@ -281,7 +274,7 @@ def _refuse(prefix: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) ->
         if not _allows(rules[name], value):
             raise RuntimeUnsafe(f"{prefix}{name} may not be {value!r:.300} for a task's container")
     for name in rules:
-        if name not in given and name not in SOMETIMES:
+        if name not in given:
             raise RuntimeUnsafe(f"{prefix}{name} is missing; a task's container never runs without")
 
 
@@ -347,7 +340,6 @@ def _host_rules(spec: Sandboxed) -> dict[str, Rule]:
         "DeviceRequests": lambda v: _only_held(v, spec),
         "IpcMode": _is("private"),
         "LogConfig": _is(LOG),
-        "KernelMemoryTCP": _is(spec.memory_mib * MIB),
         "Memory": _is(spec.memory_mib * MIB),
         "MemorySwap": _is(spec.memory_mib * MIB),
         "NanoCpus": _is(spec.cpu_milli * 1_000_000),

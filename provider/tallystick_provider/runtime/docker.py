@@ -45,6 +45,7 @@ from tallystick_provider.runtime import (
     TaskDirectory,
     WorkerRef,
     WorkerSpec,
+    sockets,
     volume,
 )
 from tallystick_provider.runtime.container import (
@@ -178,7 +179,6 @@ class DockerRuntime:
                 user=user,
                 volumes=volumes,
                 gpu_driver=self._gpu_driver,
-                bound_sockets=self._bounds_sockets(),
             )
             refuse_unsafe(body, spec)
             name = f"tallystick-{spec.task_id[2:14]}-{spec.fence}-{self._provider[2:10]}"
@@ -206,7 +206,6 @@ class DockerRuntime:
             user=user,
             volumes=volumes,
             gpu_driver=self._gpu_driver,
-            bound_sockets=self._bounds_sockets(),
         )
         refuse_unsafe(body, spec)
         made = api.create_container_from_config(body, f"tallystick-{spec.name}")
@@ -216,10 +215,12 @@ class DockerRuntime:
 
     def _begin(self, ref: AnyRef, place: TaskDirectory, seen_at: str, size_mib: int) -> None:
         api = self._connect()
-        owner = int(self._inspect(ref)["Config"]["User"].partition(":")[0])
+        made = self._inspect(ref)
+        owner = int(made["Config"]["User"].partition(":")[0])
         try:
             self._bound_output(ref, place, seen_at, size_mib, owner)
-            api.start(ref.handle)
+            with sockets.bounded(self._info(), ref.handle, made["HostConfig"]["Memory"]):
+                api.start(ref.handle)
         except RuntimeFailure:
             api.remove_container(ref.handle, force=True)
             raise
@@ -258,10 +259,6 @@ class DockerRuntime:
         maps_users = any(str(option).startswith("name=userns") for option in options)
         user = UNPRIVILEGED if maps_users else FIRST_USER + secrets.randbelow(USERS)
         return f"{user}:{user}"
-
-    def _bounds_sockets(self) -> bool:
-        """cgroup v2 counts what is in sockets with a container's other memory; v1 when told to."""
-        return bool(self._info().get("KernelMemoryTCP"))
 
     def _info(self) -> Mapping[str, Any]:
         if self._said is None:
@@ -538,12 +535,14 @@ def findings(
         found="yes" if swap_held else "a task could fill the swap",
         fix="boot with swapaccount=1, use cgroup v2, or run swapoff -a",
     )
-    sockets_held = bool(info.get("KernelMemoryTCP")) or str(info.get("CgroupVersion")) == "2"
+    why_not = sockets.why_not(info)
     yield Finding(
         "docker socket memory",
-        ok=sockets_held,
-        found="yes" if sockets_held else "a task could fill the memory by what is in its sockets",
-        fix="use cgroup v2, or a kernel that bounds kmem.tcp",
+        ok=not why_not,
+        found=f"a task could fill the memory by what is in its sockets: {why_not}"
+        if why_not
+        else "yes",
+        fix="use cgroup v2, which counts it with a container's other memory",
     )
     yield Finding(
         "docker isolation",

@@ -219,18 +219,6 @@ def test_every_other_body_is_refused(field: str, value: Any) -> None:
         refuse_unsafe(body, spec)
 
 
-@pytest.mark.parametrize("value", [0, -1, 2**40, None, True, "0"])
-def test_what_is_in_sockets_is_bounded_as_memory_or_not_at_all(value: Any) -> None:
-    """Case 109: on cgroup v1 it is no part of the memory that `Memory` bounds."""
-    spec = spec_of()
-    body = request_for(spec, user=USER, bound_sockets=True)
-    assert body["HostConfig"]["KernelMemoryTCP"] == body["HostConfig"]["Memory"]
-    refuse_unsafe(body, spec)
-    body["HostConfig"]["KernelMemoryTCP"] = value
-    with pytest.raises(RuntimeUnsafe, match="KernelMemoryTCP"):
-        refuse_unsafe(body, spec)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [

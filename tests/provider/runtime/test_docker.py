@@ -33,6 +33,7 @@ from tallystick_provider.runtime import (
     RunSpec,
     RunState,
     TaskDirectory,
+    sockets,
 )
 from tallystick_provider.runtime.docker import (
     DockerRuntime,
@@ -317,6 +318,19 @@ async def test_logs_continue_where_they_were_left(runtime: DockerRuntime, make: 
 
 
 @pytest.mark.docker
+async def test_what_is_in_its_sockets_counts_as_memory(runtime: DockerRuntime, make: Make) -> None:
+    """Case 109: by itself on cgroup v2; on v1 the kernel counts it for itself, without a bound."""
+    controller = sockets._controller(sockets.MOUNTS)
+    if controller is None:
+        pytest.skip("cgroup v2")
+    ref = await runtime.start(make("sleep 30"))
+    group = controller / sockets.PARENT / ref.handle
+    assert (group / sockets.BOUND).read_text().strip() == str(64 * MIB)
+    await runtime.remove(ref)
+    assert not group.exists()
+
+
+@pytest.mark.docker
 async def test_an_image_that_is_not_here_is_the_tasks_fault(runtime: DockerRuntime) -> None:
     with pytest.raises(ImageRefused, match="not on this provider"):
         await runtime.prepare("sha256:" + "12" * 32)
@@ -352,7 +366,7 @@ async def test_no_engine_says_what_to_do() -> None:
         ({"PidsLimit": False}, "docker process limit"),
         ({"MemoryLimit": False}, "docker memory limit"),
         ({"CpuCfsQuota": False}, "docker CPU limit"),
-        ({"CgroupVersion": "1"}, "docker socket memory"),
+        ({"CgroupVersion": "1", "CgroupDriver": "systemd"}, "docker socket memory"),
     ],
 )
 def test_an_engine_without_a_protection_is_named(change: dict[str, Any], name: str) -> None:
