@@ -7,17 +7,30 @@ become the table in docs/reference/reliability.md.
 
 from __future__ import annotations
 
+import asyncio
+import faulthandler
 import random
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
+
+SHORT_MOST_S: Final = 600
+FULL_MOST_S: Final = 2 * 3600
+"""A seed that has not ended by then hangs: it fails, and says where."""
+_LAST_RESORT_S: Final = 60
 
 
 class Broken(AssertionError):
     """Something that must hold did not. The message says what, with the values on both sides."""
+
+
+class Overdue(BaseException):
+    """The seed hangs. Nothing that it tries shall take this for an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +116,58 @@ def run_seed(
     began = time.monotonic()
     problem = ""
     try:
-        campaign.run(run)
-    except Exception:
+        with _ended_within(FULL_MOST_S if full else SHORT_MOST_S):
+            campaign.run(run)
+    except (Exception, Overdue):
         problem = "".join(f"{text}\n" for text in said) + traceback.format_exc()
     return Done(campaign.name, seed, full, run.counts, time.monotonic() - began, problem)
+
+
+@contextmanager
+def _ended_within(seconds: int) -> Iterator[None]:
+    def overdue(*_: object) -> None:
+        raise Overdue(f"it did not end within {seconds} s\n{_where_tasks_wait()}")
+
+    before = signal.signal(signal.SIGALRM, overdue)
+    signal.alarm(seconds)
+    # What swallows even that would hang for ever.
+    faulthandler.dump_traceback_later(seconds + _LAST_RESORT_S, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _where_tasks_wait() -> str:
+    """Each task of the running loop with its whole chain of awaits: a traceback has the loop's."""
+    try:
+        tasks = asyncio.all_tasks(asyncio.get_running_loop())
+    except RuntimeError:
+        return "no event loop was running"
+    return "\n".join(f"{task.get_name()} waits in {_awaits(task.get_coro())}" for task in tasks)
+
+
+def _awaits(waiting: Any) -> str:
+    places = []
+    while waiting is not None:
+        frame = next(
+            (f for kind in ("cr", "gi", "ag") if (f := getattr(waiting, f"{kind}_frame", None))),
+            None,
+        )
+        if frame is None:
+            places.append(repr(waiting)[:120])
+            break
+        places.append(
+            f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+        )
+        waiting = next(
+            (
+                w
+                for name in ("cr_await", "gi_yieldfrom", "ag_await")
+                if (w := getattr(waiting, name, None)) is not None
+            ),
+            None,
+        )
+    return " > ".join(places)

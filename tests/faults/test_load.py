@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.campaign import Campaign, run_seed
 from tests.faults.every import campaigns
 from tests.faults.load.marks import Board, resolve
 from tests.faults.load.steps import STEPS, Step
@@ -65,3 +67,16 @@ def test_a_clock_is_wrong_for_one_program_only(tmp_path: Path) -> None:
     board.set_clock("provider-1", -5000)
     assert board.wrong_by_ms("provider-1") == -5000
     assert board.wrong_by_ms("provider-2") == board.wrong_by_ms("consumer") == 0
+
+
+def test_a_seed_that_hangs_fails_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleeper() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("tests.faults.campaign.SHORT_MOST_S", 1)
+    hangs = Campaign("hangs", "Nothing", {}, lambda _: asyncio.run(sleeper()), seeds=1)
+    done = run_seed(hangs, 1, False, tmp_path, lambda _: None)
+    assert "did not end within 1 s" in done.problem
+    assert "sleeper (test_load.py" in done.problem
