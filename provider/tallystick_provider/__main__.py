@@ -49,7 +49,7 @@ from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.runtime import Finding, Runtime
 from tallystick_provider.settings import Settings, from_environment
 from tallystick_provider.settle import Settler
-from tallystick_provider.work import Tools
+from tallystick_provider.work import Tools, drop_result
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -308,7 +308,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
                 clock,
                 acceptance_wait_s=settings.acceptance_wait_seconds,
                 stuck_s=settings.stuck_seconds,
-                on_over=lambda lease: _drop_result(settings.data_dir, lease),
+                on_over=lambda lease: drop_result(settings.data_dir, lease),
                 redemption=calls.redemption,
             )
             agent = Agent(
@@ -396,12 +396,6 @@ async def _note_problems(
         with suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await stop.wait()
-
-
-def _drop_result(data_dir: Path, lease: Lease) -> None:
-    """The sealed result was needed until the task was over."""
-    if lease.result_digest is not None:
-        (data_dir / "results" / lease.result_digest).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -483,7 +483,8 @@ class Agent:
 
     def _restart_idle(self) -> None:
         """Work that stopped short of the report (a full disk, say) is tried again."""
-        for lease in self.tools.journal.open_leases():
+        journal = self.tools.journal
+        for lease in (*journal.open_leases(), *journal.untold_leases()):
             known = self._works.get((lease.task_id, lease.fence))
             if (known is None or known[1].done()) and not lease.reached("reported"):
                 self._begin(lease)

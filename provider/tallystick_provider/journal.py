@@ -183,6 +183,7 @@ class Lease:
     acceptance: Acceptance | None
     acceptance_signature: Signature | None
     report_to_send: str | None
+    closed_at_ms: int | None
     checked_at_ms: int | None
 
     @property
@@ -199,6 +200,16 @@ class Lease:
     @property
     def holds_capacity(self) -> bool:
         return self.outcome is None and not self.reached("signed")
+
+    @property
+    def refused(self) -> bool:
+        """The backend did not take its receipt or its result, as one that came too late, say."""
+        return self.outcome is None and self.reached("reported") and self.reason != ""
+
+    @property
+    def untold(self) -> bool:
+        """Paid for, and the backend has not taken its receipt: the consumer has no result yet."""
+        return self.outcome == "paid" and not self.reached("reported")
 
 
 class Subject(Protocol):
@@ -330,6 +341,13 @@ class Journal:
             )
             return tuple(_lease(row) for row in session.exec(question))
 
+    def untold_leases(self) -> tuple[Lease, ...]:
+        with self._read() as session:
+            question = select(LeaseRow).where(
+                LeaseRow.outcome == "paid", LeaseRow.stage != STAGES[-1]
+            )
+            return tuple(_lease(row) for row in session.exec(question))
+
     def recent_leases(self, limit: int) -> tuple[Lease, ...]:
         with self._read() as session:
             question = select(LeaseRow).order_by(col(LeaseRow.accepted_at_ms).desc()).limit(limit)
@@ -378,6 +396,10 @@ class Journal:
 
     def reported(self, lease: Lease, note: str = "") -> Lease:
         return self._advance(lease, "reported", reason=note)
+
+    def tell_again(self, lease: Lease) -> Lease:
+        """The receipt and its result, which were refused."""
+        return self._set(lease, stage="signed", reason="")
 
     def stop_wanted(self, task_id: TaskId, fence: int, reason: str) -> None:
         def change(row: LeaseRow) -> None:
@@ -678,6 +700,7 @@ def _lease(row: LeaseRow) -> Lease:
         if row.acceptance_signature is None
         else Signature(row.acceptance_signature),
         report_to_send=row.report_to_send,
+        closed_at_ms=row.closed_at_ms,
         checked_at_ms=row.checked_at_ms,
     )
 

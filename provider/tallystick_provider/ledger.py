@@ -84,6 +84,10 @@ class TaskOnChain:
     cancelled: bool = False
     """Only what was used before the cancellation is paid without the consumer's acceptance."""
 
+    def vouches_for(self, receipt: Digest) -> bool:
+        """The chain holds the task proven, or settled, by this very receipt."""
+        return receipt in [told.receipt for told in (self.proven, self.settled) if told]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -255,6 +255,9 @@ class Settler:
     async def _advance(self, lease: Lease, signed: Signed) -> None:
         chain = await self._ledger.task(lease.task_id, lease.terms, lease.accepted_block)
         self._reached("read")
+        if lease.refused and chain.vouches_for(signed.digest):
+            # What the chain has proven the backend takes, however late; the consumer needs it.
+            lease = self._journal.tell_again(lease)
         step = self._next_step(lease, signed, chain)
         if isinstance(step, Over) and step.outcome == "unpaid":
             # For good: one false answer of the node, as a block's time, must not be enough.

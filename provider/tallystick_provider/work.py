@@ -60,6 +60,7 @@ from tallystick_provider.runtime import (
 
 MIB = 1024 * 1024
 TASKS = "tasks"
+RESULTS = "results"
 SAMPLE_MS = 5_000
 OUTPUT_LOOK_MS = 500
 QUIET_MS = 10_000
@@ -78,6 +79,10 @@ PASSING_STATUS: Final = frozenset({408, 425, 429})
 """Answers below 500 that pass by themselves."""
 TOO_LARGE: Final = 413
 REPORT_TRIES: Final = 8
+PAID_REPORT_TRIES: Final = 100
+"""A receipt that was paid for is taken once the backend has the payment from the chain."""
+TELL_PAID_MS: Final = 24 * 3600 * 1000
+"""So long the result of such a task is kept for a backend that does not answer."""
 PROOF_SECONDS: Final = 60
 """Kept free before the deadline, or a tenth of the longest run if that is less: a proof that
 arrives later is worth nothing."""
@@ -484,7 +489,10 @@ class Work:
         while not self.lease.reached("uploaded"):
             signed = self._signed()
             url = self.lease.offer.result_url.replace("{digest}", signed.receipt.result)
-            content = await asyncio.to_thread(self.result_path(signed.receipt.result).read_bytes)
+            path = self.result_path(signed.receipt.result)
+            if self.lease.untold and not path.exists():
+                return  # its receipt is worth telling
+            content = await asyncio.to_thread(path.read_bytes)
             why = ""
             try:
                 answer = await self.tools.http.put(url, content=content)
@@ -503,15 +511,17 @@ class Work:
             tries += 1
             self.refresh()
             log.warning("upload_failed", task=self.lease.task_id, why=why, tries=tries)
-            if self.lease.outcome is not None or (self.lease.lease_lost and tries >= UPLOAD_TRIES):
+            lost = self.lease.lease_lost and self.lease.outcome is None
+            if self._is_over() or (lost and tries >= UPLOAD_TRIES):
                 return
             await self._pause(tries)
 
     # --- 6 report -------------------------------------------------------------------------------
 
     async def report(self) -> None:
+        """Also of what the chain has paid for meanwhile: its consumer waits for the result."""
         tries = refusals = 0
-        while not self.lease.reached("reported") and self.lease.outcome is None:
+        while not self.lease.reached("reported") and not self._is_over():
             signed = self._signed()
             try:
                 ack = await self.tools.backend.finished(self._finished(signed))
@@ -521,14 +531,31 @@ class Work:
                 self.refresh()
                 continue
             refusals += not ack.ok
-            if not ack.ok and refusals < REPORT_TRIES:
+            if not ack.ok and refusals < (PAID_REPORT_TRIES if self.lease.untold else REPORT_TRIES):
                 # A busy database refuses as a wrong receipt does; only the one passes.
                 log.info("report_refused", task=self.lease.task_id, reason=ack.reason)
                 await self._pause(refusals)
                 self.refresh()
                 continue
-            self.lease = self.tools.journal.reported(self.lease, "" if ack.ok else ack.reason)
+            self._told("" if ack.ok else ack.reason)
             log.info("task_reported", task=self.lease.task_id, taken=ack.ok, reason=ack.reason)
+        if self.lease.untold:
+            log.warning("task_never_told", task=self.lease.task_id)
+            self._told("the backend was away for too long")
+
+    def _is_over(self) -> bool:
+        """Nothing more is to be said of it."""
+        if not self.lease.untold:
+            return self.lease.outcome is not None
+        return self._now() - (self.lease.closed_at_ms or 0) > TELL_PAID_MS
+
+    def _told(self, note: str) -> None:
+        """The payment's own note stays."""
+        self.refresh()
+        paid = self.lease.untold
+        self.lease = self.tools.journal.reported(self.lease, self.lease.reason if paid else note)
+        if paid:
+            drop_result(self.tools.data_dir, self.lease)
 
     def _finished(self, signed: Signed) -> wire.Finished:
         return wire.Finished(
@@ -555,6 +582,8 @@ class Work:
     async def _give_up(self, refused: ResultRefused) -> None:
         """The receipt stays in the journal; without its result nobody would accept it."""
         self.refresh()
+        if self.lease.untold:
+            self._told(str(refused))
         if self.lease.outcome is not None:
             return
         too_large = refused.status == TOO_LARGE
@@ -612,7 +641,7 @@ class Work:
         return TaskDirectory(self.tools.data_dir / TASKS / self.lease.name)
 
     def result_path(self, result: Digest) -> Path:
-        return self.tools.data_dir / "results" / result
+        return self.tools.data_dir / RESULTS / result
 
     @property
     def spec(self) -> RunSpec:
@@ -703,6 +732,12 @@ class Work:
 
     def _now(self) -> int:
         return self.tools.clock.now_ms()
+
+
+def drop_result(data_dir: Path, lease: Lease) -> None:
+    """The sealed result is needed until the task is over, and its consumer can have it."""
+    if lease.result_digest is not None and not lease.untold:
+        (data_dir / RESULTS / lease.result_digest).unlink(missing_ok=True)
 
 
 async def tell_failures(tools: Tools) -> None:

@@ -1,6 +1,7 @@
 """agent, on a real chain with real processes
 ├── a task goes round: accepted, fetched, run, metered, signed, uploaded, reported, settled
 ├── an agent that dies in the middle: the next one finds the run and finishes it
+├── a backend that was away until the task was paid, or took its receipt for too late, has it after
 ├── ends: cancelled (143, billed so far), time over (124), output over the limit, lease lost,
 │   cut off past the lease, hostile input
 ├── containers whose lease is over are reaped on start
@@ -31,6 +32,7 @@ from tallystick.protocol.hashing import digest_of
 from tallystick.protocol.messages import (
     Acceptance,
     Assignment,
+    Domain,
     Receipt,
     TaskTerms,
     digest,
@@ -54,7 +56,7 @@ from tallystick_provider.offers import Reserved
 from tallystick_provider.runtime import Finding, RunRef, Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
-from tallystick_provider.work import Tools, Work
+from tallystick_provider.work import Tools, Work, drop_result
 from tests.provider.orders import CONSUMER_KEY, manifest_of, settings_of, terms_of
 from tests.provider.settling import open_market
 from tests.provider.waiting import until
@@ -187,7 +189,14 @@ class Stand:
             poll_s=0.03,
             stop_grace_s=1,
         )
-        self.settler = Settler(journal, ledger, clock, acceptance_wait_s=600, stuck_s=60)
+        self.settler = Settler(
+            journal,
+            ledger,
+            clock,
+            acceptance_wait_s=600,
+            stuck_s=60,
+            on_over=lambda lease: drop_result(self.path, lease),
+        )
         self.agent = Agent(settings, tools, ledger, self.settler.wake)
         self._stop = asyncio.Event()
         await self.agent.resume()
@@ -295,18 +304,20 @@ class Stand:
         return self.lease(offer).outcome
 
     def acceptance(self, done: wire.Finished) -> wire.AcceptanceNotice:
-        domain = self.deployment.domain
-        receipt = Receipt.from_body(done.receipt)
-        acceptance = Acceptance(TaskId(receipt.route), receipt.total, digest(domain, receipt))
-        return wire.AcceptanceNotice(
-            acceptance=acceptance.to_body(), signature=sign(domain, acceptance, CONSUMER.key)
-        )
+        return acceptance_of(self.deployment.domain, Receipt.from_body(done.receipt))
 
     async def credit(self) -> int:
         assert self.agent is not None
         ledger = self.agent.ledger
         assert isinstance(ledger, ChainLedger)
         return (await ledger._escrow.payee(PROVIDER.address)).credit
+
+
+def acceptance_of(domain: Domain, receipt: Receipt) -> wire.AcceptanceNotice:
+    acceptance = Acceptance(TaskId(receipt.route), receipt.total, digest(domain, receipt))
+    return wire.AcceptanceNotice(
+        acceptance=acceptance.to_body(), signature=sign(domain, acceptance, CONSUMER.key)
+    )
 
 
 @pytest.fixture
@@ -424,6 +435,77 @@ async def test_a_report_that_was_not_sent_is_sent_by_the_next_agent(stand: Stand
     await until(lambda: bool(stand.office.done))
     assert signed is not None
     assert Receipt.from_body(stand.office.done[0].receipt) == signed.receipt
+
+
+async def paid_without_the_backend(stand: Stand, offer: wire.Offer) -> Path:
+    """Where its result is kept."""
+    assert stand.agent is not None
+    signed = stand.agent.tools.journal.signed(stand.lease(offer).task_id, 1)
+    assert signed is not None
+    accepted = acceptance_of(stand.deployment.domain, signed.receipt)
+    assert (await stand.agent.on_acceptance(accepted)).ok
+    await until(lambda: stand.outcome(offer) == "paid", what="the payment")
+    return stand.path / "results" / signed.receipt.result
+
+
+async def test_a_backend_that_was_away_until_the_payment_has_the_result_after(
+    stand: Stand,
+) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    stand.office.online = False
+    stand.refuse_upload = [503]
+    await until(lambda: stand.uploads > 0, what="an upload")
+    result = await paid_without_the_backend(stand, offer)
+    paid = stand.lease(offer).reason
+    await stand.die()
+    assert result.exists()
+    stand.office.online, stand.refuse_upload = True, []
+    await stand.open()
+    await until(lambda: bool(stand.office.done), what="the report")
+    await until(lambda: stand.lease(offer).reached("reported"))
+    assert result.name in stand.blobs
+    assert not result.exists()
+    assert (stand.outcome(offer), stand.lease(offer).reason) == ("paid", paid)
+
+
+async def test_a_receipt_that_came_too_late_is_told_again_once_it_is_paid(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend takes what the chain vouches for, once it has that from the chain."""
+    monkeypatch.setattr("tallystick_provider.work.REPORT_TRIES", 2)
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    stand.office.refusals = 5
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).reached("reported"), what="the refusal")
+    assert stand.lease(offer).reason
+    result = await paid_without_the_backend(stand, offer)
+    await until(lambda: bool(stand.office.done), what="the report")
+    await until(lambda: not result.exists())
+    assert stand.lease(offer).reached("reported")
+
+
+async def test_a_paid_result_is_not_kept_for_ever(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    stand.office.online = False
+    await until(lambda: stand.lease(offer).reached("uploaded"), what="the upload")
+    result = await paid_without_the_backend(stand, offer)
+    assert result.exists()
+    monkeypatch.setattr("tallystick_provider.work.TELL_PAID_MS", 0)
+    await until(lambda: not result.exists(), 20, "the end of patience")
+    assert stand.lease(offer).reached("reported")
+    assert stand.office.done == []
 
 
 async def test_cancelled_work_is_stopped_and_billed_so_far(stand: Stand) -> None:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,8 @@ async def credit_of(ledger: ChainLedger, provider: Address = PROVIDER.address) -
 async def settle(settler: Settler, passes: int = 4) -> None:
     for _ in range(passes):
         await settler.pass_once()
+        if settler._journal.in_flight() is not None:
+            await asyncio.sleep(0.05)  # the node mines by itself, beside us
 
 
 def outcome(journal: Journal, done: Finished) -> str | None:
@@ -281,6 +284,32 @@ async def test_a_silent_consumer_pays_after_the_window(
     await settle(settler)
     assert outcome(journal, done) == "paid"
     assert await credit_of(ledger) == due(done)
+
+
+async def test_what_was_refused_is_told_again_once_the_chain_has_the_proof(
+    chain: LocalChain,
+    deployment: Deployment,
+    journal: Journal,
+    clock: ManualClock,
+    settler: Settler,
+) -> None:
+    """The backend takes it then, and the consumer needs the result before the window closes."""
+
+    def lease() -> Lease:
+        found = journal.lease(done.lease.task_id, done.lease.fence)
+        assert found is not None
+        return found
+
+    done = finish(chain, deployment, journal, clock)
+    journal.reported(lease(), "the result came too late")
+    await settle(settler)
+    assert lease().refused
+    clock.advance_ms(16_000)
+    await settle(settler)
+    assert (lease().stage, lease().reason, lease().outcome) == ("signed", "", None)
+    journal.reported(lease())
+    await settle(settler)
+    assert lease().stage == "reported"
 
 
 async def test_an_open_window_is_looked_at_now_and_then(
