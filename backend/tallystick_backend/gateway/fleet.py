@@ -138,10 +138,11 @@ class Fleet:
         since_ms = self._clock.now_ms() - self._settings.online_ms
         async with self._database.read() as session:
             online = set(await calls.providers_online(session, since_ms))
-            keys = await calls.operator_keys(session, online | set(self._members))
-        for name in online - set(self._members):
-            self._members[name] = Member(to_address(name))
-        for name, member in list(self._members.items()):
+            # Whoever becomes a member while this is read has its turn in the next round.
+            asked = online | set(self._members)
+            keys = await calls.operator_keys(session, asked)
+        for name in asked:
+            member = self.member(name)
             member.operator_keys = frozenset(to_address(key) for key in keys[name])
             if name not in online and not member.in_flight:
                 del self._members[name]
