@@ -27,7 +27,7 @@ from tests.faults.load.market import Stage, lease_is_over_after_s, stage, wait_u
 from tests.faults.load.marks import Board
 from tests.support.postgres import PostgresServer, postgres_server
 
-SHORT = 4
+SHORT = 2
 """Troubles of a short run."""
 RECOVER_S = 90.0
 _FRESH_TASKS, _FRESH_CALLS = 1, 3

@@ -395,5 +395,5 @@ CAMPAIGN = Campaign(
         "agent": Row("Orders that a lying backend passes on", "the agent refuses them by itself"),
     },
     run=run,
-    seeds=3,
+    seeds=1,
 )

@@ -453,5 +453,5 @@ CAMPAIGN = Campaign(
         ),
     },
     run=run,
-    seeds=5,
+    seeds=1,
 )

@@ -407,5 +407,5 @@ CAMPAIGN = Campaign(
         "answers": Row("False answers between send and receipt", "no second sending of an intent"),
     },
     run=run,
-    seeds=2,
+    seeds=1,
 )

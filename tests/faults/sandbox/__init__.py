@@ -37,7 +37,7 @@ from tests.faults.sandbox.programs import (
 from tests.faults.sandbox.world import TOGETHER, World, world
 from tests.provider.waiting import until
 
-SHORT = ((ESCAPES, 8), (FLOODS, 4), (LIVES, 2), (OUTPUTS, 4))
+SHORT = ((ESCAPES, 5), (FLOODS, 3), (LIVES, 1), (OUTPUTS, 3))
 SLOW = ("very_many_files", "neighbourhood", "storm_of_calls")
 """Seconds each: for the full form."""
 LEFT_MIB = 64
