@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, event, text
+from sqlalchemy import Connection, CursorResult, ExceptionContext, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -169,6 +169,7 @@ def _engine(url: str) -> AsyncEngine:
         )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        event.listen(engine.sync_engine, "handle_error", _keep_connection)
         return engine
     if driver == "postgresql+asyncpg":
         return create_async_engine(
@@ -190,6 +191,13 @@ def _prepare_sqlite(connection: Any, _record: object = None) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _keep_connection(failure: ExceptionContext) -> None:
+    """A task that is cancelled rolls back. SQLAlchemy would close its connection, which SQLite only
+    does once the last statement on it is collected as garbage: until then nobody could write."""
+    if not isinstance(failure.original_exception, Exception):
+        failure.is_disconnect = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 
 import pytest
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import select
 
 from tallystick_backend.store import session as session_module
 from tallystick_backend.store.session import (
@@ -163,3 +165,25 @@ async def test_a_writer_cancelled_in_the_queue_leaves_the_queue_moving(database:
     await write(1000)
     async with database.read() as session:
         assert await session.get(AccountRow, "0x1000") is not None
+
+
+async def test_a_writer_cancelled_over_a_statement_lets_others_write(database: Database) -> None:
+    """At once, not when the statement is collected as garbage one day."""
+
+    async def write(number: int) -> None:
+        async with database.transaction() as session:
+            for _ in range(50):
+                await session.exec(select(AccountRow))
+            session.add(AccountRow(address=f"0x{number}", available=1))
+
+    gc.disable()
+    try:
+        for number in range(25):
+            writer = asyncio.create_task(write(number))
+            await asyncio.sleep(0.001 + number * 0.0005)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            async with asyncio.timeout(5), database.transaction() as session:
+                session.add(AccountRow(address=f"0xf{number}", available=1))
+    finally:
+        gc.enable()
