@@ -145,8 +145,8 @@ def _keep(found: Done) -> None:
     kept = json.loads(KEPT.read_text())
     seed = {"campaign": found.campaign, "seed": found.seed, "full": found.full}
     if seed not in [{k: one[k] for k in seed} for one in kept]:
-        last = found.problem.strip().splitlines()[-2:]
-        kept.append(seed | {"why": last[0][:200]})
+        said = [line.strip() for line in found.problem.splitlines() if line.strip()]
+        kept.append(seed | {"why": said[-2][:200]})
         KEPT.write_text(json.dumps(kept, indent=2) + "\n")
 
 
