@@ -114,7 +114,12 @@ class Stage:
         """Nothing new is begun; returns when the consumer has all its answers."""
         (self.home / "stop").touch()
         service = self.market.services["consumer"]
-        wait_until(lambda: not service.alive, "the consumer to get its last answers", PATIENCE_S)
+        wait_until(
+            lambda: not service.alive,
+            "the consumer to get its last answers",
+            PATIENCE_S,
+            lambda: f"open: {', '.join(self.book().open_tasks())}",
+        )
 
     def dead(self) -> list[str]:
         kinds = self.market.zygotes
