@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, ExceptionContext, event, text
+import aiosqlite
+from sqlalchemy import Connection, CursorResult, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -164,18 +165,44 @@ def _to_json(value: object) -> str:
 def _engine(url: str) -> AsyncEngine:
     driver = make_url(url).drivername
     if driver == "sqlite+aiosqlite":
+        path = make_url(url).database or ":memory:"
         engine = create_async_engine(
-            url, connect_args={"timeout": BUSY_TIMEOUT_S}, json_serializer=_to_json
+            url, async_creator=lambda: _Connection(path), json_serializer=_to_json
         )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        event.listen(engine.sync_engine, "handle_error", _keep_connection)
         return engine
     if driver == "postgresql+asyncpg":
         return create_async_engine(
             url, pool_size=10, max_overflow=10, pool_pre_ping=True, json_serializer=_to_json
         )
     raise UnsupportedDatabase(f"the database driver {driver!r} is not supported")
+
+
+class _Connection(aiosqlite.Connection):
+    """Rolls back before it is closed. SQLAlchemy closes the connection of a statement that was
+    cancelled, and SQLite only really does so once its last statement is collected as garbage: until
+    then nobody else could write."""
+
+    def __init__(self, path: str) -> None:
+        # Its own thread is the only one that uses it; SQLAlchemy sets its properties from ours.
+        super().__init__(
+            lambda: sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False),
+            iter_chunk_size=64,
+        )
+        self._thread.daemon = True  # as SQLAlchemy would: one left open must not hold up an end
+
+    async def close(self) -> None:
+        self._roll_back_first()
+        await super().close()
+
+    def stop(self) -> asyncio.Future[None] | None:
+        self._roll_back_first()
+        return super().stop()
+
+    def _roll_back_first(self) -> None:
+        if self._connection is not None:
+            self._tx.put_nowait((None, self._connection.rollback))
 
 
 def _prepare_sqlite(connection: Any, _record: object = None) -> None:
@@ -191,13 +218,6 @@ def _prepare_sqlite(connection: Any, _record: object = None) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _keep_connection(failure: ExceptionContext) -> None:
-    """A task that is cancelled rolls back. SQLAlchemy would close its connection, which SQLite only
-    does once the last statement on it is collected as garbage: until then nobody could write."""
-    if not isinstance(failure.original_exception, Exception):
-        failure.is_disconnect = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -167,8 +167,12 @@ async def test_a_writer_cancelled_in_the_queue_leaves_the_queue_moving(database:
         assert await session.get(AccountRow, "0x1000") is not None
 
 
-async def test_a_writer_cancelled_over_a_statement_lets_others_write(database: Database) -> None:
-    """At once, not when the statement is collected as garbage one day."""
+@pytest.mark.parametrize("times", [1, 1_000])
+async def test_a_writer_cancelled_over_a_statement_lets_others_write(
+    database: Database, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, not when the statement is collected as garbage one day. Once, as a timeout cancels,
+    and at each await, as the web framework does with a request whose client has gone."""
 
     async def write(number: int) -> None:
         async with database.transaction() as session:
@@ -181,9 +185,12 @@ async def test_a_writer_cancelled_over_a_statement_lets_others_write(database: D
         for number in range(25):
             writer = asyncio.create_task(write(number))
             await asyncio.sleep(0.001 + number * 0.0005)
-            writer.cancel()
+            for _ in range(times):
+                writer.cancel()
+                await asyncio.sleep(0)
             await asyncio.gather(writer, return_exceptions=True)
             async with asyncio.timeout(5), database.transaction() as session:
                 session.add(AccountRow(address=f"0xf{number}", available=1))
     finally:
         gc.enable()
+    assert caplog.records == []
