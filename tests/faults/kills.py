@@ -15,7 +15,7 @@ from tests.faults.load.market import Stage, stage
 from tests.faults.load.marks import Board
 from tests.faults.load.steps import STEPS, Step
 
-SHORT = 8
+SHORT = 6
 """Steps of a short run, of all that there are."""
 REACH_S = 40.0
 """A step that the load does not reach within this time fails the run: it would show nothing."""

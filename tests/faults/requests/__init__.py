@@ -78,7 +78,7 @@ ROWS: Final = {
 
 def run(run: Run) -> None:
     chance = run.random
-    inputs, others = (25_000, 6_000) if run.full else (2_000, 300)
+    inputs, others = (25_000, 6_000) if run.full else (1_000, 200)
     run.say("parsers")
     many = 400_000 if run.full else 10_000
     parsers.run(chance, many)
