@@ -11,18 +11,40 @@ from tests.faults.campaign import Campaign
 from tests.faults.every import campaigns
 
 FIGURES = Path("tests/faults/figures")
+TOGETHER = {
+    "kill -9, at marked steps and at any moment": ("kills.kills", "chain.kill9", "outbox.kills"),
+    "Hostile programs in real containers": ("sandbox.programs",),
+    "Bad inputs: requests, messages on the bus, texts for parsers": (
+        *("requests.inputs", "requests.bus", "requests.parsers", "requests.schemathesis"),
+    ),
+    "Orders, versions and container bodies with something that nobody may have": (
+        *("specs.engine", "specs.orders", "specs.agent"),
+    ),
+}
+"""Counts that several campaigns have, as `campaign.row`."""
 
 
 def table(root: Path) -> str:
-    chapters = []
-    for campaign in campaigns():
-        path = root / FIGURES / f"{campaign.name}.json"
-        if path.exists():
-            chapters.append(_chapter(campaign, json.loads(path.read_text(encoding="utf-8"))))
-    beside = root / FIGURES / "neighbour.json"
-    if beside.exists():
-        chapters.append(_neighbour(json.loads(beside.read_text(encoding="utf-8"))))
+    figures = {path.stem: json.loads(path.read_text()) for path in (root / FIGURES).glob("*.json")}
+    shown = [campaign for campaign in campaigns() if campaign.name in figures]
+    chapters = [_together({campaign.name: figures[campaign.name] for campaign in shown})]
+    chapters += [_chapter(campaign, figures[campaign.name]) for campaign in shown]
+    if "neighbour" in figures:
+        chapters.append(_neighbour(figures["neighbour"]))
     return "\n\n".join(chapters)
+
+
+def _together(figures: dict[str, Any]) -> str:
+    seeds = sum(one["seeds"] for one in figures.values())
+    failed = sum(one["failed"] for one in figures.values())
+    lines = ["### All campaigns", "", "| tried | times |", "|---|---:|"]
+    lines.append(f"| Seeds; {failed} of them failed | {seeds:,} |")
+    for tried, places in TOGETHER.items():
+        pairs = [place.split(".") for place in places]
+        times = sum(figures[name]["counts"].get(row, 0) for name, row in pairs if name in figures)
+        if times:
+            lines.append(f"| {tried} | {times:,} |")
+    return "\n".join(lines)
 
 
 def _chapter(campaign: Campaign, figures: dict[str, Any]) -> str:
