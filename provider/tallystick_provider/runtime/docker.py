@@ -27,6 +27,7 @@ import docker
 import docker.errors
 import requests
 import structlog
+import urllib3.exceptions
 
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
@@ -417,7 +418,12 @@ def _engine(url: str) -> Iterator[None]:
         yield
     except docker.errors.APIError as error:
         raise RuntimeFailure(f"the container engine refused: {_why(error)}") from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,  # of a log, which is read as it comes over the wire
+        OSError,
+    ) as error:
         raise RuntimeFailure(
             f"no container engine answers at {url or os.environ.get('DOCKER_HOST', 'its socket')} "
             f"({type(error).__name__}); start it (systemctl start docker) and let this user reach "

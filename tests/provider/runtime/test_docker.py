@@ -23,6 +23,7 @@ import pytest
 from docker.errors import DockerException
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.exceptions import ProtocolError
 
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
@@ -37,6 +38,7 @@ from tallystick_provider.runtime import (
 )
 from tallystick_provider.runtime.docker import (
     DockerRuntime,
+    _engine,
     api_finding,
     findings,
     log_messages,
@@ -357,6 +359,12 @@ async def test_no_engine_says_what_to_do() -> None:
     runtime = DockerRuntime(PROVIDER, "unix:///no/such/docker.sock")
     with pytest.raises(RuntimeFailure, match="systemctl start docker"):
         await runtime.probe()
+
+
+def test_an_engine_that_ends_in_the_middle_of_an_answer_does_not_answer() -> None:
+    """A task's log is read as it comes over the wire; the task goes on without us."""
+    with pytest.raises(RuntimeFailure, match="no container engine answers"), _engine(""):
+        raise ProtocolError("Connection broken: IncompleteRead(0 bytes read)")
 
 
 @pytest.mark.parametrize(
