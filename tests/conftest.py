@@ -32,3 +32,5 @@ def chain(anvil: LocalChain, deployment: Deployment) -> Iterator[LocalChain]:
     snapshot = anvil.snapshot()
     yield anvil
     anvil.revert(snapshot)
+    # How it mines is in no snapshot; a test that seals its own blocks would stop all that follow.
+    anvil.rpc("evm_setAutomine", True)
