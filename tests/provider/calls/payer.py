@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nats
+from nats.aio.msg import Msg
 
 from tallystick.protocol import messages, wire
 from tallystick.protocol.app_manifest import AppManifest, app_manifest_digest, image_digest
@@ -223,7 +224,7 @@ class Payer:
 
     async def pay(self, voucher: SignedVoucher) -> Ack | CallRefusalBody:
         data = voucher.to_body().model_dump_json().encode()
-        reply = await self.line.request(self.subject("voucher"), data, timeout=ANSWER_S)
+        reply = await self._ask("voucher", data)
         if b'"code"' in reply.data:
             return parse(CallRefusalBody, reply.data)
         return parse(Ack, reply.data)
@@ -243,10 +244,13 @@ class Payer:
     async def cancel(self, ask: Ask) -> Ack:
         body = CancelBody(channel=self.channel.to_body(), number=ask.number)
         data = body.model_dump_json().encode()
-        return parse(Ack, (await self.line.request(self.subject("cancel"), data)).data)
+        return parse(Ack, (await self._ask("cancel", data)).data)
 
     async def load(self) -> LoadBody:
-        return parse(LoadBody, (await self.line.request(self.subject("load"), b"{}")).data)
+        return parse(LoadBody, (await self._ask("load", b"{}")).data)
+
+    async def _ask(self, verb: str, data: bytes) -> Msg:
+        return await self.line.request(self.subject(verb), data, timeout=ANSWER_S)
 
 
 HANDLERS = """

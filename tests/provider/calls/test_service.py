@@ -27,7 +27,7 @@ from tallystick.protocol.pricing import Price
 from tallystick.protocol.web3 import close, connect
 from tallystick.protocol.wire import parse
 from tests.provider.calls.conftest import World
-from tests.provider.calls.payer import NO_WEB3, Payer
+from tests.provider.calls.payer import ANSWER_S, NO_WEB3, Payer
 from tests.provider.waiting import until
 from tests.support.anvil import CONSUMER, PROVIDER, TOKEN, deposit, fund, send
 
@@ -140,7 +140,7 @@ class TestStarts:
     async def told(self, world: World, app_id: str) -> StartsBody:
         subject = f"tallystick.provider.{PROVIDER.address.lower()}.starts"
         asked = StartsRequestBody(app_id=app_id).model_dump_json().encode()
-        return parse(StartsBody, (await world.line.request(subject, asked)).data)
+        return parse(StartsBody, (await world.line.request(subject, asked, timeout=ANSWER_S)).data)
 
 
 class TestAWarmCall:
@@ -415,13 +415,15 @@ class TestMessagesThatAreNone:
         await world.start()
         payer = await world.payer()
         for data in (b"", b"Q", b"Q\xff\xff\xff\xff{}", pack(ANSWER, None, b"x"), pack(REQUEST)):
-            message = await world.line.request(payer.subject("call"), data)
+            message = await world.line.request(payer.subject("call"), data, timeout=ANSWER_S)
             frame = unpack(message.data)
             assert frame.kind == b"R"
             assert json.loads(frame.body)["code"] == "failed"
         for verb in ("voucher", "cancel", "app", "load"):
             for data in (b"", b"[]", b'{"number":"' + b"9" * 5000):
-                told = json.loads((await world.line.request(payer.subject(verb), data)).data)
+                told = json.loads(
+                    (await world.line.request(payer.subject(verb), data, timeout=ANSWER_S)).data
+                )
                 assert told.get("code") or told.get("reason"), (verb, told)
         assert (await payer.call(ECHO)).answer is not None
 
