@@ -485,7 +485,7 @@ class Work:
     async def upload(self) -> None:
         """Until it is taken; the receipt is signed and stays good meanwhile. Raises ResultRefused
         when it never will be."""
-        tries = 0
+        tries = refusals = 0
         while not self.lease.reached("uploaded"):
             signed = self._signed()
             url = self.lease.offer.result_url.replace("{digest}", signed.receipt.result)
@@ -500,7 +500,10 @@ class Work:
                     self.lease = self.tools.journal.uploaded(self.lease)
                     return
                 why = f"the result store answered {answer.status_code}"
-                if 400 <= answer.status_code < 500 and answer.status_code not in PASSING_STATUS:
+                refused = 400 <= answer.status_code < 500
+                refusals += refused
+                # Of what is paid for, the store hears from the chain: it may be behind.
+                if refused and answer.status_code not in PASSING_STATUS and not self.lease.untold:
                     raise ResultRefused(
                         answer.status_code,
                         f"{why} to a sealed result of {len(content)} bytes (ordered: "
@@ -513,6 +516,8 @@ class Work:
             log.warning("upload_failed", task=self.lease.task_id, why=why, tries=tries)
             lost = self.lease.lease_lost and self.lease.outcome is None
             if self._is_over() or (lost and tries >= UPLOAD_TRIES):
+                return
+            if self.lease.untold and refusals >= PAID_REPORT_TRIES:
                 return
             await self._pause(tries)
 
@@ -582,8 +587,6 @@ class Work:
     async def _give_up(self, refused: ResultRefused) -> None:
         """The receipt stays in the journal; without its result nobody would accept it."""
         self.refresh()
-        if self.lease.untold:
-            self._told(str(refused))
         if self.lease.outcome is not None:
             return
         too_large = refused.status == TOO_LARGE

@@ -463,8 +463,12 @@ async def test_a_backend_that_was_away_until_the_payment_has_the_result_after(
     paid = stand.lease(offer).reason
     await stand.die()
     assert result.exists()
-    stand.office.online, stand.refuse_upload = True, []
+    # It is back, and has not seen the payment on the chain yet.
+    stand.office.online, stand.refuse_upload, tried = True, [409], stand.uploads
     await stand.open()
+    await until(lambda: stand.uploads > tried + 1, what="another upload")
+    assert result.exists()
+    stand.refuse_upload = []
     await until(lambda: bool(stand.office.done), what="the report")
     await until(lambda: stand.lease(offer).reached("reported"))
     assert result.name in stand.blobs

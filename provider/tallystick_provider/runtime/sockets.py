@@ -44,10 +44,12 @@ def bounded(
     info: Mapping[str, Any], container: str, memory_bytes: int, mounts: Path = MOUNTS
 ) -> Iterator[None]:
     """Start the container inside. Raises RuntimeFailure if it did not come under the bound."""
-    controller = None if str(info.get("CgroupVersion")) == "2" else _controller(mounts)
-    if controller is None:
+    if str(info.get("CgroupVersion")) == "2":
         yield
         return
+    controller = _controller(mounts)
+    if controller is None:
+        raise RuntimeFailure(f"the container is not started: {why_not(info, mounts)}")
     group = controller / PARENT / container
     try:
         group.mkdir(parents=True, exist_ok=True)

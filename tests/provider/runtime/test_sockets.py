@@ -92,6 +92,16 @@ def test_a_container_that_ended_at_once_took_its_cgroup_along(
     assert not group_of(controller).exists()
 
 
+def test_without_a_controller_nothing_is_started(tmp_path: Path) -> None:
+    listed = tmp_path / "mounts"
+    listed.write_text("proc /proc proc rw 0 0\n")
+    with (
+        pytest.raises(RuntimeFailure, match="no memory controller"),
+        sockets.bounded(V1, CONTAINER, BYTES, listed),
+    ):
+        pytest.fail("it was started")
+
+
 def test_a_bound_that_cannot_be_written_starts_nothing(mounts: Path, controller: Path) -> None:
     (controller / sockets.PARENT).write_text("no directory")
     with (
