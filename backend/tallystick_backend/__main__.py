@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-import uvicorn
-from fastapi import FastAPI
 
 from tallystick.protocol.errors import ProtocolError
 from tallystick_backend import __version__
-from tallystick_backend import app as wiring
 from tallystick_backend import logging as logs
-from tallystick_backend.connections import GuardedHttp
 from tallystick_backend.dispatch import nats_config as bus_config
 from tallystick_backend.errors import BackendError
 from tallystick_backend.settings import PREFIX, Settings
@@ -40,36 +34,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 @cli.command()
 def serve() -> None:
     """Run HTTP, index and dispatch in this process, until SIGTERM or Ctrl-C."""
+    # The other commands do without: to read all of it takes seconds.
+    from tallystick_backend import server
+
     settings = Settings.from_environment(os.environ)
     logs.configure(settings.log_level, as_json=settings.log_json)
-    # What is missing shows here, as a sentence, and not from inside a half-started server.
-    settings.read_dispatcher_key()
-    wiring.load_deployment(settings)
-    wiring.bus_keys_of(settings)
-    app = wiring.create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=GuardedHttp.within(settings.head_timeout_s),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=20,
-        timeout_graceful_shutdown=15,
-        limit_concurrency=settings.max_streams + 2000,
-    )
-    _spare_the_collector()
-    _Server(config, app).run()
-
-
-def _spare_the_collector() -> None:
-    """What is imported by now stays for good. To look through all of it again and again took a
-    tenth of the time of a busy gateway, in pauses of some ten milliseconds."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    server.run(settings)
 
 
 @cli.command()
@@ -124,7 +94,7 @@ def nats_config(
     settings = Settings.from_environment(os.environ)
     url = urlsplit(settings.nats_url)
     text = bus_config.render(
-        wiring.bus_keys_of(settings), address=url.hostname or "127.0.0.1", port=url.port or 4222
+        bus_config.bus_keys_of(settings), address=url.hostname or "127.0.0.1", port=url.port or 4222
     )
     _say({"config": text}, text.rstrip("\n"), as_json=as_json)
 
@@ -160,24 +130,11 @@ def version(as_json: AsJson = False) -> None:
     _say({"version": __version__}, __version__, as_json=as_json)
 
 
-class _Server(uvicorn.Server):
-    """Open event streams end when the signal comes: the server would wait for them first and tell
-    the application only after."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        backend = self._app.state.backend
-        if backend is not None:
-            backend.stopping.set()
-        super().handle_exit(sig, frame)
-
-
 def openapi_text() -> str:
     """The document as it lies in docs/reference/openapi.json."""
-    document = wiring.http_app(Settings()).openapi()
+    from tallystick_backend.app import http_app
+
+    document = http_app(Settings()).openapi()
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

@@ -67,7 +67,7 @@ from tallystick_backend.dispatch.assign import KeySigner
 from tallystick_backend.dispatch.bus import NatsBus
 from tallystick_backend.dispatch.callout import AuthCallout
 from tallystick_backend.dispatch.loop import Dispatcher
-from tallystick_backend.dispatch.nats_config import BusKeys
+from tallystick_backend.dispatch.nats_config import bus_keys_of
 from tallystick_backend.dispatch.settings import DispatchSettings
 from tallystick_backend.gateway.bus import CallBus, NatsCallBus
 from tallystick_backend.gateway.funding import ChainFunds, Funds
@@ -87,6 +87,30 @@ from tallystick_backend.supervise import Supervisor
 from tallystick_backend.wallets import ChainWallets
 
 HOUSEKEEPING_EVERY_S = 300
+ROUTED = (
+    health,
+    auth,
+    keys,
+    deployment,
+    offers,
+    providers,
+    apps,
+    calls,
+    receipts,
+    summaries,
+    spending,
+    serving,
+    keep_warm,
+    analytics,
+    prices,
+    explorer,
+    overview,
+    embed,
+    vouchers,
+    blobs,
+    streams,  # before tasks: `/events` must not be taken for a task's id
+    tasks,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -122,32 +146,9 @@ def http_app(
     )
     app.state.backend = backend
     app.state.metrics = Metrics() if backend is None else backend.metrics
-    # streams before tasks: `/events` must not be taken for a task's id
-    for module in (
-        health,
-        auth,
-        keys,
-        deployment,
-        offers,
-        providers,
-        apps,
-        calls,
-        receipts,
-        summaries,
-        spending,
-        serving,
-        keep_warm,
-        analytics,
-        prices,
-        explorer,
-        overview,
-        embed,
-        vouchers,
-        blobs,
-        streams,
-        tasks,
-    ):
-        app.include_router(module.router)
+    # The routes themselves: an included router is read anew by each application, at its first
+    # request, which takes a quarter of a second in which nothing else is answered.
+    app.router.routes += [route for module in ROUTED for route in module.router.routes]
     errors.install(app)
     openapi.install(app)
     app.add_middleware(
@@ -426,12 +427,3 @@ def load_deployment(settings: Settings) -> Deployment:
         return deployments.load(int(text) if text.isascii() and text.isdigit() else text)
     except DeploymentError as error:
         raise SettingsError(f"{PREFIX}DEPLOYMENT cannot be used: {error}") from None
-
-
-def bus_keys_of(settings: Settings) -> BusKeys:
-    if settings.nats_issuer_seed is None:
-        raise SettingsError(
-            f"{PREFIX}NATS_ISSUER_SEED is not set: nobody could log in on the bus",
-            next_step="Make one with `tallystick-backend nats-config --new-seed`.",
-        )
-    return BusKeys.from_issuer_seed(settings.nats_issuer_seed.get_secret_value())

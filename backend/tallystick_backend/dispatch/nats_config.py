@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tallystick_backend.dispatch.errors import BusError
+from tallystick_backend.settings import PREFIX, Settings, SettingsError
 
 ACCOUNT = "TALLYSTICK"
 CALLOUT_ACCOUNT = "CALLOUT"
@@ -48,6 +49,16 @@ class BusKeys:
             backend=_public(backend_seed),
             callout=_public(callout_seed),
         )
+
+
+def bus_keys_of(settings: Settings) -> BusKeys:
+    """Raises `SettingsError` where no seed is set."""
+    if settings.nats_issuer_seed is None:
+        raise SettingsError(
+            f"{PREFIX}NATS_ISSUER_SEED is not set: nobody could log in on the bus",
+            next_step="Make one with `tallystick-backend nats-config --new-seed`.",
+        )
+    return BusKeys.from_issuer_seed(settings.nats_issuer_seed.get_secret_value())
 
 
 def new_issuer_seed() -> str:

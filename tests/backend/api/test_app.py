@@ -14,7 +14,7 @@ import uvicorn
 
 from tallystick.protocol import deployments
 from tallystick.protocol.deployments import Deployment
-from tallystick_backend.app import bus_keys_of, create_app
+from tallystick_backend.app import create_app
 from tallystick_backend.dispatch import nats_config
 from tallystick_backend.settings import Settings
 from tests.backend.api.world import Consumer
@@ -63,7 +63,7 @@ def settings(chain: LocalChain, deployment: Deployment, tmp_path: Path) -> Setti
 def bus(settings: Settings, tmp_path: Path) -> Iterator[None]:
     port = int(settings.nats_url.rpartition(":")[2])
     config = tmp_path / "nats.conf"
-    config.write_text(nats_config.render(bus_keys_of(settings), port=port))
+    config.write_text(nats_config.render(nats_config.bus_keys_of(settings), port=port))
     with NatsServer(port, config).runs():
         yield
 

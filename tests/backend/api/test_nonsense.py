@@ -239,7 +239,7 @@ def test_nonsense_is_refused(
     prepared: Prepared, method: str, path: str, operation: dict[str, Any]
 ) -> None:
     @settings(
-        max_examples=60,
+        max_examples=25,
         deadline=None,
         database=None,
         suppress_health_check=HealthCheck.all(),
