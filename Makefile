@@ -141,7 +141,7 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@.venv/bin/ruff format --check .
 	@echo "== mypy"
 	@.venv/bin/mypy
-	@$(if $(TYPED),.venv/bin/mypy --no-incremental $(TYPED))
+	@$(if $(TYPED),.venv/bin/mypy $(TYPED))
 	@echo "== import layers"
 	@.venv/bin/lint-imports --no-cache
 	@echo "== Solidity"
