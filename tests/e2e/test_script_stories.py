@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tallystick.devnet import people
+from tallystick.devnet.scripts import Scripts
 from tallystick.protocol import codec, deployments, evidence, messages
 from tallystick.protocol.apps import app_id
 from tallystick.protocol.contracts import Call
@@ -35,7 +36,6 @@ from tallystick.protocol.messages import (
 )
 from tallystick.protocol.shares import Stream, earned_down
 from tallystick.protocol.types import ZERO_DIGEST, Fence, TaskId
-from tests.e2e.brownie_shell import BrownieShell, ScriptRefused
 from tests.protocol.examples import receipt_of, terms_at
 from tests.support.anvil import (
     DAY_S,
@@ -63,13 +63,17 @@ PRICES = ("flat=0", "call=0.001", "gpu-hour=0.36")
 DRAW_BLOCKS = 9
 
 
+class ScriptRefused(Exception):
+    """A script ended with exit status 1; the text is all it said."""
+
+
 @dataclass(frozen=True)
 class Town:
-    """A chain, its deployment, and Brownie."""
+    """A chain, its deployment, and the scripts."""
 
     chain: LocalChain
     deployment: Deployment
-    brownie: BrownieShell
+    scripts: Scripts
     folder: Path
     people: list[Person] = field(default_factory=list)
     channels: set[Channel] = field(default_factory=set)
@@ -98,7 +102,10 @@ class Town:
     def run(
         self, who: Person, script: str, *arguments: str, function: str = "main", **settings: str
     ) -> str:
-        return self.brownie.run(script, who.key, *arguments, function=function, **settings)
+        ran = self.scripts.run(script, who.key, *arguments, function=function, **settings)
+        if ran.status:
+            raise ScriptRefused(ran.said)
+        return ran.said
 
     def refused(
         self, who: Person, script: str, *arguments: str, function: str = "main", **settings: str
@@ -238,11 +245,13 @@ def body_of(message: Any) -> Any:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder = tmp_path_factory.mktemp("town")
-    with start_anvil() as chain, BrownieShell(chain.url, folder) as brownie:
-        settings = {"TALLYSTICK_TREASURY": TREASURY.address}
-        brownie.run("deploy", DEPLOYER.key, **settings)
+    with (
+        start_anvil() as chain,
+        Scripts(chain.url, folder, folder / "scripts.log", chain_id=31337) as scripts,
+    ):
+        scripts.run("deploy", DEPLOYER.key, TALLYSTICK_TREASURY=TREASURY.address)
         deployment = deployments.load(folder / "31337.json")
-        yield Town(chain, deployment, brownie, folder)
+        yield Town(chain, deployment, scripts, folder)
 
 
 # --- fees -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The Brownie scripts, run as a provider runs them, on a market that has work to show.
 
-status names stake, GPUs and credit
+status names stake, GPUs and credit, by `brownie run` as by the shell that the market keeps
 withdraw_credit brings the pay to the wallet, less the protocol fee
 unstake is refused while GPUs stand on the stake, then starts a clock of its own
 nonsense is answered with what is wrong and what to do, never with a traceback
@@ -8,11 +8,14 @@ nonsense is answered with what is wrong and what to do, never with a traceback
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tallystick.devnet import DevnetError, people
+from tallystick.devnet.processes import clean_environment, program
+from tallystick.devnet.scripts import checkout
 from tests.e2e.scenario import Scenario
 
 
@@ -39,6 +42,34 @@ def test_nonsense_is_answered_with_a_sentence(
     assert "error: " in refusal.value.sentence
     assert said in refusal.value.sentence
     assert "Traceback" not in refusal.value.sentence
+
+
+@pytest.mark.skipif(
+    "." in str(checkout()), reason="brownie run makes a module's name of the path: no dot in it"
+)
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [((), 0, "400"), (("0x123",), 1, "not an address")],
+)
+def test_brownie_runs_a_script_itself(
+    scenario: Scenario, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    environment = {
+        "TALLYSTICK_RPC_URL": scenario.market.rpc_url,
+        "TALLYSTICK_PRIVATE_KEY": people.provider(1).private_key,
+        "TALLYSTICK_DEPLOYMENTS": str(scenario.market.deployment_file.parent),
+    }
+    done = subprocess.run(
+        [program("brownie"), "run", "status", "main", *arguments, "--network", "tallystick"],
+        cwd=checkout(),
+        env=clean_environment(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_second_deployment_is_refused(scenario: Scenario) -> None:

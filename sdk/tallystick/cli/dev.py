@@ -14,13 +14,13 @@ from tallystick.devnet.market import (
     LocalMarket,
     MarketPlan,
     ProviderPlan,
-    checkout,
     end,
     start_service,
     state_of,
     stop_service,
 )
 from tallystick.devnet.processes import DevnetError, Running
+from tallystick.devnet.scripts import checkout
 
 app = typer.Typer(help="A local market to try things on.", no_args_is_help=True)
 

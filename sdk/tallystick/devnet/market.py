@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from tallystick.devnet.processes import (
     free_port,
     program,
 )
+from tallystick.devnet.scripts import Scripts, checkout
 from tallystick.scaffold import write_project
 
 Runtime = Literal["docker", "process"]
@@ -39,8 +39,6 @@ Report = Callable[[str, str], None]
 """Called with a step's name and what it came to, for whoever draws progress."""
 
 _CHAIN_ID = 31337
-_NETWORK = "tallystick"
-"""Brownie's name for whatever chain TALLYSTICK_RPC_URL points at; see scripts/support.py."""
 FIRST_APP = "hello"
 _START_TIMEOUT_S = 60.0
 
@@ -91,6 +89,7 @@ class LocalMarket:
     runtime: Runtime = "process"
     image: str = "process"
     _keeper: Keeper | None = field(default=None, repr=False)
+    _scripts: Scripts | None = field(default=None, repr=False)
 
     # --- the whole way -----------------------------------------------------------------------
 
@@ -114,9 +113,11 @@ class LocalMarket:
         except BaseException:
             self.down()
             raise
+        self._end_scripts()
 
     def down(self) -> None:
         """Ends every program we started, last one first. Keeps the directory and its logs."""
+        self._end_scripts()
         for service in reversed(self.services.values()):
             service.stop()
         self.services.clear()
@@ -193,7 +194,6 @@ class LocalMarket:
         self.services["anvil"].stop()
 
     def _deploy(self) -> None:
-        register_network()
         self.run_script("deploy", people.DEPLOYER, TALLYSTICK_TREASURY=people.TREASURY.address)
         self.run_script("fund", people.DEPLOYER, people.CONSUMER.address, "1000")
         found = self.deployment()
@@ -327,32 +327,30 @@ class LocalMarket:
         function: str = "main",
         **environment: str,
     ) -> str:
-        """Runs `scripts/<name>.py` through Brownie as a provider would; returns what it says."""
-        done = subprocess.run(
-            [program("brownie"), "run", name, function, *arguments, "--network", _NETWORK],
-            cwd=checkout(),
-            env=clean_environment(
-                {
-                    "TALLYSTICK_RPC_URL": self.rpc_url,
-                    "TALLYSTICK_PRIVATE_KEY": who.private_key,
-                    "TALLYSTICK_DEPLOYMENTS": str(self.plan.directory / "deployments"),
-                    **environment,
-                }
-            ),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """Runs `scripts/<name>.py` in Brownie as `who`; returns what it says.
+
+        Raises `DevnetError` with its last words when it ends with a failure.
+        """
         log = self.plan.directory / "logs" / "scripts.log"
+        if self._scripts is None:
+            self._scripts = Scripts(
+                self.rpc_url, self.deployment_file.parent, log, chain_id=_CHAIN_ID
+            )
+        ran = self._scripts.run(name, who.private_key, *arguments, function=function, **environment)
         with log.open("a") as file:
-            file.write(f"--- {name} {function} {' '.join(arguments)} as {who.name}\n")
-            file.write(f"{done.stdout}{done.stderr}\n")
-        if done.returncode != 0:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-12:])
+            file.write(f"--- {name} {function} {' '.join(arguments)} as {who.name}\n{ran.said}\n")
+        if ran.status != 0:
+            tail = "\n".join(ran.said.splitlines()[-12:])
             raise DevnetError(
                 f"scripts/{name}.py failed.\n{tail}", next_step=f"The whole log is in {log}."
             )
-        return done.stdout
+        return ran.said
+
+    def _end_scripts(self) -> None:
+        """Brownie takes memory that the market itself does not need; the next script starts it."""
+        if self._scripts is not None:
+            self._scripts.close()
+            self._scripts = None
 
     # --- where things are --------------------------------------------------------------------
 
@@ -517,30 +515,6 @@ def _service_of(directory: Path, name: str) -> dict[str, Any]:
 def _write_state(directory: Path, state: dict[str, Any]) -> None:
     """For its owner alone: the programs' settings name their keys."""
     write_secret(directory / "state.json", json.dumps(state, indent=2))
-
-
-def checkout() -> Path:
-    """The repository this package was installed from; the contracts and scripts live there."""
-    root = Path(__file__).resolve().parents[3]
-    if not (root / "brownie-config.yaml").exists():
-        raise DevnetError(
-            "The local market needs the repository: contracts and scripts are not in the package.",
-            next_step="Clone it, run `make setup`, and use `.venv/bin/tallystick` from there.",
-        )
-    return root
-
-
-def register_network() -> None:
-    """Makes the entry by which Brownie connects to any RPC address; safe to repeat."""
-    done = subprocess.run(
-        [sys.executable, "scripts/support.py"],
-        cwd=checkout(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise DevnetError(f"Brownie could not be told of the local chain.\n{done.stderr}")
 
 
 def write_secret(path: Path, text: str) -> None:
