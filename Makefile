@@ -28,6 +28,10 @@ ifneq ($(CHROMIUM),)
 export CHROMIUM
 endif
 
+# How much the random tests try; `make test-python EFFORT=long` is for a machine with time.
+EFFORT ?=
+export EFFORT
+
 # Arguments for the program behind a target, as in: make demo ARGS=--json
 ARGS ?=
 

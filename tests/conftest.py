@@ -9,9 +9,15 @@ from hypothesis import HealthCheck, settings
 
 from tallystick.protocol.deployments import Deployment
 from tests.support.anvil import LocalChain, deploy_market, start_anvil
+from tests.support.effort import tries
 
 # A machine that is busy with something else says nothing about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "untimed",
+    deadline=None,
+    max_examples=tries(50, long=500),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("untimed")
 
 

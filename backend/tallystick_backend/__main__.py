@@ -34,11 +34,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 @cli.command()
 def serve() -> None:
     """Run HTTP, index and dispatch in this process, until SIGTERM or Ctrl-C."""
+    settings = Settings.from_environment(os.environ)
+    logs.configure(settings.log_level, as_json=settings.log_json)
+    # What is missing shows here, as a sentence, and not from inside a half-started server.
+    settings.read_dispatcher_key()
+
     # The other commands do without: to read all of it takes seconds.
     from tallystick_backend import server
 
-    settings = Settings.from_environment(os.environ)
-    logs.configure(settings.log_level, as_json=settings.log_json)
     server.run(settings)
 
 

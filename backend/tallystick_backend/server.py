@@ -16,8 +16,6 @@ from tallystick_backend.settings import Settings
 
 def run(settings: Settings) -> None:
     """Returns when SIGTERM or Ctrl-C came; raises `SettingsError` for what is missing."""
-    # What is missing shows here, as a sentence, and not from inside a half-started server.
-    settings.read_dispatcher_key()
     load_deployment(settings)
     bus_keys_of(settings)
     app = create_app(settings)

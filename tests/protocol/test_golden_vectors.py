@@ -18,6 +18,7 @@ import pytest
 
 from tallystick.protocol.signatures import address_of, recover_digest
 from tests.protocol.vectors import generate
+from tests.support.effort import tries
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS: list[dict[str, Any]] = json.loads(generate.PATH.read_text())["vectors"]
@@ -80,7 +81,7 @@ def test_cast_computes_every_digest_on_file(kind: str, tmp_path: Path) -> None:
     mine = [vector for vector in VECTORS if vector["type"] == kind]
     assert len(mine) == generate.PER_TYPE
     path = tmp_path / "typed.json"
-    for vector in mine:
+    for vector in mine[: tries(6, long=len(mine))]:
         path.write_text(json.dumps(typed(vector, with_domain=True)))
         signature = cast("wallet", "sign", "--private-key", KEY, "--data", "--from-file", str(path))
         assert recover_digest(bytes.fromhex(vector["digest"][2:]), signature) == SIGNER, vector

@@ -26,6 +26,7 @@ from tallystick_backend.store.session import Database
 from tests.backend.api.order import order_body
 from tests.backend.api.world import DEPLOYMENT, Consumer, World, make_world
 from tests.support.anvil import CONSUMER, PROVIDER
+from tests.support.effort import tries
 
 OPERATIONS = [
     (method.upper(), path, operation)
@@ -239,7 +240,7 @@ def test_nonsense_is_refused(
     prepared: Prepared, method: str, path: str, operation: dict[str, Any]
 ) -> None:
     @settings(
-        max_examples=25,
+        max_examples=tries(25, long=60),
         deadline=None,
         database=None,
         suppress_health_check=HealthCheck.all(),

@@ -32,9 +32,10 @@ from tests.support.anvil import (
     emitted_apps,
     send,
 )
+from tests.support.effort import tries
 
-HISTORIES = 250
-ACTS = 1000
+HISTORIES = tries(50, long=250)
+ACTS = tries(200, long=1000)
 QUESTIONS = 4
 """About each app; a quarter as many are asked once more after the reorganisation."""
 

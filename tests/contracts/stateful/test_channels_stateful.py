@@ -21,6 +21,7 @@ from tallystick.protocol.types import Address
 from tests.contracts.channels import Row, Till, channel_id, fields
 from tests.contracts.stage import CLOSE_S, DAY_S, TALLY, Stage, reverts_with
 from tests.contracts.stateful.test_money_stateful import AMOUNT, PERSON, Money
+from tests.support.effort import tries
 
 CAP = 60 * TALLY
 
@@ -284,7 +285,7 @@ def test_money_and_channels(stage: Stage, till: Till, other_provider: Any, stran
     run_state_machine_as_test(
         Shop,
         settings=settings(
-            max_examples=40,
+            max_examples=tries(8, long=40),
             phases=[Phase.generate],
             database=None,
             stateful_step_count=40,

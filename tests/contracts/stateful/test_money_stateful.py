@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from tallystick.protocol.messages import TaskTerms, as_tuple
 from tallystick.protocol.pricing import charge_up
 from tests.contracts.stage import DAY_S, TALLY, Stage, Usage, reverts_with
+from tests.support.effort import tries
 
 CANCEL_S = 3_600
 
@@ -405,7 +406,7 @@ def test_money(stage: Stage, other_provider: Any, stranger: Any) -> None:
     run_state_machine_as_test(
         Money,
         settings=settings(
-            max_examples=40,
+            max_examples=tries(8, long=40),
             phases=[Phase.generate],
             database=None,
             stateful_step_count=30,

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from tallystick.protocol.shares import Pot, bounty_each_down, commission_down, slash_of
 from tests.contracts.pools import Pools
 from tests.contracts.stage import TALLY, UNIT, reverts_with
+from tests.support.effort import tries
 
 PERSON = strategies.integers(0, 2)
 AMOUNT = strategies.one_of(strategies.integers(TALLY, 3 * UNIT), strategies.just(TALLY + 1))
@@ -287,7 +288,7 @@ def test_stake_is_conserved(pools: Pools, people: list[Any], treasury: Any) -> N
     run_state_machine_as_test(
         Stakes,
         settings=settings(
-            max_examples=8,
+            max_examples=tries(4, long=8),
             stateful_step_count=25,
             deadline=None,
             derandomize=True,
