@@ -57,12 +57,17 @@ down: setup ## Stop the local market that `make up` started
 
 ##@ Prove it
 
-test: test-python test-contracts test-foundry test-web e2e e2e-web-where-possible faults ## Run every test: Python, contracts, dApp, end to end, in a browser, and a little of every fault
+test: test-python test-solidity test-web e2e e2e-web-where-possible faults ## Run every test: Python, contracts, dApp, end to end, in a browser, and a little of every fault
 	@echo "test: everything passed"
 
 test-python: compiled ## Run the tests of protocol, SDK, backend and provider
 	@echo "== Python tests"
 	@.venv/bin/pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+
+# Side by side, for one keeps one core busy, and half of the other is the compiler.
+test-solidity: compiled
+	@echo "== Contract tests, with Brownie and with Foundry: what each says comes when it ends"
+	@$(MAKE) --jobs=2 --output-sync=target test-contracts test-foundry
 
 test-contracts: compiled ## Run the contract tests with Brownie on a local chain
 	@echo "== Contract tests"
@@ -209,7 +214,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e faults faults-long gas bench-calls soak-calls audit sbom lock-tools check setup contracts dapp abi openapi dapp-types compiled format clean help
+.PHONY: demo up down test test-solidity test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e faults faults-long gas bench-calls soak-calls audit sbom lock-tools check setup contracts dapp abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 

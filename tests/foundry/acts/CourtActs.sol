@@ -419,8 +419,7 @@ abstract contract CourtActs is PoolActs {
         uint256 before = _reachOf(provider);
         uint256 bountyBefore = staking.bountyOf(stranger);
         uint256 dustBefore = staking.bountyOf(treasury);
-        (uint128 delegated,,, uint128 undelegating) = staking.poolOf(provider);
-        uint256 others = uint256(delegated) + undelegating;
+        uint256 others = _delegatedTo(provider);
         (bool done, bytes memory answer) = attempt(stranger, address(court), data, good, Law.Stake, "a report");
         if (!done) return;
         if (punished[offence]) violate(Law.Stake, "one offence was punished twice");
@@ -436,6 +435,11 @@ abstract contract CourtActs is PoolActs {
         if (own != least(UNIT, before) && own != UNIT + dust) violate(Law.Stake, "own stake did not lose first");
         if (dust > (before + others) >> 32) violate(Law.Stake, "a void pot left more than dust");
         if (!staking.isJailed(provider)) violate(Law.Stake, "slashed and not jailed");
+    }
+
+    function _delegatedTo(address provider) private view returns (uint256) {
+        (uint128 delegated,,, uint128 undelegating) = staking.poolOf(provider);
+        return uint256(delegated) + undelegating;
     }
 
     function _noteSlash(address provider, uint256 before, uint256 most) private {

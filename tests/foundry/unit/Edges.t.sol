@@ -121,29 +121,17 @@ contract Edges is Stage {
     function test_a_total_wider_than_its_type_pays_nothing() external {
         address payer = people[0];
         uint256 total = 1 << 128;
+        IComputeEscrow.Channel memory channel =
+            IComputeEscrow.Channel(payer, vm.addr(sessionKeyOf[payer]), people[4], 0);
         vm.prank(payer);
-        escrow.depositToChannel(IComputeEscrow.Channel(payer, vm.addr(sessionKeyOf[payer]), people[4], 0), 100);
-        bytes32 inside = keccak256(
-            abi.encode(
-                keccak256("Voucher(address payer,address provider,uint96 salt,uint128 total,bytes32 receipt)"),
-                payer,
-                people[4],
-                0,
-                total,
-                0
-            )
-        );
-        bytes32 digest =
-            keccak256(abi.encodePacked(hex"1901", ITallystickDomain(address(escrow)).domainSeparator(), inside));
-        (bytes32 r, bytes32 vs) = signedWords(sessionKeyOf[payer], digest);
+        escrow.depositToChannel(channel, 100);
+        (bytes32 r, bytes32 vs) = signedWords(sessionKeyOf[payer], _digestOfVoucher(channel, total));
         bytes memory row = abi.encode(uint256(uint160(payer)) << 96, total, bytes32(0), r, vs);
         // solhint-disable-next-line avoid-low-level-calls
         (bool done, bytes memory answer) =
             address(escrow).call(bytes.concat(IComputeEscrow.redeem.selector, abi.encode(people[4], 64, 1), row));
         check(!done || abi.decode(answer, (uint256)) == 0, "nothing is paid");
-        (, uint128 claimed,) = escrow.channelOf(
-            escrow.channelIdOf(IComputeEscrow.Channel(payer, vm.addr(sessionKeyOf[payer]), people[4], 0))
-        );
+        (, uint128 claimed,) = escrow.channelOf(escrow.channelIdOf(channel));
         checkEqual(0, claimed, "nothing is claimed");
     }
 
@@ -210,6 +198,20 @@ contract Edges is Stage {
         vm.expectRevert(abi.encodeWithSelector(IProviderStaking.KeyIsProvider.selector, key));
         vm.prank(people[4]);
         staking.bindOperatorKey(key, consent);
+    }
+
+    function _digestOfVoucher(IComputeEscrow.Channel memory channel, uint256 total) private view returns (bytes32) {
+        bytes32 inside = keccak256(
+            abi.encode(
+                keccak256("Voucher(address payer,address provider,uint96 salt,uint128 total,bytes32 receipt)"),
+                channel.payer,
+                channel.provider,
+                channel.salt,
+                total,
+                0
+            )
+        );
+        return keccak256(abi.encodePacked(hex"1901", ITallystickDomain(address(escrow)).domainSeparator(), inside));
     }
 
     function _receipt(address provider, uint64 endedAtMs, uint128 total)
