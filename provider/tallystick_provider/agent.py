@@ -51,6 +51,8 @@ IMAGES_MS = 60_000
 IMAGES_TIMEOUT_S = 3.0
 REAP_TIMEOUT_S = 3.0
 DOCTOR_MS = 60_000
+DOCTOR_WRONG_MS = 10_000
+"""While something is wrong: somebody may be mending it, and waits to see that it is right."""
 DOCTOR_TIMEOUT_S = 30.0
 
 log = structlog.get_logger()
@@ -182,7 +184,9 @@ class Agent:
         """Beside everything else: a node or an engine may take its time to answer."""
         now_ms = self.tools.clock.now_ms()
         idle = self._examining is None or self._examining.done()
-        due = self._report is None or now_ms - self._examined_at_ms >= DOCTOR_MS
+        is_right = self._report is not None and all(one.ok for one in self._report.findings)
+        wait_ms = DOCTOR_MS if is_right else DOCTOR_WRONG_MS
+        due = self._report is None or now_ms - self._examined_at_ms >= wait_ms
         if self.doctor is not None and idle and due:
             self._examined_at_ms = now_ms
             self._examining = asyncio.create_task(self._examine(), name="doctor")

@@ -998,6 +998,9 @@ async def test_what_the_doctor_finds_is_told_and_told_again_when_it_changes(stan
     assert last is not None
     assert len(last.findings[0].found) == 500
     assert last.findings[0].fix == "free some space"
+    found[0] = Finding("disk", True, "10 MiB free")
+    agent._examined_at_ms = agent.tools.clock.now_ms() - 10_000  # sooner while something is wrong
+    await until(lambda: "10 MiB free" in stand.office.announced[-1].model_dump_json())
 
 
 async def test_a_doctor_that_fails_costs_no_heartbeat(stand: Stand) -> None:
