@@ -24,11 +24,14 @@ const PAGES = [
 export function Shell() {
   const t = useT();
   const { pathname } = useLocation();
-  // On a phone the row of pages is wider than the screen: the one that is shown stays in sight.
+  // On a phone the row of pages is wider than the screen: the one that is shown stays in sight. Not by
+  // scrollIntoView, after which Chromium begins there with the next Tab, past the link to the content.
   useEffect(() => {
-    document
-      .querySelector('.nav [aria-current=page]')
-      ?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    const shown = document.querySelector('.nav [aria-current=page]');
+    const row = shown?.parentElement;
+    if (!shown || !row) return;
+    const [inner, outer] = [shown.getBoundingClientRect(), row.getBoundingClientRect()];
+    row.scrollBy(inner.left + inner.width / 2 - outer.left - outer.width / 2, 0);
   }, [pathname]);
   return (
     <>
