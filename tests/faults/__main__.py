@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     done: list[Done] = []
     until = time.monotonic() + asked.hours * 3600 if asked.hours else None
+    before = {campaign.name: _recorded(campaign, asked) for campaign in asked.only}
     console.print(f"Faults on purpose: {', '.join(c.name for c in asked.only)}.")
     with Progress(
         TextColumn("[bold]{task.fields[name]}"),
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         TextColumn("{task.description}"),
         console=console,
     ) as progress:
-        for campaign, seeds in _plan(asked, console):
+        for campaign, seeds in _plan(asked, before, console):
             bar = progress.add_task("", total=len(seeds), name=campaign.name)
             for seed, full in seeds:
                 if until is not None and time.monotonic() > until:
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     campaign, seed, full, lambda t, b=bar: progress.update(b, description=t)
                 )
                 done.append(found)
+                if asked.record:
+                    _record(campaign, before[campaign.name], asked.full, done)
                 progress.update(bar, advance=1, description="")
                 if not console.is_terminal and not found.problem:
                     console.print(f"seed {seed} of {campaign.name} held, {found.seconds:.0f} s")
@@ -72,8 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     console.print(f"  {_again(found)}", markup=False, highlight=False)
                     _keep(found)
     _print(console, asked.only, done)
-    if asked.record:
-        _record(asked, done)
     failed = [d for d in done if d.problem]
     console.print(f"{len(done) - len(failed)} seeds held, {len(failed)} failed")
     return 1 if failed or not done else 0
@@ -92,6 +94,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="this one seed, or the first of --seeds")
     parser.add_argument("--hours", type=float, help="begin no seed after so many hours")
     parser.add_argument("--record", action="store_true", help="write the figures beside the tests")
+    parser.add_argument(
+        "--go-on",
+        action="store_true",
+        help="with --record: only other seeds, added to those figures",
+    )
     asked = parser.parse_args(arguments)
     names = asked.only.split(",") if asked.only else list(known)
     if unknown := [name for name in names if name not in known]:
@@ -101,7 +108,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _plan(
-    asked: argparse.Namespace, console: Console
+    asked: argparse.Namespace, before: dict[str, dict[str, Any]], console: Console
 ) -> Iterator[tuple[Campaign, Sequence[tuple[int, bool]]]]:
     """Seeds of each campaign, each with whether everything is tried. A run that names no seed
     begins with those that once failed; the short form, where no test stands for them."""
@@ -122,6 +129,8 @@ def _plan(
                 and (asked.full or not k["full"] or "pinned" not in k)
             ]
             wanted = [*of_old, *(one for one in wanted if one not in of_old)]
+        counted = before[campaign.name]["numbers"]
+        wanted = [(seed, full) for seed, full in wanted if seed not in counted]
         yield campaign, wanted
 
 
@@ -162,22 +171,32 @@ def _print(console: Console, asked: Sequence[Campaign], done: Sequence[Done]) ->
     console.print(table)
 
 
-def _record(asked: argparse.Namespace, done: Sequence[Done]) -> None:
-    """The figures of this run take the place of those that stood for its campaigns."""
-    for campaign in asked.only:
-        seeds = [d for d in done if d.campaign == campaign.name]
-        if not seeds:
-            continue
-        figures = {
-            "on": datetime.now(UTC).date().isoformat(),
-            "seeds": len(seeds),
-            "failed": sum(1 for d in seeds if d.problem),
-            "full": asked.full,
-            "seconds": round(sum(d.seconds for d in seeds)),
-            "counts": dict(_counts(campaign, done)),
-        }
-        FIGURES.mkdir(exist_ok=True)
-        (FIGURES / f"{campaign.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+def _record(campaign: Campaign, before: dict[str, Any], full: bool, done: Sequence[Done]) -> None:
+    """After each seed, so that a run that is ended leaves what it tried. The figures take the place
+    of those that stood for the campaign, or with --go-on are added to them."""
+    seeds = [d for d in done if d.campaign == campaign.name]
+    figures = {
+        "on": datetime.now(UTC).date().isoformat(),
+        "seeds": before["seeds"] + len(seeds),
+        "numbers": [*before["numbers"], *(d.seed for d in seeds)],
+        "failed": before["failed"] + sum(1 for d in seeds if d.problem),
+        "full": full,
+        "seconds": before["seconds"] + round(sum(d.seconds for d in seeds)),
+        "counts": dict(Counter(before["counts"]) + _counts(campaign, done)),
+    }
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / f"{campaign.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def _recorded(campaign: Campaign, asked: argparse.Namespace) -> dict[str, Any]:
+    """What the figures go on from."""
+    path = FIGURES / f"{campaign.name}.json"
+    if not asked.go_on or not path.exists():
+        return {"seeds": 0, "numbers": [], "failed": 0, "seconds": 0, "counts": {}}
+    found: dict[str, Any] = json.loads(path.read_text())
+    if "numbers" not in found:
+        sys.exit(f"{path} does not say of which seeds it is: record anew, without --go-on")
+    return found
 
 
 def _counts(campaign: Campaign, done: Sequence[Done]) -> Counter[str]:
