@@ -482,9 +482,9 @@ class Work:
 
     # --- 5 upload -------------------------------------------------------------------------------
 
-    async def upload(self) -> None:
-        """Until it is taken; the receipt is signed and stays good meanwhile. Raises ResultRefused
-        when it never will be."""
+    async def upload(self, *, awaited: bool = False) -> None:
+        """Until it is taken; the receipt is signed and stays good meanwhile. Of a lost lease only a
+        few times, unless it is `awaited`. Raises ResultRefused when it never will be taken."""
         tries = refusals = 0
         while not self.lease.reached("uploaded"):
             signed = self._signed()
@@ -514,7 +514,7 @@ class Work:
             tries += 1
             self.refresh()
             log.warning("upload_failed", task=self.lease.task_id, why=why, tries=tries)
-            lost = self.lease.lease_lost and self.lease.outcome is None
+            lost = self.lease.lease_lost and self.lease.outcome is None and not awaited
             if self._is_over() or (lost and tries >= UPLOAD_TRIES):
                 return
             if self.lease.untold and refusals >= PAID_REPORT_TRIES:
@@ -542,11 +542,23 @@ class Work:
                 await self._pause(refusals)
                 self.refresh()
                 continue
+            if ack.ok and not self.lease.reached("uploaded"):
+                await self._bring_result(signed)
             self._told("" if ack.ok else ack.reason)
             log.info("task_reported", task=self.lease.task_id, taken=ack.ok, reason=ack.reason)
         if self.lease.untold:
             log.warning("task_never_told", task=self.lease.task_id)
             self._told("the backend was away for too long")
+
+    async def _bring_result(self, signed: Signed) -> None:
+        """The lease was lost and its upload given up, but the backend took the receipt, as with a
+        proof that is on chain: the consumer pays, and waits for the result."""
+        if not self.result_path(signed.receipt.result).exists():
+            return
+        try:
+            await self.upload(awaited=True)
+        except ResultRefused as error:
+            log.warning("result_not_taken", task=self.lease.task_id, why=str(error))
 
     def _is_over(self) -> bool:
         """Nothing more is to be said of it."""

@@ -494,6 +494,30 @@ async def test_a_receipt_that_came_too_late_is_told_again_once_it_is_paid(
     assert stand.lease(offer).reached("reported")
 
 
+async def test_a_lost_lease_whose_receipt_is_taken_all_the_same_brings_its_result(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its provider proved alone while the backend was away: the chain vouches for the receipt."""
+    monkeypatch.setattr("tallystick_provider.work.UPLOAD_TRIES", 2)
+    agent = stand.agent
+    assert agent is not None
+    _, offer = stand.order(HELLO)
+    await agent.on_offer(offer)
+    await until(lambda: stand.lease(offer).started_ms is not None)
+    stand.office.online = False
+    stand.refuse_upload = [503]
+    await until(lambda: stand.uploads > 0, what="an upload")
+    agent.tools.journal.lose(stand.lease(offer))
+    await until(lambda: stand.uploads > 1, what="the last upload of a lost lease")
+    stand.office.online = True
+    await until(lambda: bool(stand.office.done), what="the report")
+    tried = stand.uploads
+    await until(lambda: stand.uploads > tried, what="another upload")
+    stand.refuse_upload = []
+    await until(lambda: stand.lease(offer).reached("reported"), what="the end")
+    assert Receipt.from_body(stand.office.done[0].receipt).result in stand.blobs
+
+
 async def test_a_paid_result_is_not_kept_for_ever(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
