@@ -51,6 +51,8 @@ def _chapter(campaign: Campaign, figures: dict[str, Any]) -> str:
     seeds, failed = figures["seeds"], figures["failed"]
     minutes = -(-figures["seconds"] // 60)
     named = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    if 1 < len(numbers := sorted(figures.get("numbers", ()))) <= 20:
+        named += f" ({', '.join(map(str, numbers))})"
     full = "" if figures["full"] else ", the short form"
     lines = [
         f"### {campaign.title}",
