@@ -8,6 +8,7 @@ bound would never be counted.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from tallystick_provider.errors import RuntimeFailure
 MOUNTS = Path("/proc/mounts")
 PARENT = "docker"
 """Where an engine with the driver `cgroupfs` puts its containers, unless its owner changed it."""
+GONE = frozenset({errno.ENOENT, errno.ENODEV})
+"""A cgroup taken away before its file was opened, or between that and reading it."""
 BOUND = "memory.kmem.tcp.limit_in_bytes"
 MEMORY = "memory.limit_in_bytes"
 
@@ -72,8 +75,10 @@ def _see_that_it_is_there(group: Path, memory_bytes: int) -> None:
     with the container."""
     try:
         found = (group / MEMORY).read_text().strip()
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno in GONE:
+            return
+        raise
     if found != str(memory_bytes):
         raise RuntimeFailure(
             f"the engine keeps its containers elsewhere than in {group.parent}, where what is in "

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -90,6 +91,38 @@ def test_a_container_that_ended_at_once_took_its_cgroup_along(
         (group_of(controller) / sockets.BOUND).unlink()
         group_of(controller).rmdir()
     assert not group_of(controller).exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENODEV], ids=["before", "while it was open"])
+def test_a_container_that_ends_while_it_is_looked_at_is_no_failure(
+    mounts: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    read_text = Path.read_text
+
+    def gone(path: Path) -> str:
+        if path.name == sockets.MEMORY:
+            raise OSError(code, os.strerror(code), str(path))
+        return read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    with sockets.bounded(V1, CONTAINER, BYTES, mounts):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="cgroups are root's")
+def test_what_the_kernel_says_of_a_cgroup_that_went_while_it_was_open() -> None:
+    controller = sockets._controller(sockets.MOUNTS)
+    if controller is None or sockets.why_not(V1):
+        pytest.skip("no cgroup v1 here")
+    group = controller / CONTAINER
+    group.mkdir()
+    try:
+        opened = (group / sockets.MEMORY).open()
+    finally:
+        group.rmdir()
+    with opened, pytest.raises(OSError) as raised:
+        opened.read()
+    assert raised.value.errno in sockets.GONE
 
 
 def test_without_a_controller_nothing_is_started(tmp_path: Path) -> None:
