@@ -1,15 +1,17 @@
 """People, contracts in the order of their dependencies, and what they sign.
 
 Run with `make test-contracts`, or `brownie test tests/contracts`. A chain of its own is started on
-a free port, by the anvil that package-lock.json pins.
+a free port, by the anvil that package-lock.json pins, and talked to through a socket.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +20,7 @@ from typing import Any
 
 import pytest
 from brownie import Contract, accounts, chain, web3
+from web3 import IPCProvider
 from web3.exceptions import TransactionNotFound, Web3RPCError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +55,8 @@ def free_port() -> int:
 # Brownie hashes what a conftest imports, and cannot read its own compiled modules.)
 DEVELOPMENT = importlib.import_module("brownie._config").CONFIG.networks["development"]
 os.environ["PATH"] = f"{ROOT / 'node_modules' / '.bin'}{os.pathsep}{os.environ['PATH']}"
-DEVELOPMENT["cmd"] = "anvil --hardfork prague"
+SOCKET = Path(tempfile.gettempdir()) / f"tallystick-contracts-{os.getpid()}.ipc"
+DEVELOPMENT["cmd"] = f"anvil --hardfork prague --ipc {SOCKET}"
 DEVELOPMENT["cmd_settings"].update(port=free_port(), gas_limit=60_000_000)
 
 
@@ -253,7 +257,19 @@ def contract_at(name: str, address: str, abi: list[Any]) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def sure_sends() -> Iterator[None]:
+def quick_questions() -> Iterator[None]:
+    """Half of Brownie's time goes into HTTP, for a session and a connection in each thread; a sixth
+    into looking for garbage among all compiled contracts, which it does at every `revert`."""
+    web3.provider = IPCProvider(str(SOCKET), timeout=60)
+    web3.reset_middlewares()
+    gc.collect()
+    gc.freeze()
+    yield
+    SOCKET.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sure_sends(quick_questions: None) -> Iterator[None]:
     """anvil may take a transaction and answer with its hash, and then, seldom, mine an empty block
     and know nothing of it; or it finds it only a moment later, or keeps it in its pool. Brownie
     waits for ever for the first and the last, and calls the second dropped. Here a send returns
