@@ -144,7 +144,12 @@ bench-calls: compiled .make/peers/.installed ## Time a call through our gateway,
 soak-calls: compiled ## Make 100,000 paid calls, and compare database, vouchers and chain
 	@$(PYTHON_IN_VENV) -m benchmarks.calls.soak $(ARGS)
 
-check: compiled ## Lint, check types, layers, formatting and generated files
+check: compiled $(if $(DAPP),dapp/node_modules/.package-lock.json) ## Lint, check types, layers, formatting and generated files
+	@echo "== Python, and beside it Solidity, generated files and TypeScript: what each says comes when it ends"
+	@$(MAKE) --jobs=2 --output-sync=target check-python check-others
+	@echo "check: everything passed"
+
+check-python: compiled
 	@echo "== ruff"
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -153,6 +158,8 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@$(if $(TYPED),.venv/bin/mypy $(TYPED))
 	@echo "== import layers"
 	@.venv/bin/lint-imports --no-cache
+
+check-others: compiled
 	@echo "== Solidity"
 	@node_modules/.bin/solhint --noPoster --max-warnings 0 'contracts/**/*.sol'
 	@forge fmt --check contracts
@@ -163,8 +170,7 @@ check: compiled ## Lint, check types, layers, formatting and generated files
 	@echo "== TypeScript"
 	@node_modules/.bin/tsc --noEmit --strict --target es2022 --module esnext --moduleResolution bundler dapp/src/generated/*.ts
 	@node_modules/.bin/tsc --noEmit -p embed
-	@$(if $(DAPP),$(MAKE) dapp/node_modules/.package-lock.json && npm run --silent --prefix dapp check)
-	@echo "check: everything passed"
+	@$(if $(DAPP),npm run --silent --prefix dapp check)
 
 audit: setup .make/audit/.installed ## Ask the vulnerability services about every locked package; says so when one cannot be asked
 	@$(PYTHON_IN_VENV) tools/audit.py $(ARGS)
@@ -214,7 +220,7 @@ help: ## List the targets
 	  /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 
-.PHONY: demo up down test test-solidity test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e faults faults-long gas bench-calls soak-calls audit sbom lock-tools check setup contracts dapp abi openapi dapp-types compiled format clean help
+.PHONY: demo up down test test-solidity test-web e2e-web e2e-web-where-possible screenshots sizes-web test-python test-contracts test-foundry invariants halmos slither mutation coverage e2e faults faults-long gas bench-calls soak-calls audit sbom lock-tools check check-python check-others setup contracts dapp abi openapi dapp-types compiled format clean help
 
 # What stands behind the targets ------------------------------------------------------------------
 
