@@ -69,7 +69,8 @@ def _postgres_server() -> Iterator[PostgresServer]:
 def postgresql_url_of_a_new_database(postgres_server: PostgresServer) -> object:
     def make() -> Iterator[str]:
         name = f"test_{uuid.uuid4().hex}"
-        postgres_server.run(f"CREATE DATABASE {name} TEMPLATE migrated")
+        # Page by page through the log, as is usual, takes four times as long.
+        postgres_server.run(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY FILE_COPY")
         yield postgres_server.url(name)
         postgres_server.run(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -14,7 +14,8 @@ from tallystick.devnet import LocalMarket, people
 from tallystick.devnet.ledger import Ledger
 
 COUNT = Path(__file__).parent / "programs" / "count.py"
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
+"""A busy machine stands still for a while; only what never comes is a failure."""
 
 
 @dataclass

@@ -32,6 +32,7 @@ from tallystick.protocol.pricing import Price
 from tallystick.protocol.transactions import Sender
 from tallystick.protocol.types import ZERO_DIGEST, Digest, to_address, to_digest
 from tallystick.protocol.web3 import close, connect
+from tests.e2e.scenario import PATIENCE_S
 
 FEE = 10
 HANDLER = """
@@ -98,11 +99,11 @@ class Caller:
             f"{self.market.url}/v1/apps/{self.app}/calls",
             json={"name": name},
             headers=self.headers | headers,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.market.url}{path}", headers=self.headers, timeout=30)
+        answer = httpx.get(f"{self.market.url}{path}", headers=self.headers, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -186,7 +187,7 @@ def test_the_same_key_across_a_killed_backend(caller: Caller, tmp_path: Path) ->
     assert again.headers["idempotency-replayed"] == "true"
     assert again.headers["tallystick-call-id"] == first.headers["tallystick-call-id"]
     follow = caller.call("Alan")
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + PATIENCE_S
     while follow.status_code == 503 and time.monotonic() < until_s:
         time.sleep(0.5)  # the provider has to be heard of again
         follow = caller.call("Alan")

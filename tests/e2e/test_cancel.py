@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e.scenario import Scenario
+from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 def test_cancelled_in_the_middle_pays_for_what_was_used(scenario: Scenario, tmp_path: Path) -> None:
     before = scenario.consumer()
-    job = scenario.submit(steps=300, step_seconds=0.2)
-    running = scenario.running(job, percent=2)
+    job = scenario.submit(steps=1000, step_seconds=0.2)
+    running = scenario.running(job, percent=1)
     scenario.client.cancel(job)
 
     scenario.wait_for(job, "finished", "settled")
-    result = scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    result = scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     counted = int((result.outputs / "counted.txt").read_text())
-    assert 0 < counted < 300
+    assert 0 < counted < 1000
     assert result.exit_code != 0
 
     scenario.wait_for(job, "settled")

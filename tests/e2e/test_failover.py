@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e.scenario import Scenario
+from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 def test_a_killed_provider_is_replaced_and_not_paid(scenario: Scenario, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_killed_provider_is_replaced_and_not_paid(scenario: Scenario, tmp_path
     assert first.fence is not None
     assert second.fence > first.fence
 
-    result = scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    result = scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     assert (result.outputs / "counted.txt").read_text() == "40\n"
     scenario.wait_for(job, "settled")
     scenario.assert_paid_once(job, second.provider)
@@ -33,7 +33,7 @@ def test_a_killed_provider_is_replaced_and_not_paid(scenario: Scenario, tmp_path
 
     scenario.market.start_provider(victim)
     again = scenario.submit(count=4)
-    scenario.client.result(again, to=tmp_path / "again", timeout=60)
+    scenario.client.result(again, to=tmp_path / "again", timeout=PATIENCE_S)
     scenario.assert_paid_once(again, scenario.wait_for(again, "settled").provider)
     assert scenario.credit(victim) == credit or (
         scenario.client.get_job_status(again.id).provider == first.provider

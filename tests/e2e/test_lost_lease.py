@@ -23,7 +23,7 @@ from tallystick.protocol.errors import ContractError
 from tallystick.protocol.pricing import charge_up
 from tallystick.protocol.types import ZERO_DIGEST, Digest
 from tallystick.protocol.web3 import close, connect
-from tests.e2e.scenario import Scenario
+from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 def test_a_woken_provider_earns_nothing(scenario: Scenario, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_woken_provider_earns_nothing(scenario: Scenario, tmp_path: Path) -> N
         asyncio.run(prove_under_the_old_lease(scenario, job, frozen, first.fence or 0))
     assert refusal.value.name == "LeaseOver"
 
-    scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     scenario.wait_for(job, "settled")
     scenario.assert_paid_once(job, second.provider)
     assert scenario.credit(frozen) == credit

@@ -25,7 +25,7 @@ from tallystick.devnet import LocalMarket, MarketPlan, images
 from tallystick.devnet.ledger import Ledger
 from tallystick.devnet.processes import clean_environment, program
 from tallystick_backend.api.kept import KEPT_S
-from tests.e2e.scenario import Scenario
+from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 def test_a_locked_task_goes_round(scenario: Scenario, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_locked_task_goes_round(scenario: Scenario, tmp_path: Path) -> None:
     assert job.created_tx is not None
     assert job.max_charge.amount <= Decimal("0.5") / 6  # one GPU, at most 0.5 an hour, 10 minutes
 
-    result = scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    result = scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     assert (result.outputs / "counted.txt").read_text() == "5\n"
     assert (result.outputs / "loud.txt").read_text() == "THE HALVES MATCH!"
     assert result.exit_code == 0
@@ -67,7 +67,7 @@ def test_a_signed_order_settles_without_a_create_transaction(
     start = scenario.block()
     job = scenario.submit(secured=False)
     assert job.created_tx is None
-    scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     done = scenario.wait_for(job, "settled")
     scenario.assert_paid_once(job, done.provider)
     acts = [act.act for act in scenario.ledger.transactions() if act.block > start]
@@ -76,7 +76,7 @@ def test_a_signed_order_settles_without_a_create_transaction(
 
 def test_the_market_tells_its_prices_and_is_searched(scenario: Scenario, tmp_path: Path) -> None:
     job = scenario.submit()
-    scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     scenario.wait_for(job, "settled")
     time.sleep(KEPT_S)  # sums are that old at most
     paid = [row for row in cli(scenario, "history", "--days", "2") if row["gpu_class"] == "gpu1"]
@@ -95,7 +95,7 @@ def cli(scenario: Scenario, *words: str) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
     return items

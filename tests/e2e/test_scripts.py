@@ -16,7 +16,7 @@ import pytest
 from tallystick.devnet import DevnetError, people
 from tallystick.devnet.processes import clean_environment, program
 from tallystick.devnet.scripts import checkout
-from tests.e2e.scenario import Scenario
+from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_second_deployment_is_refused(scenario: Scenario) -> None:
 
 def test_a_provider_is_paid_and_leaves(scenario: Scenario, tmp_path: Path) -> None:
     job = scenario.submit()
-    scenario.client.result(job, to=tmp_path / "result", timeout=60)
+    scenario.client.result(job, to=tmp_path / "result", timeout=PATIENCE_S)
     number = scenario.number_of(scenario.wait_for(job, "settled").provider)
     provider = people.provider(number)
     run = scenario.market.run_script

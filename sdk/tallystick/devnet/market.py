@@ -40,7 +40,7 @@ Report = Callable[[str, str], None]
 
 _CHAIN_ID = 31337
 FIRST_APP = "hello"
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class LocalMarket:
             "BROWSER_RPC_URL": self.rpc_url,
             "HOST": "127.0.0.1",
             "PORT": self.url.rsplit(":", 1)[1],
-            "POLL_MS": "100",
+            "POLL_MS": "250",
             "FINALITY_BLOCKS": str(self.plan.finality_blocks),
             "ALLOW_PROCESS_RUNTIME": "true" if self.runtime == "process" else "false",
         }
