@@ -144,12 +144,12 @@ bench-calls: compiled .make/peers/.installed ## Time a call through our gateway,
 soak-calls: compiled ## Make 100,000 paid calls, and compare database, vouchers and chain
 	@$(PYTHON_IN_VENV) -m benchmarks.calls.soak $(ARGS)
 
-check: compiled $(if $(DAPP),dapp/node_modules/.package-lock.json) ## Lint, check types, layers, formatting and generated files
-	@echo "== Python, and beside it Solidity, generated files and TypeScript: what each says comes when it ends"
+check: setup $(if $(DAPP),dapp/node_modules/.package-lock.json) ## Lint, check types, layers, formatting and generated files
+	@echo "== Python, and beside it contracts, generated files and TypeScript: what each says comes when it ends"
 	@$(MAKE) --jobs=2 --output-sync=target check-python check-others
 	@echo "check: everything passed"
 
-check-python: compiled
+check-python: setup
 	@echo "== ruff"
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
