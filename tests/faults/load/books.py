@@ -18,10 +18,12 @@ from typing import Any
 
 import asyncpg
 
+from tallystick import JobStatus
 from tallystick.devnet.ledger import Ledger
 from tests.faults.campaign import Broken, Row
 from tests.faults.load.market import PATIENCE_S, Stage, wait_until
 
+EVERY = 10_000
 ROWS = {
     "tasks": Row("tasks ordered meanwhile", "one end each, paid once, for what was accepted"),
     "given_up": Row("of these, lost by three providers", "given back, and not paid for"),
@@ -53,7 +55,7 @@ def accept_the_rest(stage: Stage) -> None:
     """Tasks that the consumer does not know of: it died before it was told. Where it died before
     it had locked the money, nobody works, and the order is withdrawn."""
     known = stage.book().tasks
-    for job in stage.client.list_jobs():
+    for job in _jobs(stage):
         if job.id in known or job.is_over:
             continue
         if job.state == "ordered":
@@ -76,7 +78,7 @@ def check(stage: Stage) -> Counter[str]:
 
 def _tasks(stage: Stage, ledger: Ledger) -> int:
     book = stage.book()
-    tasks = {job.id: job for job in stage.client.list_jobs()}
+    tasks = {job.id: job for job in _jobs(stage)}
     for task_id in book.tasks:
         if task_id not in tasks:
             raise Broken(f"task {task_id} is lost: the consumer was told of it, the backend is not")
@@ -137,8 +139,13 @@ def voucher_total(stage: Stage) -> int:
     return sum(int(end["voucher"]["voucher"]["total"]) for end in ends if end["voucher"])
 
 
+def _jobs(stage: Stage) -> tuple[JobStatus, ...]:
+    """All of them: a long run orders more than a page."""
+    return stage.client.list_jobs(limit=EVERY)
+
+
 def _open(stage: Stage) -> list[str]:
-    return [f"{j.id[:14]} {j.state}" for j in stage.client.list_jobs() if not j.is_over]
+    return [f"{j.id[:14]} {j.state}" for j in _jobs(stage) if not j.is_over]
 
 
 def _backend(stage: Stage, query: str) -> list[Any]:
