@@ -8,6 +8,7 @@ returned. CCIP-read stays off, so no contract makes this process fetch an addres
 ChainError
 ├── RpcUnavailable    no usable answer: unreachable, timed out, cut off, overloaded
 ├── RpcRefused        the node answered with an error of its own
+│   └── RpcReverted   the error is the contract's: the call reverted
 ├── AskForLess        the node will not answer for a range this large
 └── RpcInconsistent   the answer contradicts itself or another answer
 """
@@ -56,6 +57,10 @@ class RpcRefused(ChainError):
     def __init__(self, method: str, code: int, text: str) -> None:
         super().__init__(f"{method} was refused with {code}: {text[:200]}")
         self.code = code
+
+
+class RpcReverted(RpcRefused):
+    """A contract refused the call: the node did its work, and there is nothing to ask again."""
 
 
 class AskForLess(ChainError):
@@ -149,7 +154,11 @@ def _result(method: str, response: RPCResponse) -> Any:
     text = str(error.get("message", "")) if isinstance(error, dict) else str(error)
     if code == -32005 or (method == "eth_getLogs" and _TOO_MUCH.search(text)):
         raise AskForLess(f"{method} was refused with {code}: {text[:200]}")
-    raise RpcRefused(method, code if isinstance(code, int) else 0, text)
+    # 3 is what most nodes give a revert (EIP-1474 names none for it); others only say the word.
+    reverted = method == "eth_call" and (code == 3 or "revert" in text.lower())
+    raise (RpcReverted if reverted else RpcRefused)(
+        method, code if isinstance(code, int) else 0, text
+    )
 
 
 # --- what is read -----------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from tallystick.protocol.deployments import Deployment
 from tallystick.protocol.errors import MessageError
 from tallystick.protocol.pricing import Price, discounted_price_up
 from tallystick.protocol.types import ZERO_ADDRESS, Address
-from tallystick_backend.chain import Chain, ChainError, RpcInconsistent, RpcRefused
+from tallystick_backend.chain import Chain, ChainError, RpcInconsistent, RpcReverted
 from tallystick_backend.clock import Clock
 from tallystick_backend.index import books
 from tallystick_backend.index.books import Books, Difference, Round
@@ -244,7 +244,10 @@ class Reconciler:
 
     async def _entity(self, key: str, row: rows.EntityRow, read: Books) -> list[Difference]:
         """One row, by what its contract says."""
-        expected = await self._contract_says(row, read)
+        try:
+            expected = await self._contract_says(row, read)
+        except RpcReverted:
+            return [Difference(key, "row", "present", "absent: the contract knows no such thing")]
         return [
             Difference(key, name, str(here), str(there))
             for name, (here, there) in expected.items()
@@ -350,8 +353,12 @@ class Reconciler:
             case AppPriceRow():
                 try:
                     (price,) = await registry("priceAt", row.app_id, row.version, row.from_s)
-                except RpcRefused:
-                    return {}  # from the retirement of an app on there is none
+                except RpcReverted:
+                    (app,) = await registry("appOf", row.app_id)
+                    retired_at = app[2]
+                    if 0 < retired_at <= row.from_s:
+                        return {}  # from its retirement on an app has no price
+                    raise
                 (bps,) = await registry("discountAt", row.app_id, row.from_s)
                 here = Price(row.flat, row.fee_per_call, row.rate_per_gpu_second)
                 return {"price": (discounted_price_up(here, bps), Price(*price))}

@@ -1,6 +1,7 @@
 """The rows against the contracts (case 89): a unit too much is seen, told, and stops what pays
 ├── agreement: after all kinds of acts, after a reorganisation, on both databases
 ├── a unit too much or too little in every column that is compared
+├── a row of which its contract knows nothing, and what it does not know by right
 ├── what is no difference: a node that lags, another branch, one false answer
 └── what follows: /readyz, the metrics, the dispatcher, the gateway; and the way back
 """
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 import structlog
 
+from tallystick.protocol import apps
 from tallystick.protocol.deployments import Deployment
-from tallystick_backend.chain import Chain, HttpRpc, Rpc, RpcInconsistent
+from tallystick.protocol.pricing import Price
+from tallystick_backend.chain import Chain, HttpRpc, Rpc, RpcInconsistent, RpcRefused
 from tallystick_backend.clock import ManualClock
 from tallystick_backend.gateway.errors import ChainInDoubt
 from tallystick_backend.index.books import Difference
@@ -24,9 +27,10 @@ from tallystick_backend.index.reconcile import Reconciler, ReconcileSettings
 from tallystick_backend.index.start import followed
 from tallystick_backend.store.repositories import chain as rows
 from tallystick_backend.store.session import Database
+from tallystick_backend.store.tables import AppPriceRow, AppRow, AppVersionRow
 from tests.faults.chain.acts import Acts
 from tests.faults.chain.books import COLUMNS, off_by_one
-from tests.support.anvil import LocalChain
+from tests.support.anvil import APP_OWNER, LocalChain, digest_of_word
 
 AT_ONCE = ReconcileSettings(again_s=0)
 
@@ -115,6 +119,87 @@ async def test_it_is_told_with_both_values_and_the_next_step(bench: Bench) -> No
     with structlog.testing.capture_logs() as logs:
         assert await bench.reconciler().look() == ()
     assert [line["event"] for line in logs] == ["books_agree_again"]
+    assert await bench.doubt() is None
+
+
+NOBODYS = "0x" + "a9" * 32
+
+
+def version_row(app_id: str) -> AppVersionRow:
+    return AppVersionRow(
+        place=f"{app_id}/{1:010d}",
+        app_id=app_id,
+        version=1,
+        image_digest="0x" + "1a" * 32,
+        manifest_digest="0x" + "1b" * 32,
+        manifest_uri="urn:any",
+        published_at_s=1,
+    )
+
+
+def price_row(app_id: str, from_s: int) -> AppPriceRow:
+    return AppPriceRow(
+        place=f"{app_id}/{1:010d}/{from_s:020d}",
+        app_id=app_id,
+        version=1,
+        from_s=from_s,
+        flat=1,
+        fee_per_call=1,
+        rate_per_gpu_second=1,
+    )
+
+
+@pytest.mark.parametrize("kind", ["version", "price"])
+async def test_a_row_that_its_contract_does_not_know_is_found_beside_others(
+    bench: Bench, kind: str
+) -> None:
+    """The contract reverts when it is asked; that is an answer, not a node in trouble."""
+    async with bench.database.transaction() as session:
+        session.add(version_row(NOBODYS) if kind == "version" else price_row(NOBODYS, 1))
+    undo = await off_by_one(bench.database, *COLUMNS[0], 1)
+    assert undo is not None
+    found = await bench.reconciler().look()
+    assert found is not None
+    [unknown] = [one for one in found if NOBODYS in one.entity]
+    assert (unknown.what, unknown.here) == ("row", "present")
+    assert len(found) > 1, "the unit too much beside it was not seen"
+
+
+async def test_a_price_after_the_retirement_of_its_app_is_no_difference(bench: Bench) -> None:
+    story = bench.story
+    salt = digest_of_word(77)
+    app_id = apps.app_id(story.chain.chain_id, story.registry.address, APP_OWNER.address, salt)
+    digests = digest_of_word(1), digest_of_word(2)
+    for call in (
+        story.registry.publish(salt, *digests, "urn:any", Price(7)),
+        story.registry.retire(app_id),
+    ):
+        story._send(APP_OWNER, call)
+    story.seal()
+    await bench.index.catch_up()
+    async with bench.database.transaction() as session:
+        app = await session.get(AppRow, app_id)
+        assert app is not None
+        assert app.retired_at_s
+        session.add(price_row(app_id, app.retired_at_s))
+    assert await bench.reconciler().look() == ()
+    async with bench.database.transaction() as session:
+        session.add(price_row(app_id, app.retired_at_s - 1))
+    assert await bench.reconciler().look() != ()
+
+
+async def test_a_node_that_refuses_to_answer_decides_nothing(bench: Bench, rpc: HttpRpc) -> None:
+    class Refuses:
+        async def request(self, method: str, params: Sequence[Any]) -> Any:
+            if method == "eth_call":
+                raise RpcRefused(method, -32601, "no such method")
+            return await rpc.request(method, params)
+
+        async def close(self) -> None:
+            pass
+
+    with pytest.raises(RpcRefused, match="no such method"):
+        await bench.reconciler(Refuses()).look()
     assert await bench.doubt() is None
 
 
