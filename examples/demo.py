@@ -33,7 +33,7 @@ from tallystick.devnet import LocalMarket, MarketPlan, people
 from tallystick.devnet.ledger import Ledger
 
 SCRIPT = Path(__file__).parent / "train_digits.py"
-TASK_TIMEOUT_S = 120.0
+TASK_TIMEOUT_S = 240.0
 
 
 def main() -> int:

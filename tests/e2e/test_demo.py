@@ -15,7 +15,7 @@ def test_the_demo_tells_one_true_story(tmp_path: Path) -> None:
         [sys.executable, str(DEMO), "--json", "--runtime", "process", "--results", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=540,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,7 @@ def up(
     rpc_port: Annotated[int, typer.Option(min=0, max=65_535, help="Chain; 0 takes one.")] = 0,
     lease_seconds: Annotated[
         int, typer.Option(min=3, max=600, help="How long a provider may be silent about a task.")
-    ] = 6,
+    ] = 12,
     while_pid: Annotated[
         int | None,
         typer.Option(metavar="PID", help="End the market when this process ends, however it does."),

@@ -64,7 +64,8 @@ class MarketPlan:
     """None: Docker where an engine answers, else the development runtime."""
     block_seconds: int = 1
     """0 mines a block for each transaction and no others."""
-    lease_seconds: int = 6
+    lease_seconds: int = 12
+    """A killed provider is replaced after so long; one on a machine that is short of time is not."""
     lease_margin_seconds: int = 1
     acceptance_wait_seconds: int = 30
     orphan_grace_seconds: int = 5
