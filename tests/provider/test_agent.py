@@ -87,6 +87,7 @@ class Office:
     failures: list[wire.Failed] = field(default_factory=list)
     announced: list[wire.Announcement] = field(default_factory=list)
     beats: list[wire.Heartbeat] = field(default_factory=list)
+    heartbeat_seconds: float = 0.05
     held: dict[str, Assignment] = field(default_factory=dict)
     refusals: int = 0
     """How many receipts are still to be refused."""
@@ -101,7 +102,7 @@ class Office:
         self._require_line()
         self.announced.append(announcement)
         return wire.AnnouncementReply(
-            lease_seconds=30, heartbeat_seconds=0.05, problem=self.problem
+            lease_seconds=30, heartbeat_seconds=self.heartbeat_seconds, problem=self.problem
         )
 
     async def heartbeat(self, beat: wire.Heartbeat) -> wire.HeartbeatReply:

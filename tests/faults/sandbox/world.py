@@ -413,8 +413,9 @@ async def world(directory: Path, tier: Tier) -> AsyncIterator[World]:
     watcher = threading.Thread(target=watch.run, daemon=True)
     try:
         with traps(path) as set_up:
+            # As often as a provider's agent looks and beats; tests of other things wait less.
+            stand.office.heartbeat_seconds = 2.0
             agent = await stand.open()
-            # As often as a provider's agent looks; tests of other things wait less.
             agent.tools = replace(agent.tools, poll_s=0.2)
             found = World(stand, made, image(), set_up, watch)
             (path / "tasks").mkdir(exist_ok=True)
