@@ -11,11 +11,9 @@ from typing import Any
 
 import structlog
 
-from tallystick.protocol.log_stream import LogStream
+from tallystick.protocol.log_stream import LogStream, without_secrets
 
 _SECRET_NAMES = re.compile(r"secret|token|password|private|seed|signature|authorization", re.I)
-# user:password@ in URLs, and the API keys that RPC services put into their paths or queries
-_URL_SECRET = re.compile(r"((?:https?|wss?|nats|postgresql\+asyncpg)://)[^\s'\"]+", re.I)
 
 
 def configure(level: str, *, as_json: bool) -> None:
@@ -53,7 +51,7 @@ class _Struck(logging.Formatter):
     """For what libraries say, their tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _URL_SECRET.sub(r"\1(struck out)", super().format(record))
+        return without_secrets(super().format(record))
 
 
 def strike_secrets(
@@ -63,5 +61,5 @@ def strike_secrets(
         if _SECRET_NAMES.search(name):
             event[name] = "(struck out)"
         elif isinstance(value, str):
-            event[name] = _URL_SECRET.sub(r"\1(struck out)", value)
+            event[name] = without_secrets(value)
     return event

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,7 +26,7 @@ from rich.table import Table
 from tallystick.protocol.contracts import verify_deployment
 from tallystick.protocol.deployments import load
 from tallystick.protocol.errors import ProtocolError
-from tallystick.protocol.log_stream import LogStream
+from tallystick.protocol.log_stream import LogStream, without_secrets
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import to_address
 from tallystick.protocol.web3 import close, connect
@@ -453,6 +453,7 @@ def _deployment(settings: Settings) -> Any:
 
 
 def _refuse(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    message = without_secrets(message)
     Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
@@ -538,11 +539,22 @@ def _set_up_log(as_json: bool, level: int = logging.INFO) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _strike_secrets,
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
     )
+
+
+def _strike_secrets(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Of addresses of nodes, of the bus and of the result store."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = without_secrets(value)
+    return event
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,6 +18,7 @@ import nats.errors
 from tallystick.protocol.contracts import verify_deployment
 from tallystick.protocol.deployments import Deployment, load
 from tallystick.protocol.errors import ProtocolError
+from tallystick.protocol.log_stream import without_secrets
 from tallystick.protocol.login import make_proof
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import ZERO_ADDRESS, Address, to_address
@@ -52,7 +54,7 @@ async def examine(environment: Mapping[str, str], clock: Clock) -> AsyncIterator
         )
         return
     async for finding in examine_settings(settings, clock):
-        yield finding
+        yield _told(finding)
 
 
 async def examine_running(
@@ -62,8 +64,12 @@ async def examine_running(
     nothing more, and the runtime is the one that it serves with."""
     found = [python_finding(sys.version_info[:3])]
     async for finding in examine_settings(settings, clock, serving=runtime):
-        found.append(finding)
+        found.append(_told(finding))
     return tuple(found)
+
+
+def _told(finding: Finding) -> Finding:
+    return replace(finding, found=without_secrets(finding.found), fix=without_secrets(finding.fix))
 
 
 async def examine_settings(

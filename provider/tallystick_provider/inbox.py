@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from tallystick.protocol import wire
+from tallystick.protocol.log_stream import without_secrets
 from tallystick.protocol.login import make_proof
 from tallystick.protocol.messages import Domain
 from tallystick.protocol.signatures import PrivateKey, address_of
@@ -88,7 +89,8 @@ class Inbox:
                 if await self._stay(stop, handlers):
                     pause_s = FIRST_PAUSE_S
             except (Offline, nats.errors.Error, OSError, TimeoutError) as error:
-                self.problem = f"no log-in at {self._url}: {str(error) or type(error).__name__}"
+                why = str(error) or type(error).__name__
+                self.problem = without_secrets(f"no log-in at {self._url}: {why}")
                 log.warning("backend_unreachable", problem=self.problem, retry_s=round(pause_s, 1))
             finally:
                 await self._disconnect()

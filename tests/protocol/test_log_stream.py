@@ -1,11 +1,15 @@
-"""A log line that cannot be written is lost, and nothing else is."""
+"""A log line that cannot be written is lost, and nothing else is; one that can tells no secrets."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
-from tallystick.protocol.log_stream import LogStream
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystick.protocol.log_stream import LogStream, without_secrets
 
 
 def test_lines_arrive(tmp_path: Path) -> None:
@@ -28,3 +32,34 @@ def test_a_stream_that_was_closed_ends_nobody(tmp_path: Path) -> None:
     stream = LogStream(file)
     stream.write("nobody reads this")
     stream.flush()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no log-in at nats://u:SECRET@bus:4222: refused", "nats://bus:4222"),
+        ("POST https://rpc.example/v2/SECRET?key=SECRET failed", "https://rpc.example/"),
+        ("at https://rpc.example?key=SECRET", "https://rpc.example/"),
+        ("'postgresql+asyncpg://tally:SE@C/RET@db:5432/x'", "postgresql+asyncpg://db:5432/"),
+        ("WSS://SECRET@[::1]:8546#SECRET", "WSS://[::1]:8546/"),
+    ],
+)
+def test_of_an_address_only_the_place_is_told(said: str, shown: str) -> None:
+    """Case 136."""
+    told = without_secrets(said)
+    assert shown in told
+    assert not any(part in told for part in ("SECRET", "SE@C", "RET"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["logged in at nats://127.0.0.1:4222", "unix:///var/run/docker.sock", "a:// b", "", "//"],
+)
+def test_what_has_nothing_to_hide_stays(said: str) -> None:
+    assert without_secrets(said) == said
+
+
+@given(st.text())
+def test_any_text_can_be_told_and_told_again(said: str) -> None:
+    once = without_secrets(said)
+    assert without_secrets(once) == once

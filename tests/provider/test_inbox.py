@@ -19,6 +19,7 @@ from typing import Any
 
 import nats
 import pytest
+import structlog
 
 from tallystick.protocol import wire
 from tallystick.protocol.login import check_proof
@@ -210,6 +211,18 @@ async def test_stops_at_once_when_nobody_is_there() -> None:
     await until(lambda: "Connect call failed" in inbox.problem)
     stop.set()
     await asyncio.wait_for(running, 5)
+
+
+async def test_what_the_bus_address_hides_is_told_nobody() -> None:
+    """Case 136: the problem is shown by `status` and in the log."""
+    inbox, stop = inbox_at(nobody_url().replace("//", "//user:SECRET@")), asyncio.Event()
+    with structlog.testing.capture_logs() as logs:
+        running = asyncio.create_task(inbox.run(stop, Desk(inbox)))
+        await until(lambda: "Connect call failed" in inbox.problem)
+        stop.set()
+        await asyncio.wait_for(running, 5)
+    assert "at nats://127.0.0.1:" in inbox.problem
+    assert "SECRET" not in inbox.problem + str(logs)
 
 
 async def test_stops_at_once_in_the_middle_of_a_log_in(silent_url: str, lost: list[Any]) -> None:

@@ -65,7 +65,7 @@ class MarketPlan:
     block_seconds: int = 1
     """0 mines a block for each transaction and no others."""
     lease_seconds: int = 12
-    """A killed provider is replaced after so long; one on a machine that is short of time is not."""
+    """A killed provider is replaced after so long; one that a busy machine lets wait is not."""
     lease_margin_seconds: int = 1
     acceptance_wait_seconds: int = 30
     orphan_grace_seconds: int = 5
