@@ -14,7 +14,7 @@ from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 def test_a_killed_provider_is_replaced_and_not_paid(scenario: Scenario, tmp_path: Path) -> None:
-    job = scenario.submit(steps=40, step_seconds=0.2)
+    job = scenario.submit(steps=40, step_seconds=0.5)
     first = scenario.running(job)
     victim = scenario.number_of(first.provider)
     credit = scenario.credit(victim)

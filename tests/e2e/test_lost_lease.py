@@ -27,7 +27,7 @@ from tests.e2e.scenario import PATIENCE_S, Scenario
 
 
 def test_a_woken_provider_earns_nothing(scenario: Scenario, tmp_path: Path) -> None:
-    job = scenario.submit(steps=30, step_seconds=0.2)
+    job = scenario.submit(steps=40, step_seconds=0.5)
     first = scenario.running(job)
     frozen = scenario.number_of(first.provider)
     credit = scenario.credit(frozen)
