@@ -4,16 +4,12 @@ one that slips in by its name is struck out."""
 from __future__ import annotations
 
 import logging
-import re
 import sys
-from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-from tallystick.protocol.log_stream import LogStream, without_secrets
-
-_SECRET_NAMES = re.compile(r"secret|token|password|private|seed|signature|authorization", re.I)
+from tallystick.protocol.log_stream import LogStream, strike_secrets, without_secrets
 
 
 def configure(level: str, *, as_json: bool) -> None:
@@ -52,14 +48,3 @@ class _Struck(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
-
-
-def strike_secrets(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if _SECRET_NAMES.search(name):
-            event[name] = "(struck out)"
-        elif isinstance(value, str):
-            event[name] = without_secrets(value)
-    return event

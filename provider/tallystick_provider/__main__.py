@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator, MutableMapping
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,7 +26,7 @@ from rich.table import Table
 from tallystick.protocol.contracts import verify_deployment
 from tallystick.protocol.deployments import load
 from tallystick.protocol.errors import ProtocolError
-from tallystick.protocol.log_stream import LogStream, without_secrets
+from tallystick.protocol.log_stream import LogStream, strike_secrets, without_secrets
 from tallystick.protocol.signatures import address_of
 from tallystick.protocol.types import to_address
 from tallystick.protocol.web3 import close, connect
@@ -534,27 +534,24 @@ def _print_status(facts: dict[str, Any]) -> None:
 def _set_up_log(as_json: bool, level: int = logging.INFO) -> None:
     """To stderr; names of events first, ids as fields, never a key and never a payload."""
     stream: Any = LogStream(sys.stderr)
+    render: Any = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        # The rich one prints local variables, and with them every secret in reach.
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _strike_secrets,
-            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+            structlog.processors.format_exc_info,
+            strike_secrets,
+            render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
     )
-
-
-def _strike_secrets(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Of addresses of nodes, of the bus and of the result store."""
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = without_secrets(value)
-    return event
 
 
 def main() -> None:

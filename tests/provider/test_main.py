@@ -16,7 +16,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
-from tallystick_provider.__main__ import _is_running, _only_one, app
+from tallystick_provider.__main__ import _is_running, _only_one, _set_up_log, app
 from tallystick_provider.agent import DRAINING
 from tallystick_provider.clock import ManualClock
 from tallystick_provider.errors import SettingsError
@@ -136,3 +136,24 @@ def test_what_a_dead_agent_left_starting_is_waited_for(data_dir: Path) -> None:
     with _only_one(data_dir):
         assert child.poll() is not None
     assert not _is_running(data_dir)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_in_the_log_shows_no_secret(
+    as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case 136: neither local variables, as the console would by default, nor addresses."""
+    before = structlog.get_config()
+    key = "LOCAL" + "SECRET"
+    _set_up_log(as_json)
+    try:
+        raise OSError("no answer from https://rpc.example/v2/PATHSECRET")
+    except OSError:
+        structlog.get_logger().exception("broke", length=len(key))
+    finally:
+        structlog.configure(**before)
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "https://rpc.example/" in said
+    assert "LOCALSECRET" not in said
+    assert "PATHSECRET" not in said
