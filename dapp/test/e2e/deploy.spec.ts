@@ -6,7 +6,7 @@ import type { Page } from '@playwright/test';
 
 async function publish(page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Publish the app' }).click();
-  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/, { timeout: 60_000 });
+  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/);
 }
 
 test('deposit, deploy, call, verify, withdraw', async ({ page, market, wallets }) => {
@@ -36,7 +36,7 @@ test('deposit, deploy, call, verify, withdraw', async ({ page, market, wallets }
   await page.getByRole('button', { name: 'Sign the permission' }).click();
   await expect(page.getByRole('heading', { name: 'Allow calls to be paid' })).toBeHidden();
   await page.getByRole('button', { name: 'Call it', exact: true }).click();
-  await expect(page.locator('[data-answer]')).toContainText('Hello, Grace!', { timeout: 60_000 });
+  await expect(page.locator('[data-answer]')).toContainText('Hello, Grace!');
   const receipt = page.getByRole('region', { name: 'Receipt' });
   await expect(receipt.locator('[data-units="1000000000000000"]')).toBeVisible();
   await receipt.getByRole('button', { name: 'Verify in this browser' }).click();
@@ -82,9 +82,9 @@ test('a streamed answer is seen as it comes', async ({ page, market, wallets }) 
   await expect(page.getByRole('heading', { name: 'Allow calls to be paid' })).toBeHidden();
   await page.getByRole('button', { name: 'Call it', exact: true }).click();
   const coming = page.locator('[data-streaming]');
-  await expect(coming).toContainText('"word":2', { timeout: 60_000 });
+  await expect(coming).toContainText('"word":2');
   await expect(coming).not.toContainText('"word":6');
-  await expect(page.locator('[data-answer]')).toContainText('"word":6', { timeout: 60_000 });
+  await expect(page.locator('[data-answer]')).toContainText('"word":6');
   await expect(page.locator('[data-answer]')).not.toContainText('call_id');
   const receipt = page.getByRole('region', { name: 'Receipt' });
   await receipt.getByRole('button', { name: 'Verify in this browser' }).click();
@@ -106,13 +106,13 @@ test('a publisher changes, goes back, prices and ends an app; nobody else may', 
   await page.getByLabel('Most workers').fill('2');
   await page.getByLabel('Stopped after idle').fill('5m');
   await page.getByRole('button', { name: 'Publish version 2' }).click();
-  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/, { timeout: 60_000 });
+  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/);
   await expect(page.getByText('0 to 2 per provider; stopped after 5m 00s idle')).toBeVisible();
 
   const versions = page.getByRole('region', { name: 'Versions' });
   await expect(versions.getByRole('row')).toHaveCount(3);
   await versions.getByRole('button', { name: 'Publish 1 again' }).click();
-  await expect(versions.getByRole('row')).toHaveCount(4, { timeout: 60_000 });
+  await expect(versions.getByRole('row')).toHaveCount(4);
   await expect(
     page.getByText('0 to 4 per provider; stopped after 1m 00s idle', { exact: false }),
   ).toBeVisible();
@@ -144,9 +144,7 @@ test('an app that was ended says so', async ({ page, wallets }) => {
   await owner.getByRole('button', { name: 'Make it permanent' }).click();
   await expect(
     page.getByText('Permanent: nobody can change or stop it, its publisher included.'),
-  ).toBeVisible({
-    timeout: 60_000,
-  });
+  ).toBeVisible();
   await expect(owner).toBeHidden();
   expect(wallets.asked.at(-1)?.method).toBe('eth_sendTransaction');
 });

@@ -72,7 +72,7 @@ from tallystick.app import handler
 @handler
 def tell(words: int) -> Iterator[dict[str, object]]:
     for number in range(1, words + 1):
-        time.sleep(0.4)
+        time.sleep(0.8)
         yield {"word": number, "of": words}
 `;
 

@@ -21,7 +21,7 @@ const test = base.extend({
 });
 
 // A market comes up within the first test's time.
-test.describe.configure({ mode: 'serial', timeout: 420_000 });
+test.describe.configure({ mode: 'serial', timeout: 600_000 });
 
 test.afterAll(async () => {
   for (const agent of agents) await ended(agent);
@@ -49,6 +49,17 @@ async function runCopied(command: string, home: string): Promise<{ agent: ChildP
     agent.on('exit', () => reject(new Error(`the agent ended: ${said}`)));
   });
   return { agent, line };
+}
+
+/** A page asks every few seconds, and a slow machine later still: the task works until it was seen at work. */
+function workUntil(file: string): string {
+  return `import os, time
+for n in range(360):
+    print("line", n, flush=True)
+    time.sleep(0.5)
+    if os.path.exists(${JSON.stringify(file)}):
+        break
+`;
 }
 
 async function ended(agent: ChildProcess): Promise<void> {
@@ -96,9 +107,7 @@ test('stake, serve, earn, unstake', async ({ page, market, wallets }) => {
 
   await logIn(page);
   for (const name of ['key bound', 'stake', 'GPUs registered', 'gas', 'backend']) {
-    await expect(page.locator(`[data-finding="${name}"]`)).toHaveAttribute('data-ok', 'true', {
-      timeout: 60_000,
-    });
+    await expect(page.locator(`[data-finding="${name}"]`)).toHaveAttribute('data-ok', 'true');
   }
   await expectAccessible(page);
   const tabs = page.getByRole('navigation', { name: 'Pages for providers' });
@@ -110,10 +119,8 @@ test('stake, serve, earn, unstake', async ({ page, market, wallets }) => {
   await tabs.getByRole('link', { name: 'Tasks' }).click();
   await expect(page.getByRole('heading', { name: 'Nothing is running' })).toBeVisible();
   const script = join(market.directory, 'work.py');
-  writeFileSync(
-    script,
-    'import time\nfor n in range(8):\n    print("line", n, flush=True)\n    time.sleep(0.5)\n',
-  );
+  const seen = join(market.directory, 'seen-running');
+  writeFileSync(script, workUntil(seen));
   const ordered = promisify(execFile)(
     join(BIN, 'tallystick'),
     [
@@ -132,11 +139,12 @@ test('stake, serve, earn, unstake', async ({ page, market, wallets }) => {
     { env: { ...process.env, ...market.consumer } },
   );
   const inHand = page.getByRole('region', { name: 'In hand' });
-  await expect(inHand).toContainText('running', { timeout: 60_000 });
+  await expect(inHand).toContainText('running', { timeout: 120_000 });
   await expectAccessible(page);
+  writeFileSync(seen, '');
   await ordered;
   const done = page.getByRole('region', { name: 'Done' });
-  await expect(done.getByText('paid', { exact: true })).toBeVisible({ timeout: 90_000 });
+  await expect(done.getByText('paid', { exact: true })).toBeVisible({ timeout: 120_000 });
   await expect(done.getByRole('row').last().getByRole('link')).toHaveAttribute('href', /\/explorer\/tx\/0x/);
   await expectAccessible(page);
 

@@ -88,7 +88,7 @@ test('every screen', async ({ page, market, wallets }) => {
   await expect(page.getByText('The receipt holds')).toBeVisible();
   await take('12-task-receipt');
   await page.getByRole('button', { name: 'Accept and pay' }).click();
-  await expect(page.getByText('Paid by the receipt', { exact: false })).toBeVisible({ timeout: 60_000 });
+  await expect(page.getByText('Paid by the receipt', { exact: false })).toBeVisible();
 
   await go('Apps');
   await page.getByRole('main').getByRole('link', { name: 'greet' }).click();
@@ -96,7 +96,7 @@ test('every screen', async ({ page, market, wallets }) => {
   await page.getByRole('button', { name: 'Sign the permission' }).click();
   await expect(page.getByRole('heading', { name: 'Allow calls to be paid' })).toBeHidden();
   await page.getByRole('button', { name: 'Call it', exact: true }).click();
-  await expect(page.locator('[data-answer]')).toBeVisible({ timeout: 60_000 });
+  await expect(page.locator('[data-answer]')).toBeVisible();
   await take('13-app');
   await go('Costs');
   await expect(page.getByRole('heading', { name: 'Spent over time' })).toBeVisible();
@@ -200,18 +200,18 @@ test('every screen of a publisher', async ({ page, market, wallets }) => {
   await expect(page.getByText('this publishes version 1', { exact: false })).toBeVisible();
   await take('42-deploy-ready');
   await page.getByRole('button', { name: 'Publish the app' }).click();
-  await expect(page).toHaveURL(/\/apps\/0x/, { timeout: 60_000 });
+  await expect(page).toHaveURL(/\/apps\/0x/);
   await page.getByLabel('name', { exact: true }).fill('Grace');
   await page.getByRole('button', { name: 'Call it', exact: true }).click();
   await page.getByRole('button', { name: 'Sign the permission' }).click();
   await expect(page.getByRole('heading', { name: 'Allow calls to be paid' })).toBeHidden();
   await page.getByRole('button', { name: 'Call it', exact: true }).click();
-  await expect(page.locator('[data-answer]')).toBeVisible({ timeout: 60_000 });
+  await expect(page.locator('[data-answer]')).toBeVisible();
   await page.getByRole('link', { name: 'Change the app' }).first().click();
   await page.getByLabel('Most workers').fill('8');
   await take('43-deploy-change');
   await page.getByRole('button', { name: 'Publish version 2' }).click();
-  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/, { timeout: 60_000 });
+  await expect(page).toHaveURL(/\/apps\/0x[0-9a-f]{64}$/);
   await expect(page.getByRole('region', { name: 'Versions' }).getByRole('row')).toHaveCount(3);
   await page.waitForTimeout(1_000);
   await take('44-app-owner');
