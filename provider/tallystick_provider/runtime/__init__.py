@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from tallystick.protocol import wire
 from tallystick.protocol.types import Address, TaskId
 
+LOG_KEPT_BYTES = 8 * 1024 * 1024
 SOCKET_VARIABLE = "TALLYSTICK_SOCKET"
 SOCKET_PATH = "/run/tallystick/worker.sock"
 """Where a worker listens, unless its manifest names a socket of its own."""

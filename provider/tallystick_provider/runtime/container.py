@@ -14,6 +14,7 @@ from typing import Any, Literal
 from tallystick_provider.errors import ImageRefused, RuntimeUnsafe
 from tallystick_provider.runtime import (
     INPUT_PATH,
+    LOG_KEPT_BYTES,
     OUTPUT_PATH,
     SOCKET_VARIABLE,
     WORK_PATH,
@@ -31,11 +32,10 @@ MIB = 1024 * 1024
 PIDS = 512
 TMP_MIB = 64
 SHM_MIB = 64
-LOG_MIB = 8
 OPEN_FILES = 4096
 LOG: dict[str, Any] = {
     "Type": "json-file",
-    "Config": {"max-size": f"{LOG_MIB}m", "max-file": "1"},
+    "Config": {"max-size": f"{LOG_KEPT_BYTES // MIB}m", "max-file": "1"},
 }
 UNPRIVILEGED = 65_532
 FIRST_USER = 0x6000_0000

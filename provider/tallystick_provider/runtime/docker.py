@@ -32,6 +32,7 @@ import urllib3.exceptions
 from tallystick.protocol.types import Address, Digest, TaskId
 from tallystick_provider.errors import ImageRefused, RuntimeFailure, RuntimeUnsafe
 from tallystick_provider.runtime import (
+    LOG_KEPT_BYTES,
     OUTPUT_PATH,
     AnyRef,
     Finding,
@@ -87,6 +88,8 @@ CALL_SECONDS = 60
 THREADS = 16
 LOG_BYTES = 256 * 1024
 """Of one stream, with the engine's stamps, at a time. One message has 16 KiB at the most."""
+LOG_MOST_BYTES = 2 * LOG_KEPT_BYTES
+"""Read at a time in search of what is new: more than the engine keeps."""
 SOCKET_MIB = 1
 """Room in the folder that a worker shares with the agent: for a socket."""
 ELSEWHERE = "the engine does not see this agent's mounts: both need one mount namespace"
@@ -304,11 +307,13 @@ class DockerRuntime:
         pieces: list[LogPiece] = []
         last: dict[str, str] = {}
         for stream, seen in streams:
-            new, last[stream] = log_pieces(self._log(ref, stream, seen), stream, seen)
+            with self._log(ref, stream, seen) as read:
+                new, last[stream] = log_read(read, stream, seen)
             pieces.extend(new)
         return LogRead(tuple(pieces), LogCursor(f"{last['stdout']}|{last['stderr']}"))
 
-    def _log(self, ref: AnyRef, stream: Stream, seen: str) -> bytes:
+    @contextmanager
+    def _log(self, ref: AnyRef, stream: Stream, seen: str) -> Iterator[Callable[[int], bytes]]:
         """As it comes over the wire. The SDK's own call joins the messages, after which a program
         could pass its own words off as the engine's stamp in front of the next one."""
         api = self._connect()
@@ -324,8 +329,7 @@ class DockerRuntime:
         )
         try:
             answer.raise_for_status()
-            # No more than this: a flood of lines must not hold up the other limits of its task.
-            return bytes(answer.raw.read(LOG_BYTES))
+            yield answer.raw.read
         except requests.HTTPError as error:
             docker.errors.create_api_error_from_http_exception(error)
             raise
@@ -438,6 +442,26 @@ def require_socket(url: str) -> None:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(5)
             probe.connect(where.removeprefix("unix://"))
+
+
+def log_read(read: Callable[[int], bytes], stream: Stream, seen: str) -> tuple[list[LogPiece], str]:
+    """What is new since `seen`, and how far that goes. It ends at the first
+    LOG_BYTES with anything new in them: it must not hold up the other limits of its task. The
+    engine begins with all that has the stamp of `seen`, which may be many messages of one line."""
+    raw, ended = b"", False
+    pieces, upto = log_pieces(raw, stream, seen)
+    while not (pieces or ended) and len(raw) < LOG_MOST_BYTES:
+        some = read(LOG_BYTES)
+        raw += some
+        ended = len(some) < LOG_BYTES
+        pieces, upto = log_pieces(raw, stream, seen)
+    stamp, _, passed = seen.partition("#")
+    if ended and not pieces and passed:
+        # Fewer messages with that stamp than were passed: the file was begun anew under the line.
+        all_of_it, counted = log_pieces(raw, stream, f"{stamp}#0")
+        if int(counted.partition("#")[2] or 0) < int(passed) < sys.maxsize:
+            pieces, upto = all_of_it, counted
+    return pieces, upto
 
 
 def log_pieces(raw: bytes, stream: Stream, seen: str) -> tuple[list[LogPiece], str]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shutil
 import sys
@@ -43,6 +44,7 @@ from tallystick_provider.runtime.docker import (
     findings,
     log_messages,
     log_pieces,
+    log_read,
     release_of,
     require_socket,
     runc_finding,
@@ -542,10 +544,40 @@ def test_pieces_of_one_long_line_share_a_stamp() -> None:
     assert log_pieces(framed(*raw), "stdout", NOON) == ([], f"{NOON}#{sys.maxsize}")
 
 
+def line(messages: int, at: str = NOON) -> list[bytes]:
+    """One line, in messages as long as the engine makes them."""
+    return [f"{at} {number:016,}".encode() * 400 for number in range(messages)]
+
+
+def test_a_line_longer_than_one_read_does_not_end_the_log() -> None:
+    """It once did: each read was of the same messages of that line."""
+    said, seen, texts = [*line(100), f"{LATER} after\n".encode()], "", []
+    for _ in range(100):
+        pieces, seen = log_read(io.BytesIO(framed(*said)).read, "stdout", seen)
+        texts += [piece.text for piece in pieces]
+        if not pieces:
+            break
+    assert texts == [message.partition(b" ")[2].decode() for message in said]
+
+
+def test_a_line_without_an_end_goes_on_when_the_file_begins_anew() -> None:
+    seen, told = "", []
+    for kept in (60, 200, 90, 90, 91):
+        file, new = framed(*line(kept)), 0
+        while True:
+            pieces, seen = log_read(io.BytesIO(file).read, "stdout", seen)
+            if not pieces:
+                break
+            new += len(pieces)
+        told.append(new)
+    assert told == [60, 140, 90, 0, 1]
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_of_a_log_can_be_read(raw: bytes) -> None:
     list(log_messages(raw))
     log_pieces(raw, "stdout", "")
+    log_read(io.BytesIO(raw).read, "stdout", f"{NOON}#3")
     pieces, _ = log_pieces(framed(NOON.encode() + b" " + raw), "stdout", "")
     assert "".join(piece.text for piece in pieces) == raw.decode(errors="replace")
 
