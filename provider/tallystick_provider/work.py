@@ -46,6 +46,7 @@ from tallystick_provider.errors import (
 )
 from tallystick_provider.gpus import GpuSource
 from tallystick_provider.journal import Journal, Lease, Signed
+from tallystick_provider.log_brake import LogBrake
 from tallystick_provider.meter import Usage, measure, running_gpu_ms, samples_of
 from tallystick_provider.runtime import (
     LogCursor,
@@ -74,6 +75,10 @@ LOG_ROUNDS = 4
 """Reads of the log between two looks at a running task: a flood of lines holds up no limit."""
 LOG_LOOK_MS = 500
 """And no further one after so long."""
+LOG_REST: Final = 16
+"""Times as long as the last look at the log took until the next one: an engine reads all that it
+keeps of a log to find what is new."""
+LOG_REST_MOST_MS: Final = 30_000
 UPLOAD_TRIES: Final = 5
 PASSING_STATUS: Final = frozenset({408, 425, 429})
 """Answers below 500 that pass by themselves."""
@@ -161,10 +166,16 @@ class Work:
     tools: Tools
     lease: Lease
     progress: Progress = field(default_factory=Progress)
+    brake: LogBrake = field(init=False)
     _sampled_at_ms: int = 0
     _looked_at_ms: int = 0
+    _log_due_ms: int = 0
+    _log_look: asyncio.Task[None] | None = field(default=None, repr=False)
     _seen_at_ms: int = 0
     """When the runtime last said how it stands with the container, while that runs."""
+
+    def __post_init__(self) -> None:
+        self.brake = LogBrake(self.tools.runtime)
 
     async def run(self) -> None:
         """Never raises: whatever happens ends in the journal, or waits for it to be usable again:
@@ -261,6 +272,17 @@ class Work:
 
     async def watch(self, ref: RunRef) -> None:
         """Until the container has ended, by itself or by us."""
+        try:
+            await self._watch(ref)
+            if self._log_look is not None:
+                await self._log_look
+        finally:
+            if self._log_look is not None:
+                self._log_look.cancel()
+                await asyncio.gather(self._log_look, return_exceptions=True)
+                self._log_look = None
+
+    async def _watch(self, ref: RunRef) -> None:
         forced: int | None = None
         self._seen_at_ms = self._now()
         while True:
@@ -275,8 +297,7 @@ class Work:
                 if forced is None and state.status != "exited":
                     forced = self._why_end()
                 if forced is None:
-                    # Not before a stop that is due: a flood of lines takes its time to read.
-                    await self._observe(ref)
+                    await self._observe(ref, state)
                 if state.status == "exited":
                     if state.interrupted and forced is None and self._why_end() is None:
                         raise RuntimeFailure(
@@ -307,7 +328,7 @@ class Work:
             log.warning("runtime_silent", task=self.lease.task_id, error=str(error))
             return None
 
-    async def _observe(self, ref: RunRef) -> None:
+    async def _observe(self, ref: RunRef, state: RunState) -> None:
         now = self._now()
         if now - self._sampled_at_ms >= SAMPLE_MS:
             self._sample()
@@ -318,10 +339,27 @@ class Work:
             if size.over(limit):
                 await self._stop(ref)
                 raise TaskFault(size.why_over(limit))
+        if state.status == "running":
+            try:
+                await self.brake.pace(ref, now, state)
+            except RuntimeFailure as error:
+                log.warning("log_not_held_back", task=self.lease.task_id, why=str(error))
+        if self._log_look is not None and self._log_look.done():
+            look, self._log_look = self._log_look, None
+            look.result()
+        if self._log_look is None and now >= self._log_due_ms:
+            # Aside: an engine under a flood takes seconds to read a log, and limits do not wait.
+            self._log_look = asyncio.create_task(self._look_at_log(ref))
+
+    async def _look_at_log(self, ref: RunRef) -> None:
+        began_ms = self._now()
         try:
             await self.pump_logs(ref, LOG_ROUNDS)
         except (Offline, RuntimeFailure) as error:
             log.debug("log_waits", task=self.lease.task_id, why=str(error))
+        else:
+            took_ms = self._now() - began_ms
+            self._log_due_ms = self._now() + min(LOG_REST * took_ms, LOG_REST_MOST_MS)
 
     def _why_end(self) -> int | None:
         """Exit code of an end that we bring about, None to let it run."""

@@ -53,10 +53,10 @@ from tallystick_provider.gpus import SimulatedGpus
 from tallystick_provider.journal import Journal, Lease
 from tallystick_provider.ledger import ChainLedger
 from tallystick_provider.offers import Reserved
-from tallystick_provider.runtime import Finding, RunRef, Runtime
+from tallystick_provider.runtime import Finding, Runtime
 from tallystick_provider.runtime.process import ProcessRuntime
 from tallystick_provider.settle import Settler
-from tallystick_provider.work import Tools, Work, drop_result
+from tallystick_provider.work import Tools, drop_result
 from tests.provider.orders import CONSUMER_KEY, manifest_of, settings_of, terms_of
 from tests.provider.settling import open_market
 from tests.provider.waiting import until
@@ -576,37 +576,36 @@ async def test_a_flood_of_log_lines_holds_up_no_limit(stand: Stand) -> None:
     assert done.receipt.ended_at_ms - done.receipt.started_at_ms == 2000
 
 
-async def test_a_stop_that_is_due_comes_before_the_log(
+async def test_a_stop_does_not_wait_for_the_log(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case 109: a flood takes its time to read, and nobody waits for it."""
     agent = stand.agent
     assert agent is not None
     runtime = agent.tools.runtime
-    observe, stop = Work._observe, runtime.stop
+    logs, stop = runtime.logs, runtime.stop
     done: list[str] = []
     may_go_on = asyncio.Event()
 
-    async def observing(self: Work, ref: RunRef) -> None:
-        done.append("observe")
+    async def reading(*arguments: Any) -> Any:
+        done.append("read")
         await may_go_on.wait()
-        await observe(self, ref)
+        return await logs(*arguments)
 
     async def stopping(*arguments: Any) -> None:
         done.append("stop")
         await stop(*arguments)
 
-    monkeypatch.setattr(Work, "_observe", observing)
+    monkeypatch.setattr(runtime, "logs", reading)
     monkeypatch.setattr(runtime, "stop", stopping)
     _, offer = stand.order(LONG)
     await agent.on_offer(offer)
-    await until(lambda: bool(done), 20, "a look at the task")
+    await until(lambda: bool(done), 20, "a look at the log")
     task = TaskId(Digest(offer.assignment.task_id))
     agent.tools.journal.stop_wanted(task, Fence(1), "cancelled")
-    done.clear()
+    await until(lambda: len(done) > 1, 20, "what is done next")
+    assert done[:2] == ["read", "stop"]
     may_go_on.set()
-    await until(lambda: bool(done), 20, "what is done next")
-    assert done[0] == "stop"
     await until(lambda: bool(stand.office.done), 20, "the report")
 
 

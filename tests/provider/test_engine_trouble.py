@@ -6,6 +6,7 @@
 ├── frozen: leases are renewed meanwhile, and the heartbeat says what is not known; frozen for too
 │   long: the attempt fails
 ├── cancelled while frozen: stopped as soon as the engine listens
+├── flooded by a log: what writes it is held back (109), and goes on, also under the next agent
 └── the output's file system: back after a lost mount, gone after any of these ends (110)
 """
 
@@ -322,3 +323,49 @@ async def test_a_mount_without_a_lease_is_cleared_on_start(stand: Stand, engine:
     await begin(stand, engine, NAP.format(0, 0))
     assert not left.root.exists()
     await until(lambda: bool(stand.office.done), 30)
+
+
+FLOOD = "echo up; busybox sleep 1; busybox timeout {} busybox yes"
+
+
+@pytest.fixture
+def patient(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a flood an engine is slow, not frozen."""
+    monkeypatch.setattr("tallystick_provider.runtime.docker.CALL_SECONDS", 60)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_flood_of_log_is_held_back_and_goes_on(stand: Stand, engine: Engine) -> None:
+    """Case 109: the engine would pay for it, not the container."""
+    flood = FLOOD.format(3)
+    await begin(stand, engine, f"{flood}; echo result > /task/out/model; exit 5")
+    assert stand.agent is not None
+    await _held_back(stand)
+    await stand.die()
+    await stand.open()
+    await until(lambda: bool(stand.office.done), 120, "the report")
+    (done,) = stand.office.done
+    assert done.exit_code == 5
+    assert result_of(stand, done) == b"result\n"
+
+
+async def _held_back(stand: Stand) -> None:
+    """Asked seldom: whoever asks an engine all the time floods it as well."""
+    assert stand.agent is not None
+    runtime = stand.agent.tools.runtime
+    for _ in range(150):
+        if any([(await runtime.state(ref)).held for ref in await runtime.own()]):
+            return
+        await asyncio.sleep(0.2)
+    raise AssertionError("it was not held back")
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_is_held_back_is_stopped_like_any_other(stand: Stand, engine: Engine) -> None:
+    offer = await begin(stand, engine, FLOOD.format(600))
+    await _held_back(stand)
+    assert stand.agent is not None
+    stop = wire.Stop(task_id=offer.assignment.task_id, fence=1, reason="the consumer cancelled")
+    await stand.agent.on_stop(stop)
+    await until(lambda: bool(stand.office.done), 120, "the report")
+    assert stand.office.done[0].exit_code == work.STOPPED

@@ -38,6 +38,7 @@ from tallystick_provider.errors import (
     RuntimeFailure,
     WorkerFailure,
 )
+from tallystick_provider.log_brake import LogBrake
 from tallystick_provider.runtime import (
     SOCKET_PATH,
     LogCursor,
@@ -117,6 +118,7 @@ class _Worker:
     place: TaskDirectory
     gpu_ids: tuple[str, ...]
     line: WorkerLine
+    brake: LogBrake
     ref: WorkerRef | None = None
     looked_at_s: float = 0.0
     down: asyncio.Task[None] | None = None
@@ -396,7 +398,8 @@ class AppWorkers:
             log.info("no_room_for_worker", app=self._title, why=str(error))
             return
         spec = self._spec(name, place, gpu_ids)
-        worker = _Worker(name, place, gpu_ids, WorkerLine(place.output, spec.socket_name))
+        line = WorkerLine(place.output, spec.socket_name)
+        worker = _Worker(name, place, gpu_ids, line, LogBrake(self._tools.runtime))
         self._workers[name] = worker
         self.pool.started(name, now_ms)
         worker.bringing_up = asyncio.create_task(self._bring_up(worker, spec), name=f"up {name}")
@@ -505,6 +508,11 @@ class AppWorkers:
         elif await asyncio.to_thread(_overfull, worker.place.output):
             log.warning("worker_fills_folder", app=self._title, worker=worker.name)
             self._take_down(worker.name, "filled its folder")
+        else:
+            try:
+                await worker.brake.pace(worker.ref, self._now(), state)
+            except RuntimeFailure as error:
+                log.warning("runtime_silent", error=str(error))
 
     async def _ask_ready(self, worker: _Worker, within_s: float) -> Reply:
         reply = await worker.line.ready(self._ready_path, min(within_s, READY_ANSWER_S))

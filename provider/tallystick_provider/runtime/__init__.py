@@ -141,6 +141,11 @@ class RunState:
     interrupted: bool = False
     """Ended from outside and not by itself: the engine went down, somebody stopped it by hand, or
     `stop` did."""
+    held: bool = False
+    """Frozen by `hold`."""
+    log_bytes: int | None = None
+    """What the engine keeps of its log, at most `LOG_KEPT_BYTES`: then it begins anew. None where
+    the agent cannot see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +214,12 @@ class Runtime(Protocol):
     async def state(self, ref: AnyRef) -> RunState: ...
 
     async def logs(self, ref: AnyRef, cursor: LogCursor) -> LogRead: ...
+
+    async def hold(self, ref: AnyRef) -> None:
+        """Freeze it. It can be stopped and removed like any other."""
+
+    async def go_on(self, ref: AnyRef) -> None:
+        """Let what is held run again."""
 
     async def stop(self, ref: AnyRef, grace_s: int) -> None:
         """SIGTERM, then SIGKILL after the grace; returns when nothing of it runs."""

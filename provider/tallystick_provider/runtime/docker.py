@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -277,9 +277,10 @@ class DockerRuntime:
     async def state(self, ref: AnyRef) -> RunState:
         def ask() -> RunState:
             try:
-                state = state_of(self._inspect(ref)["State"])
+                found = self._inspect(ref)
             except docker.errors.NotFound:
                 return RunState("gone")
+            state = replace(state_of(found["State"]), log_bytes=size_of(found.get("LogPath")))
             if state.status != "exited" or state.out_of_memory:
                 return state
             return replace(state, interrupted=self._interrupted(ref, state))
@@ -335,6 +336,23 @@ class DockerRuntime:
             raise
         finally:
             answer.close()
+
+    async def hold(self, ref: AnyRef) -> None:
+        def hold() -> None:
+            with suppress(docker.errors.NotFound):
+                state = self._inspect(ref)["State"]
+                if state["Running"] and not state["Paused"]:
+                    self._connect().pause(ref.handle)
+
+        await self._call(hold)
+
+    async def go_on(self, ref: AnyRef) -> None:
+        def go_on() -> None:
+            with suppress(docker.errors.NotFound):
+                if self._inspect(ref)["State"]["Paused"]:
+                    self._connect().unpause(ref.handle)
+
+        await self._call(go_on)
 
     async def stop(self, ref: AnyRef, grace_s: int) -> None:
         def stop() -> None:
@@ -505,7 +523,7 @@ def state_of(state: Mapping[str, Any]) -> RunState:
         return RunState("created")
     started_ms = to_ms(state["StartedAt"])
     if state["Running"]:
-        return RunState("running", started_ms)
+        return RunState("running", started_ms, held=bool(state.get("Paused")))
     return RunState(
         "exited",
         started_ms,
@@ -513,6 +531,14 @@ def state_of(state: Mapping[str, Any]) -> RunState:
         int(state["ExitCode"]),
         bool(state.get("OOMKilled")),
     )
+
+
+def size_of(path: str | None) -> int | None:
+    """Only root may look there, where the engine runs on this machine at all."""
+    try:
+        return os.stat(path).st_size if path else None
+    except OSError:
+        return None
 
 
 def to_ms(stamp: str) -> int:

@@ -201,6 +201,12 @@ class ProcessRuntime:
                 pieces.append(LogPiece(stream, time.time_ns() // 1_000_000, text))
         return LogRead(tuple(pieces), LogCursor(json.dumps(read)))
 
+    async def hold(self, ref: AnyRef) -> None:
+        """Never asked for: a process writes its log itself, into a file."""
+
+    async def go_on(self, ref: AnyRef) -> None:
+        """As `hold`."""
+
     async def stop(self, ref: AnyRef, grace_s: int) -> None:
         place = self._place(ref)
         for pid in await asyncio.to_thread(lambda: list(_family(place))):

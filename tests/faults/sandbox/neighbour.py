@@ -2,9 +2,9 @@
 
     python -m tests.faults.sandbox.neighbour [PAIRS] [--record]
 
-Both have half a core. The ordinary one does a fixed amount of work, alone and beside the
-hostile one in turns; the medians of its own times are compared. On a machine that does other
-things, too, they say as much as their spread, which is printed beside them.
+Both have half a core. The ordinary one does a fixed amount of work, alone and, from a second after
+its start on, beside the hostile one in turns; the medians of its own times are compared. On a
+machine that does other things, too, they say as much as their spread, which is printed beside them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ KINDS = {
     "log, endless line": "log_without_an_end_of_line",
     "log, empty lines": "log_of_empty_lines",
 }
-BLOCKS = 1_500
+BLOCKS = 5_000
+"""Some ten seconds of work."""
 FIGURES = Path(__file__).parents[1] / "figures" / "neighbour.json"
 
 

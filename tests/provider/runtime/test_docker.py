@@ -2,7 +2,7 @@
 ├── 108 inside: no capabilities, no new privileges, seccomp on, not root, read-only root
 ├── 109, 110 fork, memory and disk bombs stay in their box
 ├── 113 no network; 117 nothing of the agent's inside
-├── 116 what ignores SIGTERM is gone in time
+├── 116 what ignores SIGTERM is gone in time; what is held stands still, and is gone as well
 ├── own containers only; found again after a restart
 └── images: local by id, unpinned refused, registries inside the network refused
 """
@@ -319,6 +319,51 @@ async def test_logs_continue_where_they_were_left(runtime: DockerRuntime, make: 
         await asyncio.sleep(0.1)
     text += "".join(p.text for p in (await runtime.logs(ref, cursor)).pieces)
     assert text == "1\n2\n3\n4\n5\n"
+
+
+@pytest.mark.docker
+async def test_what_is_held_stands_still_and_can_be_ended(
+    runtime: DockerRuntime, make: Make
+) -> None:
+    ref = await runtime.start(make("i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done"))
+
+    async def lines() -> int:
+        return len((await said(runtime, ref)).splitlines())
+
+    async def begun() -> bool:
+        return await lines() > 0
+
+    await until(begun)
+    await runtime.hold(ref)
+    await runtime.hold(ref)
+    state = await runtime.state(ref)
+    assert (state.status, state.held) == ("running", True)
+    if os.geteuid() == 0:
+        assert state.log_bytes
+    await asyncio.sleep(0.3)
+    before = await lines()
+    await asyncio.sleep(0.5)
+    assert await lines() == before
+    await runtime.go_on(ref)
+    await runtime.go_on(ref)
+    assert not (await runtime.state(ref)).held
+    await asyncio.sleep(0.5)
+    assert await lines() > before
+    await runtime.hold(ref)
+    await runtime.stop(ref, 1)
+    assert (await runtime.state(ref)).status == "exited"
+    await runtime.hold(ref)
+    await runtime.remove(ref)
+    await runtime.hold(ref)
+    await runtime.go_on(ref)
+
+
+@pytest.mark.docker
+async def test_what_is_held_can_be_removed(runtime: DockerRuntime, make: Make) -> None:
+    ref = await runtime.start(make("sleep 60"))
+    await runtime.hold(ref)
+    await runtime.remove(ref)
+    assert (await runtime.state(ref)).status == "gone"
 
 
 @pytest.mark.docker
