@@ -469,6 +469,7 @@ class AppWorkers:
                             + ("" if state.exit_code is None else f", with {state.exit_code}")
                             + (": out of memory" if state.out_of_memory else "")
                         )
+                    await worker.brake.pace(worker.ref, self._now(), state)
                 slow = now_s - began_s > QUICK_READY_S
                 await asyncio.sleep(SLOW_READY_POLL_S if slow else READY_POLL_S)
 

@@ -463,9 +463,9 @@ def require_socket(url: str) -> None:
 
 
 def log_read(read: Callable[[int], bytes], stream: Stream, seen: str) -> tuple[list[LogPiece], str]:
-    """What is new since `seen`, and how far that goes. It ends at the first
-    LOG_BYTES with anything new in them: it must not hold up the other limits of its task. The
-    engine begins with all that has the stamp of `seen`, which may be many messages of one line."""
+    """What is new since `seen`, and how far that goes. It ends with the first LOG_BYTES that have
+    anything new in them: a flood is never read whole at a time. The engine begins with all that has
+    the stamp of `seen`, which may be many messages of one line."""
     raw, ended = b"", False
     pieces, upto = log_pieces(raw, stream, seen)
     while not (pieces or ended) and len(raw) < LOG_MOST_BYTES:

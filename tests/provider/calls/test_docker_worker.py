@@ -1,12 +1,15 @@
 """A published image, from its first call to its answer, in a real engine
 ├── is pulled or found, started without a network, called over its socket, paid for
 ├── has every wall that a task has
+├── is held back when it floods its log, also before it is ready (case 109)
 ├── is gone with its agent, and a leftover of a killed one is removed
 └── an image that names no command is refused as a worker, in words
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from tallystick_provider.runtime import TaskDirectory, WorkerSpec
 from tallystick_provider.runtime.docker import DockerRuntime
 from tests.provider.calls.conftest import World
 from tests.provider.runtime.engines import busybox_image
+from tests.provider.waiting import until
 from tests.support.anvil import PROVIDER
 
 pytestmark = pytest.mark.docker
@@ -185,3 +189,49 @@ def spec_of(image: str, place: TaskDirectory) -> WorkerSpec:
         memory_mib=256,
         disk_mib=16,
     )
+
+
+FLOODING = """
+import os, sys
+
+def flood():
+    while True:
+        os.write(1, bytes([10]) * 4096)
+
+if sys.argv[1:]:
+    flood()
+"""
+
+
+@pytest.mark.parametrize("when", ["before it is ready", "in a call"])
+async def test_a_worker_that_floods_its_log_is_held_back(
+    world: World, engine: Any, tmp_path: Path, when: str
+) -> None:
+    server = SERVER.replace("        asked =", "        flood()\n        asked =")
+    (tmp_path / "server.py").write_text(FLOODING + server)
+    command = ["python", "/srv/server.py", *(["flood"] if when == "before it is ready" else [])]
+    (tmp_path / "Dockerfile").write_text(
+        f"ARG BASE\nFROM $BASE\nCOPY server.py /srv/\nUSER 65534\nCMD {json.dumps(command)}\n"
+    )
+    image = built(tmp_path, "flooding", None, lambda step, detail: None)
+    manifest = AppManifest.model_validate(
+        {
+            "name": "flooding",
+            "image": image,
+            "handler": {
+                "kind": "http",
+                "socket": "/run/own/server.sock",
+                "path": "/say",
+                "ready_path": "/health",
+            },
+            "resources": {"cpu_milli": 500, "memory_mib": 256, "disk_mib": 16},
+            "ready_timeout_s": 60,
+        }
+    )
+    end = await world.start(runtime="docker", runc_accepted="any")
+    payer = await world.payer(manifest)
+    call = asyncio.create_task(payer.call(b'"hello"'))
+    await until(lambda: "paused" in [one.status for one in containers(engine)], 60, "the pause")
+    call.cancel()
+    await end()
+    assert containers(engine) == []
