@@ -18,13 +18,13 @@ import structlog
 
 from tallystick_provider.runtime import LOG_KEPT_BYTES, AnyRef, RunState, Runtime
 
-FLOOD_BYTES: Final = 1024 * 1024
-FLOOD_BYTES_PER_S: Final = 2 * 1024 * 1024
-"""What a log may grow between two looks, as the engine keeps it: some 90 bytes for a short line."""
+ALLOWED_BYTES_PER_S: Final = 512 * 1024
+"""As the engine keeps it, some 85 bytes for the shortest line: a fifth of what keeps a core of it
+busy."""
+AT_ONCE_BYTES: Final = 2 * 1024 * 1024
+"""And so much beyond that."""
 FIRST_TIMES: Final = 4
 MOST_TIMES: Final = 32
-LEAST_MS: Final = 250
-"""Looks that are closer together count as one."""
 QUIET_MS: Final = 1_000
 """So long without growth, and the engine is through with what was written before."""
 BUSY_MOST_MS: Final = 10_000
@@ -42,42 +42,43 @@ class LogBrake:
     runtime: Runtime
     _times: int = FIRST_TIMES
     _looked_at_ms: int = 0
-    _grown_bytes: int = 0
-    """Since then."""
     _log_bytes: int | None = None
-    _grew_at_ms: int = 0
+    _beyond_bytes: int = 0
+    """What it wrote beyond ALLOWED_BYTES_PER_S."""
     _flooded_from_ms: int = 0
+    _grew_at_ms: int = 0
     _rests_until_ms: int | None = 0
     """None while the engine still has what was written before."""
 
     async def pace(self, ref: AnyRef, now_ms: int, state: RunState) -> None:
         """At each look at a container that runs. What an agent froze before it was killed goes on
         under the next one. Raises `RuntimeFailure`."""
-        self._grown_bytes += self._grown(state.log_bytes)
-        self._log_bytes = state.log_bytes
-        since_ms, grown = now_ms - self._looked_at_ms, self._grown_bytes
-        if since_ms < LEAST_MS:
-            return
-        self._looked_at_ms, self._grown_bytes = now_ms, 0
+        since_ms, grown = now_ms - self._looked_at_ms, self._grown(state.log_bytes)
+        self._looked_at_ms, self._log_bytes = now_ms, state.log_bytes
         if grown:
             self._grew_at_ms = now_ms
         if state.held:
-            if self._rests_until_ms is None and now_ms - self._grew_at_ms >= QUIET_MS:
-                self._rests_until_ms = now_ms + self._rest(ref)
-            if self._rests_until_ms is not None and now_ms >= self._rests_until_ms:
-                await self.runtime.go_on(ref)
-        elif grown > FLOOD_BYTES + FLOOD_BYTES_PER_S * since_ms // 1000:
+            await self._rest(ref, now_ms)
+            return
+        if not self._beyond_bytes:
+            self._flooded_from_ms = now_ms - since_ms
+        allowed = ALLOWED_BYTES_PER_S * since_ms // 1000
+        self._beyond_bytes = max(0, self._beyond_bytes + grown - allowed)
+        if self._beyond_bytes > AT_ONCE_BYTES:
             await self.runtime.hold(ref)
-            self._flooded_from_ms, self._rests_until_ms = now_ms - since_ms, None
+            self._beyond_bytes, self._rests_until_ms = 0, None
         elif now_ms - (self._rests_until_ms or 0) > CALM_MS:
             self._times = FIRST_TIMES
 
-    def _rest(self, ref: AnyRef) -> int:
-        flooded_ms = min(self._grew_at_ms - self._flooded_from_ms, BUSY_MOST_MS)
-        rest_ms = flooded_ms * self._times
-        self._times = min(2 * self._times, MOST_TIMES)
-        log.info("log_held_back", container=ref.handle[:12], for_ms=rest_ms)
-        return rest_ms
+    async def _rest(self, ref: AnyRef, now_ms: int) -> None:
+        if self._rests_until_ms is None and now_ms - self._grew_at_ms >= QUIET_MS:
+            flooded_ms = min(self._grew_at_ms - self._flooded_from_ms, BUSY_MOST_MS)
+            rest_ms = flooded_ms * self._times
+            self._times = min(2 * self._times, MOST_TIMES)
+            self._rests_until_ms = now_ms + rest_ms
+            log.info("log_held_back", container=ref.handle[:12], for_ms=rest_ms)
+        if self._rests_until_ms is not None and now_ms >= self._rests_until_ms:
+            await self.runtime.go_on(ref)
 
     def _grown(self, now: int | None) -> int:
         """At least; more, if it began anew more than once."""

@@ -83,7 +83,7 @@ async def stand(
         return
     runtime = stand.agent.tools.runtime
     try:
-        await until(lambda: not task_directories(tmp_path), 10, "clearing up")
+        await until(lambda: not task_directories(tmp_path), 60, "clearing up")
         assert list(await runtime.own()) == []
     finally:
         await stand.die()
@@ -337,13 +337,13 @@ def patient(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("patient")
 async def test_a_flood_of_log_is_held_back_and_goes_on(stand: Stand, engine: Engine) -> None:
     """Case 109: the engine would pay for it, not the container."""
-    flood = FLOOD.format(3)
+    flood = FLOOD.format(2)
     await begin(stand, engine, f"{flood}; echo result > /task/out/model; exit 5")
     assert stand.agent is not None
     await _held_back(stand)
     await stand.die()
     await stand.open()
-    await until(lambda: bool(stand.office.done), 120, "the report")
+    await until(lambda: bool(stand.office.done), 300, "the report")
     (done,) = stand.office.done
     assert done.exit_code == 5
     assert result_of(stand, done) == b"result\n"
@@ -367,5 +367,5 @@ async def test_what_is_held_back_is_stopped_like_any_other(stand: Stand, engine:
     assert stand.agent is not None
     stop = wire.Stop(task_id=offer.assignment.task_id, fence=1, reason="the consumer cancelled")
     await stand.agent.on_stop(stop)
-    await until(lambda: bool(stand.office.done), 120, "the report")
+    await until(lambda: bool(stand.office.done), 300, "the report")
     assert stand.office.done[0].exit_code == work.STOPPED

@@ -105,10 +105,25 @@ async def test_after_a_calm_the_next_one_counts_as_the_first() -> None:
     assert [len(hold) for hold in holds] == [QUIET + times for times in (4, 8, 16, 4)]
 
 
-async def test_a_chatty_program_is_left_alone() -> None:
-    """Some 7,000 lines a second, and a file that begins anew every few seconds."""
-    assert all(await share(lambda _: 600_000 * LOOK_MS // 1000, 2_000))
-    assert all(await share(lambda _: 2 * 600_000, 2_000, every_ms=2_000))
+@pytest.mark.parametrize("every_ms", [20, LOOK_MS, 2_000])
+async def test_what_is_slow_but_endless_is_held_back_however_often_it_is_looked_at(
+    every_ms: int,
+) -> None:
+    """What a slow engine makes of a flood with all of its core."""
+    writes = 1_000_000 * every_ms // 1000
+    ran = await share(lambda _: writes, 600_000 // every_ms, every_ms=every_ms)
+    assert 0 < sum(ran[len(ran) // 2 :]) / len(ran) < 0.2
+
+
+@pytest.mark.parametrize("every_ms", [20, LOOK_MS, 2_000])
+async def test_a_chatty_program_is_left_alone(every_ms: int) -> None:
+    """Some 6,000 lines a second, and a file that begins anew every quarter of a minute."""
+    writes = log_brake.ALLOWED_BYTES_PER_S * every_ms // 1000
+    assert all(await share(lambda _: writes, 600_000 // every_ms, every_ms=every_ms))
+
+
+async def test_a_traceback_or_a_list_now_and_then_is_left_alone() -> None:
+    assert all(await share(lambda runs: 2_000_000 * (runs % 20 == 0), 2_000))
 
 
 async def test_who_cannot_see_the_log_holds_nobody() -> None:
