@@ -17,9 +17,11 @@ import io
 import json
 import sqlite3
 import tarfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -574,6 +576,30 @@ async def test_a_flood_of_log_lines_holds_up_no_limit(stand: Stand) -> None:
     (done,) = stand.office.done
     assert done.exit_code == 124
     assert done.receipt.ended_at_ms - done.receipt.started_at_ms == 2000
+
+
+async def test_a_log_that_is_slow_to_read_is_read_seldom(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 109: to find what is new an engine reads all that it keeps."""
+    agent = stand.agent
+    assert agent is not None
+    runtime = agent.tools.runtime
+    logs, began_s = runtime.logs, list[float]()
+
+    async def reading(*arguments: Any) -> Any:
+        began_s.append(time.monotonic())
+        await asyncio.sleep(0.2)
+        return await logs(*arguments)
+
+    monkeypatch.setattr(runtime, "logs", reading)
+    _, offer = stand.order(LONG)
+    await agent.on_offer(offer)
+    # A look has four reads at most.
+    await until(lambda: len(began_s) > 4, 40, "another look at the log")
+    assert max(later - one for one, later in pairwise(began_s)) > 16 * 0.2
+    agent.tools.journal.stop_wanted(TaskId(Digest(offer.assignment.task_id)), Fence(1), "cancelled")
+    await until(lambda: bool(stand.office.done), 20, "the report")
 
 
 async def test_a_stop_does_not_wait_for_the_log(

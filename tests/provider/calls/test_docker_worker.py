@@ -112,15 +112,15 @@ Server(os.environ["TALLYSTICK_SOCKET"], Answers).serve_forever()
 """
 
 
-async def test_a_server_of_its_own_on_a_socket_of_its_own(
-    world: World, engine: Any, hello: AppManifest, tmp_path: Path
-) -> None:
-    (tmp_path / "server.py").write_text(SERVER)
-    (tmp_path / "Dockerfile").write_text(
-        'ARG BASE\nFROM $BASE\nCOPY server.py /srv/\nUSER 65534\nCMD ["python", "/srv/server.py"]\n'
+def own_server(directory: Path, source: str, *arguments: str) -> AppManifest:
+    """Published as an image of its own, with the socket of its own."""
+    (directory / "server.py").write_text(source)
+    command = json.dumps(["python", "/srv/server.py", *arguments])
+    (directory / "Dockerfile").write_text(
+        f"ARG BASE\nFROM $BASE\nCOPY server.py /srv/\nUSER 65534\nCMD {command}\n"
     )
-    image = built(tmp_path, "own-server", None, lambda step, detail: None)
-    manifest = AppManifest.model_validate(
+    image = built(directory, "own-server", None, lambda step, detail: None)
+    return AppManifest.model_validate(
         {
             "name": "own-server",
             "image": image,
@@ -134,6 +134,12 @@ async def test_a_server_of_its_own_on_a_socket_of_its_own(
             "concurrency": 2,
         }
     )
+
+
+async def test_a_server_of_its_own_on_a_socket_of_its_own(
+    world: World, engine: Any, hello: AppManifest, tmp_path: Path
+) -> None:
+    manifest = own_server(tmp_path, SERVER)
     await world.start(runtime="docker", runc_accepted="any")
     payer = await world.payer(manifest)
     reply = await payer.call(b'"hello"')
@@ -207,27 +213,8 @@ if sys.argv[1:]:
 async def test_a_worker_that_floods_its_log_is_held_back(
     world: World, engine: Any, tmp_path: Path, when: str
 ) -> None:
-    server = SERVER.replace("        asked =", "        flood()\n        asked =")
-    (tmp_path / "server.py").write_text(FLOODING + server)
-    command = ["python", "/srv/server.py", *(["flood"] if when == "before it is ready" else [])]
-    (tmp_path / "Dockerfile").write_text(
-        f"ARG BASE\nFROM $BASE\nCOPY server.py /srv/\nUSER 65534\nCMD {json.dumps(command)}\n"
-    )
-    image = built(tmp_path, "flooding", None, lambda step, detail: None)
-    manifest = AppManifest.model_validate(
-        {
-            "name": "flooding",
-            "image": image,
-            "handler": {
-                "kind": "http",
-                "socket": "/run/own/server.sock",
-                "path": "/say",
-                "ready_path": "/health",
-            },
-            "resources": {"cpu_milli": 500, "memory_mib": 256, "disk_mib": 16},
-            "ready_timeout_s": 60,
-        }
-    )
+    server = FLOODING + SERVER.replace("        asked =", "        flood()\n        asked =")
+    manifest = own_server(tmp_path, server, *(["flood"] if when == "before it is ready" else []))
     end = await world.start(runtime="docker", runc_accepted="any")
     payer = await world.payer(manifest)
     call = asyncio.create_task(payer.call(b'"hello"'))
